@@ -1,0 +1,4 @@
+//! stand-in
+/// stand-in
+#[derive(Clone, Debug)]
+pub struct Chunking;

@@ -1,0 +1,13 @@
+//! The contracts between the rooms: what a source owes, what a sink promises, and the rest.
+//!
+//! Each has one contract suite in [`crate::testing`] that every implementation runs.
+
+mod codec;
+mod sink;
+mod source;
+mod target;
+
+pub use codec::{Codec, CodecError, Sealed};
+pub use sink::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
+pub use source::{Consistency, Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent, SourceInfo};
+pub use target::{Target, TargetError, TargetFile, WriteOrder};

@@ -1,0 +1,185 @@
+//! Where objects are kept: a local folder, a bucket, a server.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt::{self, Debug};
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+/// What a sink's operations return.
+pub type SinkFuture<'a, T> = BoxFuture<'a, Result<T, SinkError>>;
+
+/// What a sink's listing returns.
+pub type SinkStream<'a> = BoxStream<'a, Result<ObjectInfo, SinkError>>;
+
+/// A store of named, immutable objects. It knows nothing of packs or snapshots.
+///
+/// What every sink promises, and [`crate::testing`]'s suite checks:
+///
+/// * An object appears whole or not at all, under whatever name, however the writer ends.
+/// * After [`Sink::put`] has returned, every reader sees the object. After [`Sink::sync`] has returned, every object
+///   put before it survives a power failure; until then an object may be lost, or found damaged, after one.
+/// * Deleting what is not there succeeds: a delete that was carried out but reported as failed can be repeated.
+/// * Operations may run at the same time from any number of tasks.
+///
+/// Methods return boxed futures so that a sink can be chosen at run time. They are polled on a multi-thread tokio
+/// runtime that the engine owns, with its I/O and time drivers on. A future that is dropped leaves the operation
+/// either done or not done.
+pub trait Sink: Send + Sync + Debug {
+    /// Where it is, for people: a path or URL without secrets.
+    fn location(&self) -> String;
+
+    /// Stores an object. With [`PutMode::Create`] an existing object is left as it is and the operation fails with
+    /// [`SinkErrorKind::AlreadyExists`].
+    fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()>;
+
+    /// Reads an object, or the bytes of it that `range` names. A range that reaches beyond the end is an error of kind
+    /// [`SinkErrorKind::Truncated`].
+    fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<Range<u64>>) -> SinkFuture<'a, Bytes>;
+
+    /// Tells an object's size.
+    fn stat<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ObjectInfo>;
+
+    /// Lists the objects whose key begins with `prefix` and a slash, at any depth, in no particular order; with the
+    /// empty prefix, all. A prefix below which nothing lies gives an empty list. Unfinished objects are not listed.
+    fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a>;
+
+    /// Deletes an object.
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()>;
+
+    /// Waits until all that was put or deleted before survives a power failure.
+    fn sync(&self) -> SinkFuture<'_, ()>;
+}
+
+/// The name of an object: components of letters, digits, `-`, `_` and `.`, separated by slashes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey(Cow<'static, str>);
+
+impl ObjectKey {
+    /// The key that `text` spells.
+    ///
+    /// # Panics
+    ///
+    /// When `text` is not a key: keys are made by this crate from ids and fixed words, never from input.
+    pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
+        let text = text.into();
+        let is_component = |component: &str| {
+            !matches!(component, "" | "." | "..")
+                && component
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+        };
+        assert!(text.split('/').all(is_component), "not an object key: {text:?}");
+        Self(text)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last component.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a listing says of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its key; names that are no [`ObjectKey`] are foreign and are not listed.
+    pub key: ObjectKey,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// What to do when the object is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutMode {
+    /// Leave it and fail.
+    Create,
+    /// Replace it, whole or not at all.
+    Overwrite,
+}
+
+/// A store's failure.
+#[derive(Debug)]
+pub struct SinkError {
+    /// What sort of failure.
+    pub kind: SinkErrorKind,
+    /// The object or place, for people, with no secret in it.
+    pub subject: String,
+    /// What the store said.
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What sort of failure a store reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkErrorKind {
+    /// There is no such object.
+    #[error("not found")]
+    NotFound,
+    /// There is one already.
+    #[error("exists already")]
+    AlreadyExists,
+    /// The object is shorter than the range that was asked for.
+    #[error("shorter than expected")]
+    Truncated,
+    /// The credentials or permissions do not allow it.
+    #[error("permission denied")]
+    PermissionDenied,
+    /// The store takes no writes.
+    #[error("read-only")]
+    ReadOnly,
+    /// No space or quota is left.
+    #[error("no space left")]
+    NoSpace,
+    /// The store did not answer, or asked to come again later; a repetition may succeed.
+    #[error("not reachable for now")]
+    Unavailable,
+    /// Anything else.
+    #[error("store failed")]
+    Other,
+}
+
+impl SinkError {
+    /// A failure of `kind` on `subject`.
+    pub fn new(kind: SinkErrorKind, subject: impl Into<String>) -> Self {
+        Self { kind, subject: subject.into(), source: None }
+    }
+
+    /// Adds what the store said.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.kind)
+    }
+}
+
+impl StdError for SinkError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}

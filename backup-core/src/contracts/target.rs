@@ -1,0 +1,106 @@
+//! Where a snapshot is restored to: a source's mirror.
+
+use std::fmt::Debug;
+use std::io;
+
+use crate::model::{Node, SnapshotPath};
+use crate::observe::Amount;
+
+/// Something that a snapshot can be restored to.
+///
+/// The restore walks the snapshot depth first and calls [`Target::enter`] for a folder before anything in it and
+/// [`Target::leave`] after everything in it. Files are opened with [`Target::file`], written from several threads, at
+/// offsets in any order (unless [`Target::order`] forbids it), and finished. Paths are relative to what is restored;
+/// the root itself is entered and left like any folder when it has metadata to be restored.
+///
+/// A target never lets a path lead out of its bounds, whatever names the repository holds and whatever links somebody
+/// plants while the restore runs.
+pub trait Target: Send + Sync + Debug {
+    /// Where it is, for people, without secrets.
+    fn location(&self) -> String;
+
+    /// In which order it needs its bytes.
+    fn order(&self) -> WriteOrder;
+
+    /// Called once before anything is written, with what will come: the place to refuse for want of space.
+    fn begin(&self, expected: Amount) -> Result<(), TargetError>;
+
+    /// A folder, before its entries.
+    fn enter(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError>;
+
+    /// A file. It is made, or opened as it is when there is one.
+    fn file(&self, path: &SnapshotPath, node: &Node) -> Result<Box<dyn TargetFile>, TargetError>;
+
+    /// A second name for a file that was restored as `first` (both are the same inode in the snapshot).
+    fn hard_link(&self, path: &SnapshotPath, first: &SnapshotPath, node: &Node) -> Result<(), TargetError>;
+
+    /// A link, a device, a pipe: whatever is neither folder nor file.
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError>;
+
+    /// A folder, after all its entries: its times and permissions are set now. `names` are the raw names of the
+    /// entries that the snapshot has there; with deletion asked for, a target removes all others and returns their
+    /// paths.
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError>;
+
+    /// Called after everything: what is written is durable, or the target says why not.
+    fn finish(&self) -> Result<(), TargetError>;
+}
+
+/// A file being restored. Calls may come from several threads.
+pub trait TargetFile: Send + Sync + Debug {
+    /// The size in bytes of what was there before, 0 when nothing was.
+    fn existing_bytes(&self) -> u64;
+
+    /// Whether the existing file has the size and the modification time of the snapshot's: what a caller may accept as
+    /// "the same" when it was told to.
+    fn looks_unchanged(&self) -> bool;
+
+    /// Reads what is there now at `offset`, to compare; fills the buffer or fails.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Writes at `offset`. Long runs of zeros may become holes.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// All bytes are there: cuts the file to `size`, sets its metadata. Problems with metadata are returned, the data
+    /// is in place.
+    fn finish(self: Box<Self>, node: &Node, size: u64) -> Result<Vec<TargetError>, TargetError>;
+}
+
+/// In which order a target needs its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOrder {
+    /// Any: several files at once, offsets in any order.
+    Any,
+    /// One file after the other in the snapshot's order, each from its beginning to its end.
+    Sequential,
+}
+
+/// A target's failure, as a whole or on one entry.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {path}: {reason}")]
+pub struct TargetError {
+    /// What it happened to.
+    pub path: SnapshotPath,
+    /// What was being done: "create", "set owner of".
+    pub action: &'static str,
+    /// Why it failed.
+    pub reason: String,
+    /// Whether going on makes no sense (the disk is full, the connection is gone).
+    pub is_fatal: bool,
+}
+
+impl TargetError {
+    /// A failure to `action` the thing at `path`.
+    pub fn new(action: &'static str, path: SnapshotPath, reason: impl ToString) -> Self {
+        Self { path, action, reason: reason.to_string(), is_fatal: false }
+    }
+
+    /// The same for an error of the system; a full or read-only disk is fatal.
+    pub fn of_io(action: &'static str, path: SnapshotPath, error: &io::Error) -> Self {
+        let is_fatal = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::QuotaExceeded
+        );
+        Self { is_fatal, ..Self::new(action, path, error) }
+    }
+}

@@ -1,0 +1,73 @@
+//! Every bound on memory, size, count and time that the engine promises, in one place.
+//!
+//! A number that bounds something stands here and nowhere else, with the reason for its size. What comes from the
+//! format is marked so: it cannot be changed without leaving restic's format.
+
+/// Bytes that sealing adds to a blob: a 16-byte initialisation vector and a 16-byte tag (format).
+pub const SEAL_OVERHEAD_BYTES: usize = 32;
+
+/// The longest encrypted pack header that restic reads (format).
+pub const PACK_HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A pack is closed at this size. Restic's default: few enough objects for a bucket, small enough to hold in memory
+/// once per open pack.
+pub const PACK_BYTES_TARGET: usize = 16 * 1024 * 1024;
+
+/// A pack is closed at this many blobs, whatever its size, so that the header of a pack of tiny blobs stays a small
+/// part of it and a range read of a header stays one request.
+pub const PACK_BLOBS_MAX: usize = 50_000;
+
+/// The largest object that is read as a pack: offsets are 32-bit numbers (format).
+pub const PACK_BYTES_MAX: u64 = u32::MAX as u64;
+
+/// The largest blob, sealed or open, that is read. Restic writes none over 8 MiB except trees of huge folders; a
+/// tree of a folder with a few million entries is about this large.
+pub const BLOB_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024 - 1;
+
+/// The largest unpacked object (config, key, lock, index, snapshot, record) that is read.
+pub const UNPACKED_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// The largest plain text that an unpacked object may decompress to.
+pub const UNPACKED_PLAIN_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// The largest config or key file that is read: both are a few hundred bytes.
+pub const SMALL_OBJECT_BYTES_MAX: u64 = 64 * 1024;
+
+/// An index object is written when it lists this many blobs (restic's number: about 5 MB of JSON).
+pub const INDEX_BLOBS_MAX: usize = 50_000;
+
+/// An index object is written when its oldest pack has waited this long, so that a run that is killed has lost no more
+/// than this much of its deduplication.
+pub const INDEX_AGE_SECONDS_MAX: u64 = 5 * 60;
+
+/// At most this many key files are tried with a passphrase, as restic does: each costs half a second.
+pub const KEYS_TRIED_MAX: usize = 20;
+
+/// The largest scrypt memory that a key file may ask for: 128·N·r bytes.
+pub const SCRYPT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// The largest scrypt work that a key file may ask for: N·r·p. Calibration ends near 2²¹; a hostile key file must not
+/// hold the machine for hours.
+pub const SCRYPT_WORK_MAX: u64 = 1 << 28;
+
+/// How many levels of folders are walked. Deeper ones are reported and left out: restic and the tools that would have
+/// to restore them stop earlier, and Linux's own path limit allows no more than 2,047.
+pub const TREE_DEPTH_MAX: usize = 2_047;
+
+/// How many bytes of the files being read a pipeline holds that are not yet in a pack, per worker.
+pub const READ_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Entries that the walk may be ahead of the readers.
+pub const ENTRIES_AHEAD_MAX: usize = 1_024;
+
+/// Locks are refreshed this often (restic's number).
+pub const LOCK_REFRESH_SECONDS: u64 = 5 * 60;
+
+/// A lock older than this is stale, whoever wrote it (restic's number).
+pub const LOCK_STALE_SECONDS: i64 = 30 * 60;
+
+/// A holder that could not refresh its lock for this long must stop writing (restic's number).
+pub const LOCK_LOST_SECONDS: u64 = 22 * 60 + 30;
+
+/// Two prune observations are at least this far apart before a pack is deleted.
+pub const PRUNE_DELAY_SECONDS: i64 = 24 * 60 * 60;
