@@ -19,10 +19,12 @@ compile_error!("backup-core runs on Linux for now: file metadata, locks and dura
 pub mod cancel;
 pub mod chunk;
 pub mod clock;
+pub mod codec;
 pub mod contracts;
 pub mod error;
 pub mod limits;
 pub mod model;
 pub mod observe;
+pub mod pack;
 
 pub use error::{Error, ErrorKind, Result};

@@ -8,9 +8,10 @@ pub trait Codec: Send + Sync + Debug {
     /// Appends the sealed form of `plain` to `out`.
     fn seal(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<Sealed, CodecError>;
 
-    /// Opens what `seal` or another program sealed. `plain_bytes` is the length before compression, `None` when it was
-    /// not compressed. Fails unless the seal holds and the length is the one promised.
-    fn open(&self, sealed: &[u8], plain_bytes: Option<u32>) -> Result<Vec<u8>, CodecError>;
+    /// Opens what `seal` or another program sealed; `out` is replaced by the plain text. `plain_bytes` is the length
+    /// before compression, `None` when it was not compressed. Fails unless the seal holds and the length is the one
+    /// promised; `out` is then of no meaning.
+    fn open(&self, sealed: &[u8], plain_bytes: Option<u32>, out: &mut Vec<u8>) -> Result<(), CodecError>;
 }
 
 /// What became of a blob.
