@@ -16,6 +16,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("backup-core runs on Linux for now: file metadata, locks and durability rules are written for it");
 
+pub mod bridge;
 pub mod cancel;
 pub mod chunk;
 pub mod clock;
@@ -26,5 +27,8 @@ pub mod limits;
 pub mod model;
 pub mod observe;
 pub mod pack;
+pub mod pipeline;
+pub mod repository;
+pub mod retention;
 
 pub use error::{Error, ErrorKind, Result};

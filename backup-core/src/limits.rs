@@ -71,3 +71,9 @@ pub const LOCK_LOST_SECONDS: u64 = 22 * 60 + 30;
 
 /// Two prune observations are at least this far apart before a pack is deleted.
 pub const PRUNE_DELAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// Requests to the store that one thread has under way at once.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
+
+/// Threads on which a sink may block.
+pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;

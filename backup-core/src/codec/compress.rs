@@ -80,7 +80,10 @@ impl fmt::Debug for Compressor {
 }
 
 fn append(
-    context: &mut bulk::Compressor<'static>, plain: &[u8], out: &mut Vec<u8>, must: bool,
+    context: &mut bulk::Compressor<'static>,
+    plain: &[u8],
+    out: &mut Vec<u8>,
+    must: bool,
 ) -> Result<bool, CodecError> {
     let start = out.len();
     out.resize(start + zstd::zstd_safe::compress_bound(plain.len()), 0);
@@ -109,9 +112,8 @@ fn looks_compressible(context: &mut bulk::Compressor<'static>, plain: &[u8]) -> 
     let mut out = [0; PROBE_BYTES + 256];
     let last = plain.len() - PROBE_BYTES;
     for at in [0, last / 3, last / 3 * 2, last] {
-        let bytes = context
-            .compress_to_buffer(&plain[at..at + PROBE_BYTES], &mut out[..])
-            .map_err(|_| CodecError::Compress)?;
+        let bytes =
+            context.compress_to_buffer(&plain[at..at + PROBE_BYTES], &mut out[..]).map_err(|_| CodecError::Compress)?;
         if bytes < PROBE_BYTES - PROBE_BYTES / 32 {
             return Ok(true);
         }
@@ -126,7 +128,10 @@ pub(super) struct Decompressor(Option<bulk::Decompressor<'static>>);
 impl Decompressor {
     /// Replaces `out` by what `compressed` was made of, which must be `plain_bytes` long.
     pub(super) fn decompress(
-        &mut self, compressed: &[u8], plain_bytes: usize, out: &mut Vec<u8>,
+        &mut self,
+        compressed: &[u8],
+        plain_bytes: usize,
+        out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         if plain_bytes > BLOB_BYTES_MAX {
             return Err(CodecError::TooLarge);

@@ -153,11 +153,8 @@ mod tests {
                 "0ee1c16bb73f0f4fd19881753c01cdbe",
             ),
         ] {
-            let key = MasterKey {
-                encrypt: [1; 32],
-                mac_k: hex(k).try_into().unwrap(),
-                mac_r: hex(r).try_into().unwrap(),
-            };
+            let key =
+                MasterKey { encrypt: [1; 32], mac_k: hex(k).try_into().unwrap(), mac_r: hex(r).try_into().unwrap() };
             assert_eq!(key.tag(&hex(nonce).try_into().unwrap(), &hex(message)).to_vec(), hex(tag));
         }
     }

@@ -1,0 +1,18 @@
+//! The way in and the way out: the only rooms that join several stages.
+//!
+//! ```text
+//! backup:   walk ─▶ (as in the parent?) ─▶ read ─▶ cut ─▶ hash ─▶ known? ─▶ compress ─▶ seal ─▶ prove ─▶ pack ─▶ store
+//! restore:  plan ◀─ trees            write ◀─ compare ◀─ hash ◀─ decompress ◀─ open ◀─ ranges of packs
+//! ```
+//!
+//! Stages are blocking and run on threads of their own; bounded queues lie between them, so that memory is bounded
+//! whatever the sizes and counts ([`crate::limits`]). Results may overtake each other: a folder is finished when its
+//! last entry is, not when its turn has come.
+
+mod backup;
+mod restore;
+mod walk;
+
+pub use backup::{BackupOptions, BackupOutcome, Parent, backup};
+pub use restore::{Overwrite, RestoreOptions, RestoreOutcome, restore};
+pub use walk::{TreeReader, WalkStep, find_node, walk};

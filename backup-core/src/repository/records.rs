@@ -1,0 +1,79 @@
+//! What was done and proven, as small immutable objects of ours under `ext/records/`, sealed like everything else.
+//!
+//! `status` and retention read these and not somebody's memory. A store that takes no other folder than restic's (a
+//! REST server) refuses them: the caller is told and goes on, because a record is evidence, not data.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Repository;
+use crate::Result;
+use crate::contracts::Proof;
+use crate::model::{RecordId, SnapshotId};
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When it was written.
+    pub time: Timestamp,
+    /// The machine that wrote it.
+    pub hostname: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub body: RecordBody,
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RecordBody {
+    /// A snapshot reached a step of proof.
+    Proof {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The step.
+        proof: Proof,
+    },
+    /// A run ended.
+    Run {
+        /// The verb: "create", "check", "prune".
+        verb: String,
+        /// How it ended.
+        outcome: String,
+        /// The snapshot that it made, if it made one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<SnapshotId>,
+        /// Figures, by their names.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        figures: Map<String, Value>,
+    },
+    /// Something that a newer version wrote.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Repository {
+    /// Writes a record.
+    pub fn save_record(&self, body: RecordBody) -> Result<RecordId> {
+        let record = Record { time: self.clock().now(), hostname: self.identity().hostname.clone(), body };
+        self.save(&record)
+    }
+
+    /// All records that can be read, oldest first. One that is damaged proves nothing and is passed over.
+    pub fn records(&self) -> Result<Vec<(RecordId, Record)>> {
+        let ids = self.list::<RecordId>()?;
+        let mut records = Vec::with_capacity(ids.len());
+        self.store().get_each(ids.iter().map(|(id, _)| super::layout::Named::key(*id)), |key, stored| {
+            if let Some(id) = super::layout::Named::from_key(&key)
+                && let Ok(record) = stored.and_then(|stored| self.open_object(id, &stored))
+            {
+                records.push((id, record));
+            }
+            Ok(())
+        })?;
+        records.sort_by_key(|(id, record): &(RecordId, Record)| (record.time, *id));
+        Ok(records)
+    }
+}
