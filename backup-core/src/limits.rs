@@ -77,3 +77,12 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 
 /// Threads on which a sink may block.
 pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;
+
+/// Open packs for data, so that threads seldom wait for each other to append.
+pub const DATA_PACKS_OPEN: usize = 2;
+
+/// Finished packs on their way to the store. Together with the open ones they are most of a backup's memory.
+pub const PACKS_IN_FLIGHT_MAX: usize = 2;
+
+/// Chunks cut from large files that wait for a thread, per thread; beyond it the reader does the work itself.
+pub const CHUNKS_WAITING_PER_WORKER: usize = 1;

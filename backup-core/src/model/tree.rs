@@ -65,6 +65,14 @@ impl TreeWriter {
         Ok(())
     }
 
+    /// Appends a node that [`encode_node`] encoded, of a caller who has made sure of the order.
+    pub(crate) fn append(&mut self, encoded: &[u8]) {
+        if self.bytes.last() == Some(&b'}') {
+            self.bytes.push(b',');
+        }
+        self.bytes.extend_from_slice(encoded);
+    }
+
     /// The finished blob.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.extend_from_slice(b"]}\n");

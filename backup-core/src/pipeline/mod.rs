@@ -10,9 +10,14 @@
 //! last entry is, not when its turn has come.
 
 mod backup;
+mod blob_store;
+mod parent;
+mod reader;
 mod restore;
+mod tree_assembly;
 mod walk;
 
 pub use backup::{BackupOptions, BackupOutcome, Parent, backup};
+pub(crate) use blob_store::{BlobStore, Scratch, Writing};
 pub use restore::{Overwrite, RestoreOptions, RestoreOutcome, restore};
 pub use walk::{TreeReader, WalkStep, find_node, walk};
