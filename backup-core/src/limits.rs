@@ -86,3 +86,17 @@ pub const PACKS_IN_FLIGHT_MAX: usize = 2;
 
 /// Chunks cut from large files that wait for a thread, per thread; beyond it the reader does the work itself.
 pub const CHUNKS_WAITING_PER_WORKER: usize = 1;
+
+/// Pieces of files that one batch of a restore knows the places of.
+pub const RESTORE_BLOBS_MAX: usize = 65_536;
+
+/// Files of several pieces that one batch of a restore may have open at once; a process may open 1,024 by default.
+pub const RESTORE_FILES_OPEN_MAX: usize = 256;
+
+/// Bytes that a restore reads from a pack in one go, and what it reads in vain to join two ranges.
+pub const RESTORE_RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// See [`RESTORE_RANGE_BYTES_MAX`].
+pub const RESTORE_GAP_BYTES_MAX: u64 = 64 * 1024;
+
+/// Pieces in one such range; those of one file each are open at once.
+pub const RESTORE_RANGE_BLOBS_MAX: usize = 128;

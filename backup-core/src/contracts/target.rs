@@ -48,6 +48,9 @@ pub trait Target: Send + Sync + Debug {
 
 /// A file being restored. Calls may come from several threads.
 pub trait TargetFile: Send + Sync + Debug {
+    /// Whether a file was there before.
+    fn existed(&self) -> bool;
+
     /// The size in bytes of what was there before, 0 when nothing was.
     fn existing_bytes(&self) -> u64;
 
@@ -64,6 +67,10 @@ pub trait TargetFile: Send + Sync + Debug {
     /// All bytes are there: cuts the file to `size`, sets its metadata. Problems with metadata are returned, the data
     /// is in place.
     fn finish(self: Box<Self>, node: &Node, size: u64) -> Result<Vec<TargetError>, TargetError>;
+
+    /// The bytes cannot all be had: a file that was made for this is removed, so that none is left with wrong bytes
+    /// under its name. One that was there before stays as it now is, without the snapshot's times.
+    fn abandon(self: Box<Self>);
 }
 
 /// In which order a target needs its bytes.

@@ -14,6 +14,7 @@ mod blob_store;
 mod parent;
 mod reader;
 mod restore;
+mod restore_batch;
 mod tree_assembly;
 mod walk;
 

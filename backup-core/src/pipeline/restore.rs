@@ -1,12 +1,22 @@
-//! stand-in
-use crate::{
-    Error, Result,
-    cancel::Cancel,
-    contracts::Target,
-    model::{Snapshot, SnapshotPath},
-    observe::Observer,
-    repository::{LockMode, Repository},
-};
+//! A restore: the walk through the snapshot makes folders and collects files; batches of files are written by all
+//! threads in the order in which their pieces lie in the packs.
+//!
+//! What is always true: every byte that reaches the target was opened and hashed first; a file is given its times only
+//! when all of its bytes are there; one whose bytes cannot all be had is told, counted, and not left under its name if
+//! it was not there before.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+
+use super::restore_batch::Batch;
+use super::walk::{TreeReader, WalkStep, find_node, walk};
+use crate::cancel::Cancel;
+use crate::contracts::{Target, TargetError, WriteOrder};
+use crate::model::{BlobKind, Node, NodeKind, Snapshot, SnapshotPath};
+use crate::observe::{Amount, EntryOutcome, Event, Observer, Phase, Problem, Severity};
+use crate::repository::{Index, LockMode, Repository};
+use crate::{Error, ErrorKind, Result};
 
 /// What happens to files that are there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,18 +33,19 @@ pub enum Overwrite {
 /// How a restore is made.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
-    /// What of the snapshot: its contents go to the target's root. `None` for all, under absolute paths.
+    /// What of the snapshot: a folder's contents go to the target's root, a file goes there by its name. `None` for
+    /// all, under absolute paths.
     pub path: Option<SnapshotPath>,
     /// What happens to files that are there already.
     pub overwrite: Overwrite,
     /// Everything is read again from the target afterwards and compared.
     pub verify: bool,
-    /// Nothing is written; the outcome says what would have been.
+    /// Nothing is written; the outcome says what the snapshot holds.
     pub dry_run: bool,
     /// The lock to take.
     pub lock: LockMode,
     /// Threads that read, open and write; as many as there are cores when not given.
-    pub workers: Option<std::num::NonZeroUsize>,
+    pub workers: Option<NonZeroUsize>,
 }
 
 impl Default for RestoreOptions {
@@ -51,7 +62,7 @@ impl Default for RestoreOptions {
 }
 
 /// What a restore did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoreOutcome {
     /// Files in what was asked for.
     pub files: u64,
@@ -63,11 +74,11 @@ pub struct RestoreOutcome {
     pub bytes: u64,
     /// Bytes that were written, because they were not there already.
     pub bytes_written: u64,
-    /// Files that were as they should be already.
+    /// Files that were as they should be already, or were to be left alone.
     pub files_kept: u64,
     /// Entries that were removed because the snapshot does not have them.
     pub deleted: u64,
-    /// Files that could not be restored right; none of them is left with wrong bytes under its name.
+    /// Entries that could not be restored right.
     pub losses: u64,
     /// Files that were read again and are right, when that was asked for.
     pub verified: Option<u64>,
@@ -82,6 +93,286 @@ pub fn restore(
     cancel: &Cancel,
     observer: &dyn Observer,
 ) -> Result<RestoreOutcome> {
-    let _ = (repository, snapshot, target, options, cancel, observer);
-    Err(Error::invalid("restore", "not yet"))
+    let lock = if options.dry_run { LockMode::None } else { options.lock };
+    let lock = repository.lock(lock, observer)?;
+    let index = repository.load_index(observer)?;
+    lock.confirm(observer)?;
+    let reader = TreeReader::new(repository, &index);
+    let selection = Selection::find(reader, snapshot, options.path.as_ref())?;
+
+    observer.event(Event::Phase { phase: Phase::Plan, total: None });
+    let expected = selection.measure(reader, cancel)?;
+    observer.event(Event::Phase { phase: Phase::Restore, total: Some(expected) });
+    let mut restore = Restore {
+        target,
+        options,
+        cancel,
+        observer,
+        outcome: RestoreOutcome::default(),
+        batch: Batch::default(),
+        first_names: HashMap::new(),
+        folders: Vec::new(),
+        repository,
+        index: &index,
+    };
+    if !options.dry_run {
+        target.begin(expected).map_err(target_failed)?;
+    }
+    selection.each(reader, |path, step| restore.step(path, step))?;
+    restore.run_batch()?;
+    if !options.dry_run {
+        target.finish().map_err(target_failed)?;
+    }
+    let mut outcome = restore.outcome;
+    if options.verify && !options.dry_run {
+        outcome.verified = Some(verify(reader, &selection, target, expected, cancel, observer, &mut outcome.losses)?);
+    }
+    Ok(outcome)
+}
+
+/// What of a snapshot was asked for.
+struct Selection {
+    /// A folder's node, `None` for the root of the snapshot.
+    node: Option<Node>,
+    /// Its tree; `None` for anything but a folder.
+    tree: Option<crate::model::BlobId>,
+}
+
+impl Selection {
+    fn find(reader: TreeReader<'_>, snapshot: &Snapshot, path: Option<&SnapshotPath>) -> Result<Self> {
+        let node = match path {
+            Some(path) => find_node(reader, &snapshot.tree, path)?,
+            None => None,
+        };
+        let tree = match &node {
+            None => Some(snapshot.tree),
+            Some(node) => node.subtree(),
+        };
+        Ok(Self { node, tree })
+    }
+
+    /// Every step of the walk, with paths as they will be below the target.
+    fn each(
+        &self,
+        reader: TreeReader<'_>,
+        mut each: impl FnMut(&SnapshotPath, WalkStep<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let root = SnapshotPath::root();
+        match (&self.node, &self.tree) {
+            (Some(node), None) => each(&root.join(&node.name), WalkStep::Node(node)).map(drop),
+            (node, Some(tree)) => {
+                if let Some(node) = node {
+                    let _ = each(&root, WalkStep::Node(node))?;
+                }
+                walk(reader, tree, &root, &mut each)?;
+                if let Some(node) = node {
+                    let _ = each(&root, WalkStep::Leave(node))?;
+                }
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// How many files and bytes there are. Trees that cannot be read are told later.
+    fn measure(&self, reader: TreeReader<'_>, cancel: &Cancel) -> Result<Amount> {
+        let mut amount = Amount::default();
+        self.each(reader, |_, step| {
+            cancel.check()?;
+            if let WalkStep::Node(node) = step {
+                amount.items += 1;
+                amount.bytes += node.size();
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(amount)
+    }
+}
+
+/// A restore that is under way.
+struct Restore<'a> {
+    repository: &'a Repository,
+    index: &'a Index,
+    target: &'a dyn Target,
+    options: &'a RestoreOptions,
+    cancel: &'a Cancel,
+    observer: &'a dyn Observer,
+    outcome: RestoreOutcome,
+    batch: Batch,
+    /// The first name of every inode that has several, by device and inode.
+    first_names: HashMap<(u64, u64), SnapshotPath>,
+    /// The names in the folders that the walk is in.
+    folders: Vec<Vec<Vec<u8>>>,
+}
+
+impl Restore<'_> {
+    fn step(&mut self, path: &SnapshotPath, step: WalkStep<'_>) -> Result<ControlFlow<()>> {
+        self.cancel.check()?;
+        match step {
+            WalkStep::Node(node) => self.node(path, node),
+            WalkStep::Leave(node) => {
+                let names = self.folders.pop().unwrap_or_default();
+                self.batch.leave(path.clone(), node.clone(), names);
+                Ok(ControlFlow::Continue(()))
+            }
+            WalkStep::Unreadable(node, error) => {
+                self.lose(path, "read the entries of", &error)?;
+                // What is in it is unknown: nothing may be deleted there, so the folder gets no last word.
+                self.folders.pop();
+                Ok(ControlFlow::Continue(()))
+            }
+        }
+    }
+
+    fn node(&mut self, path: &SnapshotPath, node: &Node) -> Result<ControlFlow<()>> {
+        if !path.is_root() && !node.has_safe_name() {
+            let reason = Error::damaged("name", "it would lead elsewhere");
+            self.lose(path, "restore", &reason)?;
+            return Ok(ControlFlow::Break(()));
+        }
+        if let Some(names) = self.folders.last_mut() {
+            names.push(node.name.clone());
+        }
+        match &node.kind {
+            NodeKind::Dir { .. } => {
+                self.outcome.dirs += 1;
+                self.done(path, 0);
+                if !self.options.dry_run
+                    && let Err(error) = self.target.enter(path, node)
+                {
+                    self.lose_to(error)?;
+                    return Ok(ControlFlow::Break(()));
+                }
+                self.folders.push(Vec::new());
+            }
+            NodeKind::File { size, .. } => {
+                self.outcome.files += 1;
+                self.outcome.bytes += size;
+                self.file(path, node)?;
+            }
+            _ => {
+                self.outcome.others += 1;
+                self.done(path, 0);
+                if !self.options.dry_run && !self.is_second_name(path, node) {
+                    match self.target.special(path, node) {
+                        Ok(()) => {}
+                        Err(error) => self.lose_to(error)?,
+                    }
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn file(&mut self, path: &SnapshotPath, node: &Node) -> Result<()> {
+        if self.options.dry_run {
+            self.done(path, node.size());
+            return Ok(());
+        }
+        if self.is_second_name(path, node) {
+            self.done(path, node.size());
+            return Ok(());
+        }
+        let mut pieces = Vec::with_capacity(node.content().len());
+        let mut offset = 0;
+        for id in node.content() {
+            let Some(location) = self.index.find(BlobKind::Data, id) else {
+                let error = Error::new(ErrorKind::Missing, format!("data blob {id}"));
+                return self.lose(path, "restore", &error);
+            };
+            pieces.push((offset, location));
+            offset += location.blob.opened_bytes();
+        }
+        self.batch.file(path.clone(), node.clone(), offset, pieces);
+        if self.batch.is_full() { self.run_batch() } else { Ok(()) }
+    }
+
+    /// Whether it is a further name of something restored before, which is then noted.
+    fn is_second_name(&mut self, path: &SnapshotPath, node: &Node) -> bool {
+        if node.metadata.links < 2 {
+            return false;
+        }
+        let inode = (node.metadata.device_id, node.metadata.inode);
+        match self.first_names.get(&inode) {
+            Some(first) => {
+                self.batch.link(path.clone(), first.clone(), node.clone());
+                true
+            }
+            None => {
+                self.first_names.insert(inode, path.clone());
+                false
+            }
+        }
+    }
+
+    fn done(&self, path: &SnapshotPath, bytes: u64) {
+        self.observer.event(Event::Progress(Amount { items: 1, bytes }));
+        self.observer.event(Event::Entry { path, outcome: EntryOutcome::Restored, bytes });
+    }
+
+    fn run_batch(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let threads = match self.target.order() {
+            WriteOrder::Any => super::backup::workers(self.options.workers),
+            WriteOrder::Sequential => 1,
+        };
+        let Self { repository, target, options, cancel, observer, outcome, .. } = self;
+        batch.run(repository, *target, options.overwrite, threads, cancel, *observer, outcome)
+    }
+
+    fn lose(&mut self, path: &SnapshotPath, action: &'static str, error: &Error) -> Result<()> {
+        self.lose_to(TargetError::new(action, path.clone(), error))
+    }
+
+    fn lose_to(&mut self, error: TargetError) -> Result<()> {
+        self.outcome.losses += 1;
+        tell(error, Severity::Loss, self.observer)
+    }
+}
+
+/// Tells of a failure on one entry; returns it when going on makes no sense.
+pub(super) fn tell(error: TargetError, severity: Severity, observer: &dyn Observer) -> Result<()> {
+    if error.is_fatal {
+        return Err(target_failed(error));
+    }
+    let TargetError { path, action, reason, .. } = error;
+    observer.event(Event::Problem(&Problem { path, action, reason, severity }));
+    Ok(())
+}
+
+pub(super) fn target_failed(error: TargetError) -> Error {
+    Error::new(ErrorKind::Target(format!("failed to {}: {}", error.action, error.reason)), error.path.to_string())
+}
+
+/// Reads every restored file again and compares it with the hashes of its pieces.
+fn verify(
+    reader: TreeReader<'_>,
+    selection: &Selection,
+    target: &dyn Target,
+    expected: Amount,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+    losses: &mut u64,
+) -> Result<u64> {
+    observer.event(Event::Phase { phase: Phase::Verify, total: Some(expected) });
+    let mut right = 0;
+    let mut buffer = Vec::new();
+    selection.each(reader, |path, step| {
+        cancel.check()?;
+        let WalkStep::Node(node) = step else { return Ok(ControlFlow::Continue(())) };
+        if let NodeKind::File { content, .. } = &node.kind
+            && node.has_safe_name()
+        {
+            match reader.compare(content, &*target.file(path, node).map_err(target_failed)?, &mut buffer) {
+                Ok(()) => right += 1,
+                Err(reason) => {
+                    *losses += 1;
+                    tell(TargetError::new("verify", path.clone(), reason), Severity::Loss, observer)?;
+                }
+            }
+            observer.event(Event::Progress(Amount { items: 1, bytes: node.size() }));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(right)
 }

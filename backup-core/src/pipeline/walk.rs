@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
+use crate::contracts::TargetFile;
 use crate::limits::TREE_DEPTH_MAX;
 use crate::model::{BlobId, BlobKind, Node, SnapshotPath, decode_tree};
 use crate::repository::{Index, Repository};
@@ -31,6 +32,27 @@ impl<'a> TreeReader<'a> {
         })
         .map_err(|error| Error::damaged(format!("tree {id}"), error.to_string()))?;
         Ok(nodes)
+    }
+
+    /// Reads a file that was restored and compares it with the pieces that it must be made of.
+    pub(super) fn compare(
+        &self,
+        content: &[BlobId],
+        file: &dyn TargetFile,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let mut offset = 0;
+        for id in content {
+            let location = self.index.find(BlobKind::Data, id).ok_or_else(|| format!("data blob {id} is missing"))?;
+            let bytes = location.blob.opened_bytes();
+            buffer.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
+            file.read_at(offset, buffer).map_err(|error| error.to_string())?;
+            if BlobId::of(buffer) != *id {
+                return Err(format!("what is there at byte {offset} is not what was backed up"));
+            }
+            offset += bytes;
+        }
+        if file.existing_bytes() == offset { Ok(()) } else { Err("its size is not what was backed up".to_owned()) }
     }
 }
 
