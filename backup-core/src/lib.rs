@@ -24,5 +24,7 @@ pub mod error;
 pub mod limits;
 pub mod model;
 pub mod observe;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{Error, ErrorKind, Result};
