@@ -215,7 +215,7 @@ impl Restore<'_> {
                 self.batch.leave(path.clone(), node.clone(), names);
                 Ok(ControlFlow::Continue(()))
             }
-            WalkStep::Unreadable(node, error) => {
+            WalkStep::Unreadable(_, error) => {
                 self.lose(path, "read the entries of", &error)?;
                 // What is in it is unknown: nothing may be deleted there, so the folder gets no last word.
                 self.folders.pop();

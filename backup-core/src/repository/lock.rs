@@ -159,7 +159,7 @@ impl Lock {
             file,
             current: std::sync::Mutex::new(id),
             lost: AtomicBool::new(false),
-            settling: std::sync::Mutex::new(Some(inner.store.start(tokio::time::sleep(SETTLE)))),
+            settling: std::sync::Mutex::new(Some(inner.store.start(async { tokio::time::sleep(SETTLE).await }))),
             ended: std::sync::Mutex::default(),
         });
         held.keep_fresh();
