@@ -1,0 +1,5 @@
+//! The sinks, one file for each kind of store.
+
+mod local;
+
+pub use local::LocalSink;

@@ -1,0 +1,184 @@
+//! How people write where a repository is.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backup_core::contracts::{Sink, SinkError};
+use backup_core::{Error, Result};
+
+use crate::sinks::LocalSink;
+
+/// Schemes that belong to stores which this crate does not reach, with or without `//` behind the colon: restic and
+/// rclone write some of them without. A path that begins like one has to be written `./s3:…`.
+const REMOTE_SCHEMES: [&str; 14] =
+    ["s3", "gs", "az", "azure", "rest", "sftp", "ssh", "b2", "swift", "rclone", "http", "https", "smb", "webdav"];
+
+/// The place of a repository: a path, or a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// A folder of this machine, or one that is mounted here.
+    Folder(PathBuf),
+}
+
+impl Place {
+    /// Reads a place as people write it: `/mnt/backups/repo`, `backups/my repo`, `file:///mnt/backups/my%20repo`.
+    ///
+    /// # Errors
+    ///
+    /// [`backup_core::ErrorKind::Invalid`] when it is none, or one of a kind that is not supported. The error names
+    /// the place without what may be secret in it.
+    pub fn parse(text: impl AsRef<OsStr>) -> Result<Self> {
+        let text = text.as_ref();
+        if text.is_empty() {
+            return Err(Error::invalid(
+                "the repository's place",
+                "it is empty; a path is needed, as /mnt/backups/repo",
+            ));
+        }
+        match scheme(text.as_bytes()) {
+            None => Ok(Self::Folder(text.into())),
+            Some(("file", rest)) => file_url(text, rest).map(Self::Folder),
+            Some((scheme, _)) => Err(Error::invalid(
+                without_secret(text),
+                format!("places of the kind {scheme}: are not supported by this version, only local folders"),
+            )
+            .with_hint("give a folder, as /mnt/backups/repo; a path that begins so is written with ./ before it")),
+        }
+    }
+
+    /// Opens the store at this place, which is there already. Blocks for as long as the file system needs.
+    ///
+    /// # Errors
+    ///
+    /// [`backup_core::contracts::SinkErrorKind::NotFound`] when there is nothing.
+    pub fn open(&self) -> Result<Arc<dyn Sink>, SinkError> {
+        match self {
+            Self::Folder(path) => Ok(Arc::new(LocalSink::open(path)?)),
+        }
+    }
+
+    /// Makes a store at this place, or opens what is there. Blocks for as long as the file system needs.
+    ///
+    /// # Errors
+    ///
+    /// What the store says when it cannot be made.
+    pub fn create(&self) -> Result<Arc<dyn Sink>, SinkError> {
+        match self {
+            Self::Folder(path) => Ok(Arc::new(LocalSink::create(path)?)),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The scheme of a URL and what follows its colon; `None` for a path.
+fn scheme(text: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = text.iter().position(|&byte| byte == b':')?;
+    let (scheme, rest) = (&text[..colon], &text[colon + 1..]);
+    let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+    let scheme = str::from_utf8(scheme).ok().filter(|_| is_scheme)?;
+    let is_url = rest.starts_with(b"//") || scheme == "file" || REMOTE_SCHEMES.contains(&scheme);
+    is_url.then_some((scheme, rest))
+}
+
+/// The path of a `file:` URL (RFC 8089): `file:///path`, `file://localhost/path` or `file:/path`.
+fn file_url(text: &OsStr, rest: &[u8]) -> Result<PathBuf> {
+    let wrong = |why: &str| Error::invalid(text.to_string_lossy(), why);
+    let path = match rest.strip_prefix(b"//") {
+        Some(rest) => rest.strip_prefix(b"localhost").unwrap_or(rest),
+        None => rest,
+    };
+    if !path.starts_with(b"/") {
+        return Err(wrong("a file: URL names an absolute path of this machine, as file:///mnt/backups/repo"));
+    }
+    let path = percent_decoded(path).ok_or_else(|| wrong("a % is not followed by two hexadecimal digits"))?;
+    if path.contains(&0) {
+        return Err(wrong("a path cannot contain a zero byte"));
+    }
+    Ok(Path::new(&OsString::from_vec(path)).to_owned())
+}
+
+fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.iter();
+    while let Some(&byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(*rest.next()?).to_digit(16);
+            let value = digit()? << 4 | digit()?;
+            decoded.push(u8::try_from(value).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    Some(decoded)
+}
+
+/// The URL without what stands before its last `@`, where user names and passwords are, and without its query, where
+/// signatures and tokens are.
+fn without_secret(text: &OsStr) -> String {
+    let text = text.to_string_lossy();
+    let (url, query) = text.split_once('?').map_or((&*text, ""), |(url, _)| (url, "?…"));
+    match url.rsplit_once('@') {
+        Some((before, after)) => format!("{}:…@{after}{query}", before.split(':').next().unwrap_or_default()),
+        None => format!("{url}{query}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(text: &str) -> PathBuf {
+        let Place::Folder(path) = Place::parse(text).unwrap();
+        path
+    }
+
+    #[test]
+    fn paths_are_taken_as_they_are() {
+        for path in ["/mnt/backups/repo", "backups/my repo", ".", "./s3:odd", "odd:name", "a%20b", "/x/file:///y", "~"]
+        {
+            assert_eq!(folder(path), Path::new(path));
+        }
+        let raw = OsStr::from_bytes(b"/mnt/\xff");
+        assert_eq!(Place::parse(raw).unwrap(), Place::Folder(raw.into()));
+    }
+
+    #[test]
+    fn file_urls_are_decoded() {
+        assert_eq!(folder("file:///mnt/my%20repo"), Path::new("/mnt/my repo"));
+        assert_eq!(folder("file://localhost/mnt"), Path::new("/mnt"));
+        assert_eq!(folder("file:/mnt/%e2%82%ac"), Path::new("/mnt/€"));
+        for wrong in ["file://host/mnt", "file:mnt", "file://", "file:///a%2", "file:///a%zz", "file:///a%00", ""] {
+            assert!(Place::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn other_kinds_of_store_are_refused_by_name_and_their_secrets_kept() {
+        for (url, shown) in [
+            ("s3://bucket/prefix", "s3://bucket/prefix"),
+            ("s3:host/bucket", "s3:host/bucket"),
+            ("rest:https://me:secret@host/repo", "rest:…@host/repo"),
+            ("sftp://me:sec@ret@host/repo", "sftp:…@host/repo"),
+            ("az://container/x?sig=secret", "az://container/x?…"),
+            ("ftp://host/x", "ftp://host/x"),
+        ] {
+            let error = Place::parse(url).unwrap_err();
+            let kind = url.split(':').next().unwrap();
+            assert_eq!(error.subject(), shown);
+            assert!(error.to_string().contains(&format!("the kind {kind}: are not supported")), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}
