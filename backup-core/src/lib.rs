@@ -30,7 +30,7 @@ pub mod pack;
 pub mod pipeline;
 pub mod repository;
 pub mod retention;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use error::{Error, ErrorKind, Result};

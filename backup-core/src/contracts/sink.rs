@@ -21,7 +21,8 @@ pub type SinkStream<'a> = BoxStream<'a, Result<ObjectInfo, SinkError>>;
 ///
 /// * An object appears whole or not at all, under whatever name, however the writer ends.
 /// * After [`Sink::put`] has returned, every reader sees the object. After [`Sink::sync`] has returned, every object
-///   put before it survives a power failure; until then an object may be lost, or found damaged, after one.
+///   put before it survives a power failure; until then an object may be lost by one, but is never found damaged
+///   unless it was put with [`PutMode::Bulk`].
 /// * Deleting what is not there succeeds: a delete that was carried out but reported as failed can be repeated.
 /// * Operations may run at the same time from any number of tasks.
 ///
@@ -54,7 +55,7 @@ pub trait Sink: Send + Sync + Debug {
     fn sync(&self) -> SinkFuture<'_, ()>;
 }
 
-/// The name of an object: components of letters, digits, `-`, `_` and `.`, separated by slashes.
+/// The name of an object: components of letters, digits, `-`, `_`, `.` and `:`, separated by slashes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(Cow<'static, str>);
 
@@ -66,14 +67,13 @@ impl ObjectKey {
     /// When `text` is not a key: keys are made by this crate from ids and fixed words, never from input.
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
         let text = text.into();
-        let is_component = |component: &str| {
-            !matches!(component, "" | "." | "..")
-                && component
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
-        };
         assert!(text.split('/').all(is_component), "not an object key: {text:?}");
         Self(text)
+    }
+
+    /// Whether `name` can be a component of a key: what a store finds under other names is not an object.
+    pub fn is_component(name: &str) -> bool {
+        is_component(name)
     }
 
     /// The text.
@@ -85,6 +85,11 @@ impl ObjectKey {
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
+}
+
+fn is_component(component: &str) -> bool {
+    !matches!(component, "" | "." | "..")
+        && component.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
 }
 
 impl fmt::Display for ObjectKey {
@@ -115,6 +120,9 @@ pub enum PutMode {
     Create,
     /// Replace it, whole or not at all.
     Overwrite,
+    /// As [`PutMode::Overwrite`], for large objects that nothing refers to yet: until the next [`Sink::sync`] a power
+    /// failure may leave one damaged under its name. This spares waiting for the disk at each of many.
+    Bulk,
 }
 
 /// A store's failure.

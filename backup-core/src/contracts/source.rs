@@ -112,6 +112,7 @@ pub struct SourceError {
 
 impl SourceError {
     /// A failure to `action` the thing at `path`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and texts alike")]
     pub fn new(action: &'static str, path: SnapshotPath, reason: impl ToString) -> Self {
         Self { path, action, reason: reason.to_string(), vanished: false }
     }

@@ -98,6 +98,7 @@ pub struct TargetError {
 
 impl TargetError {
     /// A failure to `action` the thing at `path`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and texts alike")]
     pub fn new(action: &'static str, path: SnapshotPath, reason: impl ToString) -> Self {
         Self { path, action, reason: reason.to_string(), is_fatal: false }
     }

@@ -64,7 +64,7 @@ pub(super) fn unquote(quoted: &str) -> Option<Vec<u8>> {
             'u' => push_char(&mut name, digits(&mut rest, 4, 16)?)?,
             'U' => push_char(&mut name, digits(&mut rest, 8, 16)?)?,
             '0'..='7' => {
-                rest = &escape[..];
+                rest = escape;
                 name.push(u8::try_from(digits(&mut rest, 3, 8)?).ok()?);
             }
             _ => return None,

@@ -143,7 +143,7 @@ pub fn backup(
         scratch: Scratch::default(),
     };
     run_threads(&shared, walker, source, workers(options.workers))?;
-    let report = source.finish().map_err(source_failed)?;
+    let report = source.finish().map_err(|error| source_failed(&error))?;
 
     blobs.flush()?;
     let root = shared.root.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -243,7 +243,7 @@ struct Level {
 impl Walker<'_> {
     fn walk(mut self, source: &mut dyn Source, files: &Sender<FileTask>) -> Result<()> {
         while !self.shared.is_over() {
-            match source.next().map_err(source_failed)? {
+            match source.next().map_err(|error| source_failed(&error))? {
                 Some(SourceEvent::Enter(node)) => self.enter(node)?,
                 Some(SourceEvent::Entry(entry)) => self.entry(entry, files)?,
                 Some(SourceEvent::Problem(problem)) => self.shared.report(&problem),
@@ -330,7 +330,7 @@ fn broken_source(what: &str) -> Error {
     Error::new(ErrorKind::Source(format!("the source broke its contract: {what}")), "source")
 }
 
-fn source_failed(error: SourceError) -> Error {
+fn source_failed(error: &SourceError) -> Error {
     let what = format!("failed to {}: {}", error.action, error.reason);
     Error::new(ErrorKind::Source(what), error.path.to_string())
 }

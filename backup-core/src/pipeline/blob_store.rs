@@ -67,11 +67,18 @@ pub(crate) struct Scratch {
 
 /// Packs on their way out, and those that are out but not indexed yet.
 struct Outgoing {
-    in_flight: VecDeque<(IndexPack, u64, Pending<Result<(), SinkError>>)>,
+    in_flight: VecDeque<InFlight>,
     unindexed: IndexFile,
     unindexed_blobs: usize,
     oldest: Option<Instant>,
     stored: Vec<(PackId, u64)>,
+}
+
+/// A pack that the store is taking.
+struct InFlight {
+    entry: IndexPack,
+    bytes: u64,
+    pending: Pending<Result<(), SinkError>>,
 }
 
 /// Names are hashes already.
@@ -212,14 +219,14 @@ impl<'a> BlobStore<'a> {
         while outgoing.in_flight.len() >= PACKS_IN_FLIGHT_MAX {
             self.receive(&mut outgoing)?;
         }
-        let pending = self.repository.store().start_put(&pack.id.key(), pack.bytes, PutMode::Overwrite);
-        outgoing.in_flight.push_back((entry, bytes, pending));
+        let pending = self.repository.store().start_put(&pack.id.key(), pack.bytes, PutMode::Bulk);
+        outgoing.in_flight.push_back(InFlight { entry, bytes, pending });
         Ok(())
     }
 
     /// Waits for the pack that has been under way longest.
     fn receive(&self, outgoing: &mut Outgoing) -> Result<()> {
-        let Some((entry, bytes, pending)) = outgoing.in_flight.pop_front() else { return Ok(()) };
+        let Some(InFlight { entry, bytes, pending }) = outgoing.in_flight.pop_front() else { return Ok(()) };
         pending.wait()?;
         self.observer.event(Event::PackStored { pack: entry.id, bytes });
         outgoing.stored.push((entry.id, bytes));

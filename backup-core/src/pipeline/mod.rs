@@ -19,6 +19,5 @@ mod tree_assembly;
 mod walk;
 
 pub use backup::{BackupOptions, BackupOutcome, Parent, backup};
-pub(crate) use blob_store::{BlobStore, Scratch, Writing};
 pub use restore::{Overwrite, RestoreOptions, RestoreOutcome, restore};
 pub use walk::{TreeReader, WalkStep, find_node, walk};

@@ -116,12 +116,12 @@ pub fn restore(
         index: &index,
     };
     if !options.dry_run {
-        target.begin(expected).map_err(target_failed)?;
+        target.begin(expected).map_err(|error| target_failed(&error))?;
     }
     selection.each(reader, |path, step| restore.step(path, step))?;
     restore.run_batch()?;
     if !options.dry_run {
-        target.finish().map_err(target_failed)?;
+        target.finish().map_err(|error| target_failed(&error))?;
     }
     let mut outcome = restore.outcome;
     if options.verify && !options.dry_run {
@@ -333,14 +333,14 @@ impl Restore<'_> {
 /// Tells of a failure on one entry; returns it when going on makes no sense.
 pub(super) fn tell(error: TargetError, severity: Severity, observer: &dyn Observer) -> Result<()> {
     if error.is_fatal {
-        return Err(target_failed(error));
+        return Err(target_failed(&error));
     }
     let TargetError { path, action, reason, .. } = error;
     observer.event(Event::Problem(&Problem { path, action, reason, severity }));
     Ok(())
 }
 
-pub(super) fn target_failed(error: TargetError) -> Error {
+pub(super) fn target_failed(error: &TargetError) -> Error {
     Error::new(ErrorKind::Target(format!("failed to {}: {}", error.action, error.reason)), error.path.to_string())
 }
 
@@ -363,7 +363,11 @@ fn verify(
         if let NodeKind::File { content, .. } = &node.kind
             && node.has_safe_name()
         {
-            match reader.compare(content, &*target.file(path, node).map_err(target_failed)?, &mut buffer) {
+            match reader.compare(
+                content,
+                &*target.file(path, node).map_err(|error| target_failed(&error))?,
+                &mut buffer,
+            ) {
                 Ok(()) => right += 1,
                 Err(reason) => {
                     *losses += 1;

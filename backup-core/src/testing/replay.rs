@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Call, MemorySink, Outcome, Record};
-use crate::contracts::{ObjectKey, SinkErrorKind};
+use crate::contracts::{ObjectKey, PutMode, SinkErrorKind};
 
 /// Recorded calls, ready to be replayed up to any moment.
 ///
@@ -23,8 +23,8 @@ pub enum Ending {
     /// The process was killed. What had returned is in place; of what was running, each call is done or not done.
     Killed,
     /// The power failed. What a later, finished `sync` covers is in place. Of the rest each change is, independently
-    /// of the others and so in any order, made or not made; an object that was new is whole, short, empty, or has
-    /// zeros for content. An object that replaced another is the old one or the new one, whole.
+    /// of the others and so in any order, made or not made; an object that was new and put in bulk is whole, short,
+    /// empty, or has zeros for content. An object that replaced another is the old one or the new one, whole.
     PowerLost,
 }
 
@@ -61,9 +61,9 @@ impl Recording {
     fn histories(&self, tick: u64) -> BTreeMap<ObjectKey, Vec<Change>> {
         let mut histories: BTreeMap<ObjectKey, Vec<Change>> = BTreeMap::new();
         for record in self.records.iter().filter(|record| record.began <= tick) {
-            let (key, content) = match &record.call {
-                Call::Put { key, bytes, .. } => (key, Some(bytes.clone())),
-                Call::Delete { key } => (key, None),
+            let (key, content, is_bulk) = match &record.call {
+                Call::Put { key, bytes, mode } => (key, Some(bytes.clone()), *mode == PutMode::Bulk),
+                Call::Delete { key } => (key, None, false),
                 _ => continue,
             };
             // These kinds say for certain that nothing was changed.
@@ -74,7 +74,7 @@ impl Recording {
             if !refused {
                 let is_certain = record.outcome == Outcome::Done;
                 let ended = record.ended.unwrap_or(u64::MAX);
-                histories.entry(key.clone()).or_default().push(Change { content, ended, is_certain });
+                histories.entry(key.clone()).or_default().push(Change { content, is_bulk, ended, is_certain });
             }
         }
         for history in histories.values_mut() {
@@ -98,6 +98,8 @@ impl Recording {
 struct Change {
     /// What the object becomes; `None` is deleted.
     content: Option<Bytes>,
+    /// Whether it may be found damaged until it is synced.
+    is_bulk: bool,
     /// When the call had returned, or its future was gone.
     ended: u64,
     /// Whether the change was then made for certain: not if the call failed.
@@ -123,7 +125,7 @@ fn end_state(
     let Some(last) = chosen.checked_sub(1) else { return old };
     let content = history[last].content.clone()?;
     let replaced = if last == 0 { &old } else { &history[last - 1].content };
-    let may_be_damaged = ending == Ending::PowerLost && chosen > certain && replaced.is_none();
+    let may_be_damaged = ending == Ending::PowerLost && chosen > certain && history[last].is_bulk && replaced.is_none();
     Some(if may_be_damaged { dice.damage(content) } else { content })
 }
 
@@ -169,7 +171,7 @@ mod tests {
     use futures::future::FutureExt;
 
     use super::*;
-    use crate::contracts::{PutMode, Sink};
+    use crate::contracts::Sink;
     use crate::testing::{Fault, FaultySink, RecordingSink, block_on};
 
     fn key(name: &'static str) -> ObjectKey {
@@ -195,9 +197,9 @@ mod tests {
     #[test]
     fn what_a_sync_covers_survives_and_the_rest_may_be_lost_or_damaged() {
         let recording = record(async |sink| {
-            sink.put(&key("data/a"), Bytes::from("aaaa"), PutMode::Create).await.unwrap();
+            sink.put(&key("data/a"), Bytes::from("aaaa"), PutMode::Bulk).await.unwrap();
             sink.sync().await.unwrap();
-            sink.put(&key("data/b"), Bytes::from("bbbb"), PutMode::Create).await.unwrap();
+            sink.put(&key("data/b"), Bytes::from("bbbb"), PutMode::Bulk).await.unwrap();
         });
         let none = MemorySink::new();
         let end = recording.ticks();
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn a_call_that_was_running_is_done_or_not_done_after_a_kill() {
         let recording = record(async |sink| {
-            sink.put(&key("data/a"), Bytes::from("aaaa"), PutMode::Create).now_or_never().unwrap().unwrap();
+            sink.put(&key("data/a"), Bytes::from("aaaa"), PutMode::Bulk).now_or_never().unwrap().unwrap();
         });
         let seen = outcomes(&recording, &MemorySink::new(), 1, Ending::Killed, &key("data/a"));
         assert_eq!(seen, BTreeSet::from([None, Some(Bytes::from("aaaa"))]));

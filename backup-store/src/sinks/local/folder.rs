@@ -85,9 +85,13 @@ impl Folder {
         self.unsynced.check()?;
         let (mut file, temporary) = self.create_temporary(key)?;
         file.write_all(bytes).map_err(|error| io_failure(self.subject(key.as_str()), error))?;
-        // Starts the writing without waiting for it, so that `sync` finds most of it done. Only advice: no harm in it
-        // failing.
-        let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        if mode == PutMode::Bulk {
+            // Starts the writing without waiting for it, so that `sync` finds most of it done. Only advice: no harm in
+            // it failing.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        } else {
+            file.sync_all().map_err(|error| io_failure(self.subject(key.as_str()), error))?;
+        }
         temporary.place(&file, mode, gate)?;
         self.unsynced.add(self, Written { file, key: key.clone() });
         Ok(())

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
 
 use super::folder::Folder;
-use super::naming::{is_component, is_temporary};
+use super::naming::is_temporary;
 
 /// At most this many objects are read before they are handed on, so that a listing of a million needs no memory for
 /// a million, and each hand-over is worth its cost.
@@ -33,7 +33,7 @@ enum Stage {
 impl Listing {
     pub(super) fn new(folder: Arc<Folder>, prefix: &str) -> Self {
         // A prefix that cannot begin a key has nothing below it, whatever the file system thinks of it.
-        let is_possible = prefix.is_empty() || prefix.split('/').all(is_component);
+        let is_possible = prefix.is_empty() || prefix.split('/').all(ObjectKey::is_component);
         let waiting = if is_possible { vec![prefix.to_owned()] } else { Vec::new() };
         Self { folder, waiting, reading: None, stage: Stage::Fresh }
     }
@@ -86,7 +86,7 @@ impl Listing {
             self.folder.unsynced().note_leftover(full);
             return Ok(None);
         }
-        if !is_component(name) {
+        if !ObjectKey::is_component(name) {
             return Ok(None);
         }
         if kind == FileType::Directory {

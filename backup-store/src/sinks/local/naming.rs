@@ -33,12 +33,6 @@ pub(super) fn is_temporary(name: &str) -> bool {
     number.is_some_and(|number| number.len() == 16 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Whether a file or folder of this name can be part of an object's key. The alphabet is [`ObjectKey`]'s.
-pub(super) fn is_component(name: &str) -> bool {
-    !matches!(name, "" | "." | "..")
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
-}
-
 /// The path of the folder that holds what is at `path`; the empty path is the sink's own folder.
 pub(super) fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
@@ -62,7 +56,7 @@ mod tests {
             assert_ne!(path, names.path_for(&key));
             assert_eq!(folder_of(&path), folder_of(key.as_str()));
             let name = path.rsplit('/').next().unwrap();
-            assert!(is_temporary(name) && !is_component(name), "{name}");
+            assert!(is_temporary(name) && !ObjectKey::is_component(name), "{name}");
         }
         for foreign in [".tmp~0", "a.tmp~0123456789abcdef", ".a.tmp~0123456789abcdeg", ".a.tmp-0123456789abcdef", ""] {
             assert!(!is_temporary(foreign), "{foreign}");
@@ -73,7 +67,7 @@ mod tests {
     fn every_byte_of_the_alphabet_is_the_keys() {
         for byte in 1..=127_u8 {
             let name = format!("a{}", char::from(byte));
-            if is_component(&name) {
+            if ObjectKey::is_component(&name) {
                 assert_eq!(ObjectKey::new(name.clone()).as_str(), name);
             }
         }

@@ -34,7 +34,7 @@ impl<'a> Temporary<'a> {
     pub(super) fn place(mut self, file: &File, mode: PutMode, gate: &Gate) -> Result<(), SinkError> {
         match self.rename(RenameFlags::NOREPLACE, gate)? {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) if mode == PutMode::Overwrite => self.replace(file, gate),
+            Err(Errno::EXIST) if mode != PutMode::Create => self.replace(file, gate),
             // File systems that rename in one way only: NFS, many in user space.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.place_by_link(file, mode, gate),
             Err(errno) => Err(self.failure(errno)),
@@ -50,7 +50,7 @@ impl<'a> Temporary<'a> {
             // A file server that is asked again because its answer was lost finds its own link there: the number of
             // links tells, as open(2) advises.
             Err(Errno::EXIST) if rustix::fs::fstat(file).is_ok_and(|stat| stat.st_nlink == 2) => Ok(()),
-            Err(Errno::EXIST | Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) if mode == PutMode::Overwrite => {
+            Err(Errno::EXIST | Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) if mode != PutMode::Create => {
                 self.replace(file, gate)
             }
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
