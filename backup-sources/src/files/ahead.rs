@@ -26,13 +26,18 @@ pub(super) struct Slot {
 enum State {
     Waiting(Part),
     Running,
+    /// Running, and the walk waits for it: waking nobody would still be a call of the system.
+    Awaited,
     Ready(Listing),
     Gone,
 }
 
 impl Slot {
     pub(super) fn new(part: Part) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::Waiting(part)), ready: Condvar::new() })
+        Arc::new(Self {
+            state: Mutex::new(State::Waiting(part)),
+            ready: Condvar::new(),
+        })
     }
 
     /// Takes the part when nobody has begun with it.
@@ -74,10 +79,17 @@ struct Queue {
 impl Ahead {
     /// Starts `count` threads; as many of them as the system lets, and none is enough.
     pub(super) fn start(walk: Arc<Walk>, count: usize) -> Self {
-        let shared = Arc::new(Shared { walk, queue: Mutex::default(), work: Condvar::new() });
+        let shared = Arc::new(Shared {
+            walk,
+            queue: Mutex::default(),
+            work: Condvar::new(),
+        });
         let threads = (0..count).filter_map(|_| {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name("walk".to_owned()).spawn(move || shared.run()).ok()
+            thread::Builder::new()
+                .name("walk".to_owned())
+                .spawn(move || shared.run())
+                .ok()
         });
         let threads = threads.collect();
         Self { shared, threads }
@@ -89,12 +101,18 @@ impl Ahead {
             return Some(self.shared.look_at(part));
         }
         let mut state = lock(&slot.state);
-        while matches!(*state, State::Running) {
-            state = slot.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while matches!(*state, State::Running | State::Awaited) {
+            *state = State::Awaited;
+            state = slot
+                .ready
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         let taken = std::mem::replace(&mut *state, State::Gone);
         drop(state);
-        let State::Ready(listing) = taken else { return None };
+        let State::Ready(listing) = taken else {
+            return None;
+        };
         let mut queue = lock(&self.shared.queue);
         let was_full = queue.entries_ready >= limits::WALK_ENTRIES_AHEAD_MAX;
         queue.entries_ready -= listing.found.len();
@@ -123,7 +141,10 @@ impl Shared {
     fn run(&self) {
         while let Some(slot) = self.next() {
             let Some(part) = slot.begin() else { continue };
-            let mut work = Work { slot: &slot, result: State::Gone };
+            let mut work = Work {
+                slot: &slot,
+                result: State::Gone,
+            };
             let listing = self.look_at(part);
             lock(&self.queue).entries_ready += listing.found.len();
             work.result = State::Ready(listing);
@@ -142,7 +163,10 @@ impl Shared {
                 return Some(slot);
             }
             queue.idle_count += 1;
-            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .work
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
             queue.idle_count -= 1;
         }
     }
@@ -158,7 +182,10 @@ impl Shared {
         let mut queue = lock(&self.queue);
         let wakes = queue.idle_count.min(slots.len());
         queue.slots.extend(slots.into_iter().rev());
-        let excess = queue.slots.len().saturating_sub(limits::WALK_FOLDERS_WAITING_MAX);
+        let excess = queue
+            .slots
+            .len()
+            .saturating_sub(limits::WALK_FOLDERS_WAITING_MAX);
         let forgotten: Vec<_> = queue.slots.drain(..excess).collect();
         drop(queue);
         drop(forgotten);
@@ -176,8 +203,11 @@ struct Work<'a> {
 
 impl Drop for Work<'_> {
     fn drop(&mut self) {
-        *lock(&self.slot.state) = std::mem::replace(&mut self.result, State::Gone);
-        self.slot.ready.notify_all();
+        let result = std::mem::replace(&mut self.result, State::Gone);
+        let before = std::mem::replace(&mut *lock(&self.slot.state), result);
+        if matches!(before, State::Awaited) {
+            self.slot.ready.notify_all();
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod place;
 mod plan;
 mod priority;
 mod read;
+mod target;
 mod walk;
 mod xattrs;
 
@@ -22,4 +23,5 @@ pub use filter::LeftOut;
 pub use options::{Atime, FileSystems, FilesOptions, Gitignore, Marker};
 pub use patterns::{Case, Excludes};
 pub use priority::step_back;
+pub use target::{Extra, FilesTarget, Overwrite, Owner, RestoreOptions, SpaceCheck, Zeros};
 pub use walk::FilesSource;
