@@ -60,6 +60,26 @@ pub const READ_BUFFER_BYTES: usize = 1024 * 1024;
 /// Entries that the walk may be ahead of the readers.
 pub const ENTRIES_AHEAD_MAX: usize = 1_024;
 
+/// Entries of folders that were read ahead of the walk and wait for it: about 6 MB, enough that the threads that read
+/// ahead never wait for a folder's turn.
+pub const WALK_ENTRIES_AHEAD_MAX: usize = 16_384;
+
+/// Entries of one folder that are looked at in one go. A folder with a million entries then costs the memory of its
+/// names and of a few such batches, not of a million nodes.
+pub const WALK_BATCH_ENTRIES: usize = 512;
+
+/// Folders that wait to be read ahead. The oldest are forgotten beyond that; the walk reads them itself.
+pub const WALK_FOLDERS_WAITING_MAX: usize = 16_384;
+
+/// The largest `.gitignore` that is read.
+pub const IGNORE_FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The end of a command's error output that is kept for the message when it fails.
+pub const STDERR_TAIL_BYTES: usize = 4 * 1024;
+
+/// Folders that a restore keeps open, a quarter of the 1,024 files that a process may have open by default.
+pub const RESTORE_FOLDERS_OPEN_MAX: usize = 256;
+
 /// Locks are refreshed this often (restic's number).
 pub const LOCK_REFRESH_SECONDS: u64 = 5 * 60;
 

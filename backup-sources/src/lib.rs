@@ -1,1 +1,5 @@
-//! Sources.
+//!
+//! Every source is a [`backup_core::contracts::Source`] and imports nothing of this project but `backup-core`.
+
+pub mod command;
+pub mod files;

@@ -58,6 +58,12 @@ pub trait TargetFile: Send + Sync + Debug {
     /// "the same" when it was told to.
     fn looks_unchanged(&self) -> bool;
 
+    /// Whether what is there must stay as it is, because the target was told not to touch it. The caller then neither
+    /// writes nor finishes the file.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
     /// Reads what is there now at `offset`, to compare; fills the buffer or fails.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
