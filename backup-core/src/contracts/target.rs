@@ -47,10 +47,11 @@ pub trait Target: Send + Sync + Debug {
 }
 
 /// A file being restored. Calls may come from several threads.
+///
+/// One that is dropped without having been finished does not have all its bytes: if it was made for this it is removed,
+/// so that none is left with wrong bytes under its name; if it was there before it stays as it now is, without the
+/// snapshot's times.
 pub trait TargetFile: Send + Sync + Debug {
-    /// Whether a file was there before.
-    fn existed(&self) -> bool;
-
     /// The size in bytes of what was there before, 0 when nothing was.
     fn existing_bytes(&self) -> u64;
 
@@ -60,9 +61,7 @@ pub trait TargetFile: Send + Sync + Debug {
 
     /// Whether what is there must stay as it is, because the target was told not to touch it. The caller then neither
     /// writes nor finishes the file.
-    fn is_kept(&self) -> bool {
-        false
-    }
+    fn is_kept(&self) -> bool;
 
     /// Reads what is there now at `offset`, to compare; fills the buffer or fails.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
@@ -73,10 +72,6 @@ pub trait TargetFile: Send + Sync + Debug {
     /// All bytes are there: cuts the file to `size`, sets its metadata. Problems with metadata are returned, the data
     /// is in place.
     fn finish(self: Box<Self>, node: &Node, size: u64) -> Result<Vec<TargetError>, TargetError>;
-
-    /// The bytes cannot all be had: a file that was made for this is removed, so that none is left with wrong bytes
-    /// under its name. One that was there before stays as it now is, without the snapshot's times.
-    fn abandon(self: Box<Self>);
 }
 
 /// In which order a target needs its bytes.

@@ -19,5 +19,5 @@ mod tree_assembly;
 mod walk;
 
 pub use backup::{BackupOptions, BackupOutcome, Parent, backup};
-pub use restore::{Overwrite, RestoreOptions, RestoreOutcome, restore};
+pub use restore::{Compare, RestoreOptions, RestoreOutcome, restore};
 pub use walk::{TreeReader, WalkStep, find_node, walk};

@@ -18,16 +18,15 @@ use crate::observe::{Amount, EntryOutcome, Event, Observer, Phase, Problem, Seve
 use crate::repository::{Index, LockMode, Repository};
 use crate::{Error, ErrorKind, Result};
 
-/// What happens to files that are there already.
+/// How files that are there already are compared with the snapshot's. Whether they may be touched at all is the
+/// target's affair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overwrite {
-    /// They are read and compared; only what differs is written.
+pub enum Compare {
+    /// They are read; only what differs is written.
     #[default]
-    Always,
-    /// Those with the right size and modification time are taken as right; others as with [`Overwrite::Always`].
-    IfChanged,
-    /// They are left as they are.
-    Never,
+    Content,
+    /// Those with the right size and modification time are taken as right; others as with [`Compare::Content`].
+    SizeAndTime,
 }
 
 /// How a restore is made.
@@ -36,8 +35,8 @@ pub struct RestoreOptions {
     /// What of the snapshot: a folder's contents go to the target's root, a file goes there by its name. `None` for
     /// all, under absolute paths.
     pub path: Option<SnapshotPath>,
-    /// What happens to files that are there already.
-    pub overwrite: Overwrite,
+    /// How files that are there already are compared.
+    pub compare: Compare,
     /// Everything is read again from the target afterwards and compared.
     pub verify: bool,
     /// Nothing is written; the outcome says what the snapshot holds.
@@ -52,7 +51,7 @@ impl Default for RestoreOptions {
     fn default() -> Self {
         Self {
             path: None,
-            overwrite: Overwrite::Always,
+            compare: Compare::Content,
             verify: false,
             dry_run: false,
             lock: LockMode::Shared,
@@ -317,7 +316,7 @@ impl Restore<'_> {
             WriteOrder::Sequential => 1,
         };
         let Self { repository, target, options, cancel, observer, outcome, .. } = self;
-        batch.run(repository, *target, options.overwrite, threads, cancel, *observer, outcome)
+        batch.run(repository, *target, options.compare, threads, cancel, *observer, outcome)
     }
 
     fn lose(&mut self, path: &SnapshotPath, action: &'static str, error: &Error) -> Result<()> {
@@ -363,11 +362,10 @@ fn verify(
         if let NodeKind::File { content, .. } = &node.kind
             && node.has_safe_name()
         {
-            match reader.compare(
-                content,
-                &*target.file(path, node).map_err(|error| target_failed(&error))?,
-                &mut buffer,
-            ) {
+            let file = target.file(path, node).map_err(|error| target_failed(&error))?;
+            let is_kept = file.is_kept();
+            match reader.compare(content, &*file, &mut buffer) {
+                _ if is_kept => {}
                 Ok(()) => right += 1,
                 Err(reason) => {
                     *losses += 1;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::restore::{Overwrite, RestoreOutcome, tell};
+use super::restore::{Compare, RestoreOutcome, tell};
 use crate::cancel::Cancel;
 use crate::contracts::{Target, TargetError, TargetFile, WriteOrder};
 use crate::limits::{
@@ -99,7 +99,7 @@ impl Batch {
         mut self,
         repository: &Repository,
         target: &dyn Target,
-        overwrite: Overwrite,
+        compare: Compare,
         threads: usize,
         cancel: &Cancel,
         observer: &dyn Observer,
@@ -113,7 +113,7 @@ impl Batch {
             });
         }
         let work =
-            Work { repository, target, overwrite, cancel, observer, files: &self.files, failure: Mutex::default() };
+            Work { repository, target, compare, cancel, observer, files: &self.files, failure: Mutex::default() };
         let ranges = ranges(&self.pieces, target.order());
         let (next_file, next_range) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
@@ -206,7 +206,7 @@ struct Buffers {
 struct Work<'a> {
     repository: &'a Repository,
     target: &'a dyn Target,
-    overwrite: Overwrite,
+    compare: Compare,
     cancel: &'a Cancel,
     observer: &'a dyn Observer,
     files: &'a [File],
@@ -237,12 +237,7 @@ impl Work<'_> {
                 return self.lose(file, error);
             }
         };
-        let is_kept = match self.overwrite {
-            Overwrite::Always => false,
-            Overwrite::IfChanged => open.existed() && open.looks_unchanged(),
-            Overwrite::Never => open.existed(),
-        };
-        if is_kept {
+        if open.is_kept() || self.compare == Compare::SizeAndTime && open.looks_unchanged() {
             *opening = Opening::Over;
             self.tell_end(file, EntryOutcome::Kept);
             return Ok(());
@@ -371,9 +366,7 @@ impl Work<'_> {
     }
 
     fn abandon(&self, file: &File) {
-        if let Opening::Open(open) = std::mem::replace(&mut *lock(&file.open), Opening::Over) {
-            open.abandon();
-        }
+        *lock(&file.open) = Opening::Over;
     }
 
     /// Tells of a lost file, once.

@@ -267,16 +267,16 @@ impl MemoryFile {
 }
 
 impl TargetFile for MemoryFile {
-    fn existed(&self) -> bool {
-        self.before.is_some()
-    }
-
     fn existing_bytes(&self) -> u64 {
         self.before.as_ref().map_or(0, |entry| entry.bytes.len() as u64)
     }
 
     fn looks_unchanged(&self) -> bool {
         // Memory has no times to believe in.
+        false
+    }
+
+    fn is_kept(&self) -> bool {
         false
     }
 
@@ -297,18 +297,21 @@ impl TargetFile for MemoryFile {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, node: &Node, size: u64) -> Result<Vec<TargetError>, TargetError> {
+    fn finish(mut self: Box<Self>, node: &Node, size: u64) -> Result<Vec<TargetError>, TargetError> {
+        self.before = None;
         let mut bytes = std::mem::take(&mut *self.bytes());
         bytes.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
         let kind = NodeKind::File { size: 0, content: Vec::new() };
         self.target.lock().put(&self.path, MemoryEntry { kind, metadata: node.metadata.clone(), bytes });
         Ok(Vec::new())
     }
+}
 
-    fn abandon(self: Box<Self>) {
-        if let Some(before) = &self.before {
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
             let bytes = std::mem::take(&mut *self.bytes());
-            self.target.lock().put(&self.path, MemoryEntry { bytes, ..before.clone() });
+            self.target.lock().put(&self.path, MemoryEntry { bytes, ..before });
         }
     }
 }
