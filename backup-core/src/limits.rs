@@ -57,6 +57,9 @@ pub const TREE_DEPTH_MAX: usize = 2_047;
 /// How many bytes of the files being read a pipeline holds that are not yet in a pack, per worker.
 pub const READ_BUFFER_BYTES: usize = 1024 * 1024;
 
+/// A buffer that has grown beyond this is not kept for its next use: three pieces of files in a hundred are longer.
+pub const BUFFER_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Entries that the walk may be ahead of the readers.
 pub const ENTRIES_AHEAD_MAX: usize = 1_024;
 
@@ -120,3 +123,12 @@ pub const RESTORE_GAP_BYTES_MAX: u64 = 64 * 1024;
 
 /// Pieces in one such range; those of one file each are open at once.
 pub const RESTORE_RANGE_BLOBS_MAX: usize = 128;
+
+/// Trees lie beside their neighbours: what is read of a pack for one of them, in stretches of this size.
+pub const TREE_WINDOW_BYTES: u64 = 256 * 1024;
+
+/// Such stretches that a reader keeps.
+pub const TREE_WINDOWS_MAX: usize = 32;
+
+/// Folders of the parent snapshot that are read ahead of the walk.
+pub const PARENT_FOLDERS_AHEAD_MAX: usize = 64;

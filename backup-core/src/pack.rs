@@ -4,7 +4,7 @@
 //! object's name is its SHA-256, which is computed while the pack is filled. Blobs lie without gaps in the order of
 //! the header, and data and trees never share a pack.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use crate::codec::MasterKey;
@@ -52,7 +52,7 @@ pub fn pack_bytes<'a>(blobs: impl IntoIterator<Item = &'a PackedBlob>) -> u64 {
 #[derive(Debug)]
 pub struct PackWriter {
     kind: BlobKind,
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     hash: Sha256,
     blobs: Vec<PackedBlob>,
 }
@@ -71,7 +71,18 @@ pub struct Pack {
 impl PackWriter {
     /// An empty pack for blobs of one kind.
     pub fn new(kind: BlobKind) -> Self {
-        Self { kind, bytes: Vec::new(), hash: Sha256::new(), blobs: Vec::new() }
+        Self::with_buffer(kind, BytesMut::new())
+    }
+
+    /// The same, filling a buffer that was used before.
+    pub fn with_buffer(kind: BlobKind, mut bytes: BytesMut) -> Self {
+        bytes.clear();
+        Self { kind, bytes, hash: Sha256::new(), blobs: Vec::new() }
+    }
+
+    /// The buffer of a pack that is not needed any more.
+    pub(crate) fn into_buffer(self) -> BytesMut {
+        self.bytes
     }
 
     /// Appends a sealed blob. `plain_bytes` is its length before compression, `None` when it is not compressed.
@@ -133,7 +144,7 @@ impl PackWriter {
         self.bytes.extend_from_slice(&sealed);
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.hash.update(&self.bytes[header_at..]);
-        Ok(Pack { id: PackId::from_bytes(self.hash.finalize().into()), bytes: self.bytes.into(), blobs: self.blobs })
+        Ok(Pack { id: PackId::from_bytes(self.hash.finalize().into()), bytes: self.bytes.freeze(), blobs: self.blobs })
     }
 }
 

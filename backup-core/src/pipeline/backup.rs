@@ -12,15 +12,15 @@ use crossbeam_channel::{Sender, bounded};
 use jiff::Timestamp;
 
 use super::blob_store::{BlobStore, Scratch, Writing, entries_of};
-use super::parent::{Ignored, ParentWalk, is_unchanged, newest_parent};
+use super::parent::{Ignored, ParentWalk, is_unchanged, newest_parent, read_ahead};
 use super::reader::{FileTask, Shared, work};
 use super::tree_assembly::Folder;
 use super::walk::TreeReader;
 use crate::cancel::Cancel;
 use crate::codec::{Compression, Proof};
 use crate::contracts::{self, Entry, Report, Source, SourceError, SourceEvent};
-use crate::limits::{CHUNKS_WAITING_PER_WORKER, ENTRIES_AHEAD_MAX};
-use crate::model::{BlobKind, IndexId, Node, NodeKind, PackId, Snapshot, SnapshotId, SnapshotPath, Summary};
+use crate::limits::{CHUNKS_WAITING_PER_WORKER, ENTRIES_AHEAD_MAX, PARENT_FOLDERS_AHEAD_MAX};
+use crate::model::{BlobId, BlobKind, IndexId, Node, NodeKind, PackId, Snapshot, SnapshotId, SnapshotPath, Summary};
 use crate::observe::{EntryOutcome, Event, Observer, Phase};
 use crate::repository::layout::Named;
 use crate::repository::{Index, IndexFile, Lock, LockMode, RecordBody, Repository, layout};
@@ -127,22 +127,10 @@ pub fn backup(
     let blobs = BlobStore::new(repository, &index, &lock, options.level, options.proof, writing, observer);
     let shared = Shared::new(&blobs, repository.config().chunking()?, cancel, observer);
     observer.event(Event::Phase { phase: Phase::Backup, total: None });
-    let walker = Walker {
-        shared: &shared,
-        parent: ParentWalk::new(
-            TreeReader::new(repository, &index),
-            parent.as_ref().map(|(_, snapshot)| &snapshot.tree),
-            observer,
-        ),
-        ignored: Ignored { ctime: options.ignore_ctime, inode: options.ignore_inode },
-        path: SnapshotPath::root(),
-        folders: vec![Level {
-            folder: Folder::root(parent.as_ref().map(|(_, snapshot)| snapshot.tree)),
-            last_name: None,
-        }],
-        scratch: Scratch::default(),
-    };
-    run_threads(&shared, walker, source, workers(options.workers))?;
+    let reader = TreeReader::new(repository, &index);
+    let tree_before = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
+    let ignored = Ignored { ctime: options.ignore_ctime, inode: options.ignore_inode };
+    run_threads(&shared, &reader, tree_before, ignored, source, workers(options.workers))?;
     let report = source.finish().map_err(|error| source_failed(&error))?;
 
     blobs.flush()?;
@@ -198,8 +186,16 @@ pub(crate) fn workers(wanted: Option<NonZeroUsize>) -> usize {
     wanted.or_else(|| std::thread::available_parallelism().ok()).map_or(2, NonZeroUsize::get)
 }
 
-/// The walk on this thread, the reading on others.
-fn run_threads(shared: &Shared<'_>, walker: Walker<'_>, source: &mut dyn Source, workers: usize) -> Result<()> {
+/// The walk on this thread, the reading on others, and one that reads the parent snapshot ahead.
+fn run_threads(
+    shared: &Shared<'_>,
+    reader: &TreeReader<'_>,
+    tree_before: Option<BlobId>,
+    ignored: Ignored,
+    source: &mut dyn Source,
+    workers: usize,
+) -> Result<()> {
+    let (folders, parent_folders) = bounded(PARENT_FOLDERS_AHEAD_MAX);
     let (files, file_tasks) = bounded(ENTRIES_AHEAD_MAX);
     let (waiting, chunk_tasks) = bounded(CHUNKS_WAITING_PER_WORKER * workers);
     std::thread::scope(|scope| {
@@ -212,6 +208,20 @@ fn run_threads(shared: &Shared<'_>, walker: Walker<'_>, source: &mut dyn Source,
             }
         }
         drop(waiting);
+        if let Some(tree) = tree_before {
+            scope.spawn(move || read_ahead(reader, &tree, &folders, shared.observer));
+        } else {
+            drop(folders);
+        }
+        let walker = Walker {
+            shared,
+            parent: ParentWalk::new(parent_folders),
+            ignored,
+            path: SnapshotPath::root(),
+            folders: vec![Level { folder: Folder::root(tree_before), last_name: None }],
+            scratch: Scratch::default(),
+        };
+        // The walk's end of every queue goes with it, which ends the threads.
         if let Err(error) = walker.walk(source, &files) {
             shared.fail(error);
         }
@@ -227,7 +237,7 @@ fn run_threads(shared: &Shared<'_>, walker: Walker<'_>, source: &mut dyn Source,
 /// The walk through the source.
 struct Walker<'a> {
     shared: &'a Shared<'a>,
-    parent: ParentWalk<'a>,
+    parent: ParentWalk,
     ignored: Ignored,
     path: SnapshotPath,
     folders: Vec<Level>,
@@ -261,7 +271,7 @@ impl Walker<'_> {
 
     fn enter(&mut self, node: Node) -> Result<()> {
         let before = self.begin(&node)?.filter(Node::is_dir);
-        self.parent.enter(before.as_ref());
+        self.parent.enter(&self.path, before.as_ref());
         let level = self.level()?;
         let folder = Folder::child(&level.folder, node, before.as_ref().and_then(Node::subtree));
         self.folders.push(Level { folder, last_name: None });

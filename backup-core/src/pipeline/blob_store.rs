@@ -10,10 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
+
 use crate::bridge::Pending;
 use crate::codec::{BlobCodec, Proof};
 use crate::contracts::{PutMode, SinkError};
-use crate::limits::{DATA_PACKS_OPEN, INDEX_AGE_SECONDS_MAX, INDEX_BLOBS_MAX, PACK_BYTES_TARGET, PACKS_IN_FLIGHT_MAX};
+use crate::limits::{
+    BUFFER_KEPT_BYTES_MAX, DATA_PACKS_OPEN, INDEX_AGE_SECONDS_MAX, INDEX_BLOBS_MAX, PACK_BYTES_TARGET,
+    PACKS_IN_FLIGHT_MAX,
+};
 use crate::model::{BlobId, BlobKind, PackId};
 use crate::observe::{Event, Observer};
 use crate::pack::{PackWriter, PackedBlob};
@@ -46,6 +51,8 @@ pub(crate) struct BlobStore<'a> {
     data_packs: [Mutex<PackWriter>; DATA_PACKS_OPEN],
     tree_pack: Mutex<PackWriter>,
     outgoing: Mutex<Outgoing>,
+    /// Buffers of packs that are stored, for the next ones: fresh memory costs more than copying.
+    spare: Mutex<Vec<BytesMut>>,
     pub(crate) counts: Counts,
 }
 
@@ -65,6 +72,17 @@ pub(crate) struct Scratch {
     opened: Vec<u8>,
 }
 
+impl Scratch {
+    /// Gives back what an unusually large piece has taken.
+    fn shrink(&mut self) {
+        for buffer in [&mut self.sealed, &mut self.opened] {
+            if buffer.capacity() > BUFFER_KEPT_BYTES_MAX {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
 /// Packs on their way out, and those that are out but not indexed yet.
 struct Outgoing {
     in_flight: VecDeque<InFlight>,
@@ -78,6 +96,8 @@ struct Outgoing {
 struct InFlight {
     entry: IndexPack,
     bytes: u64,
+    /// Kept for its memory.
+    content: Bytes,
     pending: Pending<Result<(), SinkError>>,
 }
 
@@ -129,6 +149,7 @@ impl<'a> BlobStore<'a> {
                 oldest: None,
                 stored: Vec::new(),
             }),
+            spare: Mutex::default(),
             counts: Counts::default(),
         }
     }
@@ -176,7 +197,9 @@ impl<'a> BlobStore<'a> {
         if self.writing == Writing::DryRun {
             return Ok(());
         }
-        self.append(kind, id, sealed, plain_bytes)
+        self.append(kind, id, sealed, plain_bytes)?;
+        scratch.shrink();
+        Ok(())
     }
 
     /// Puts a sealed blob into an open pack. For blobs that were sealed before: `id` must be what they open to.
@@ -187,9 +210,13 @@ impl<'a> BlobStore<'a> {
         if !pack.is_full(PACK_BYTES_TARGET) {
             return Ok(());
         }
-        let full = std::mem::replace(&mut *pack, PackWriter::new(kind));
+        let full = std::mem::replace(&mut *pack, self.new_pack(kind));
         drop(pack);
         self.send(full)
+    }
+
+    fn new_pack(&self, kind: BlobKind) -> PackWriter {
+        PackWriter::with_buffer(kind, lock(&self.spare).pop().unwrap_or_default())
     }
 
     fn open_pack(&self, kind: BlobKind) -> MutexGuard<'_, PackWriter> {
@@ -219,15 +246,22 @@ impl<'a> BlobStore<'a> {
         while outgoing.in_flight.len() >= PACKS_IN_FLIGHT_MAX {
             self.receive(&mut outgoing)?;
         }
+        let content = pack.bytes.clone();
         let pending = self.repository.store().start_put(&pack.id.key(), pack.bytes, PutMode::Bulk);
-        outgoing.in_flight.push_back(InFlight { entry, bytes, pending });
+        outgoing.in_flight.push_back(InFlight { entry, bytes, content, pending });
         Ok(())
     }
 
     /// Waits for the pack that has been under way longest.
     fn receive(&self, outgoing: &mut Outgoing) -> Result<()> {
-        let Some(InFlight { entry, bytes, pending }) = outgoing.in_flight.pop_front() else { return Ok(()) };
+        let Some(InFlight { entry, bytes, content, pending }) = outgoing.in_flight.pop_front() else {
+            return Ok(());
+        };
         pending.wait()?;
+        // A store that keeps what it was given keeps the memory too.
+        if let Ok(buffer) = content.try_into_mut() {
+            lock(&self.spare).push(buffer);
+        }
         self.observer.event(Event::PackStored { pack: entry.id, bytes });
         outgoing.stored.push((entry.id, bytes));
         outgoing.unindexed_blobs += entry.blobs.len();
@@ -265,6 +299,7 @@ impl<'a> BlobStore<'a> {
                 // Two half-filled packs become one: fewer objects, and nothing for a prune to tidy up.
                 rest.absorb(&pack)
                     .map_err(|error| Error::new(ErrorKind::Broken("a pack is overfull"), "pack").caused_by(error))?;
+                lock(&self.spare).push(pack.into_buffer());
             }
         }
         let trees = std::mem::replace(&mut *lock(&self.tree_pack), PackWriter::new(BlobKind::Tree));

@@ -10,7 +10,7 @@ use super::tree_assembly::{Finished, Folder};
 use crate::cancel::Cancel;
 use crate::chunk::Chunking;
 use crate::contracts::{Content, ContentReader, SourceError};
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, READ_BUFFER_BYTES};
 use crate::model::{BlobId, BlobKind, Node, NodeKind, SnapshotPath, Summary};
 use crate::observe::{Amount, EntryOutcome, Event, Observer, Problem, Severity};
 use crate::{Error, Result};
@@ -175,6 +175,10 @@ impl<'a> Shared<'a> {
     }
 
     fn give_back(&self, mut buffer: Vec<u8>) {
+        // Few pieces are so large; their memory is better returned than kept waiting for the next.
+        if buffer.capacity() > BUFFER_KEPT_BYTES_MAX {
+            return;
+        }
         buffer.clear();
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
@@ -269,6 +273,8 @@ fn read_content(
             return Ok(Err(None));
         }
         let filled = buffer.len();
+        // Not amortized: a piece of 8 MiB must not take 16.
+        buffer.reserve_exact(wanted);
         buffer.resize(filled + wanted, 0);
         wanted = READ_BUFFER_BYTES;
         let mut read = 0;

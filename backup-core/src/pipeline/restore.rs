@@ -97,10 +97,10 @@ pub fn restore(
     let index = repository.load_index(observer)?;
     lock.confirm(observer)?;
     let reader = TreeReader::new(repository, &index);
-    let selection = Selection::find(reader, snapshot, options.path.as_ref())?;
+    let selection = Selection::find(&reader, snapshot, options.path.as_ref())?;
 
     observer.event(Event::Phase { phase: Phase::Plan, total: None });
-    let expected = selection.measure(reader, cancel)?;
+    let expected = selection.measure(&reader, cancel)?;
     observer.event(Event::Phase { phase: Phase::Restore, total: Some(expected) });
     let mut restore = Restore {
         target,
@@ -117,14 +117,14 @@ pub fn restore(
     if !options.dry_run {
         target.begin(expected).map_err(|error| target_failed(&error))?;
     }
-    selection.each(reader, |path, step| restore.step(path, step))?;
+    selection.each(&reader, |path, step| restore.step(path, step))?;
     restore.run_batch()?;
     if !options.dry_run {
         target.finish().map_err(|error| target_failed(&error))?;
     }
     let mut outcome = restore.outcome;
     if options.verify && !options.dry_run {
-        outcome.verified = Some(verify(reader, &selection, target, expected, cancel, observer, &mut outcome.losses)?);
+        outcome.verified = Some(verify(&reader, &selection, target, expected, cancel, observer, &mut outcome.losses)?);
     }
     Ok(outcome)
 }
@@ -138,7 +138,7 @@ struct Selection {
 }
 
 impl Selection {
-    fn find(reader: TreeReader<'_>, snapshot: &Snapshot, path: Option<&SnapshotPath>) -> Result<Self> {
+    fn find(reader: &TreeReader<'_>, snapshot: &Snapshot, path: Option<&SnapshotPath>) -> Result<Self> {
         let node = match path {
             Some(path) => find_node(reader, &snapshot.tree, path)?,
             None => None,
@@ -153,7 +153,7 @@ impl Selection {
     /// Every step of the walk, with paths as they will be below the target.
     fn each(
         &self,
-        reader: TreeReader<'_>,
+        reader: &TreeReader<'_>,
         mut each: impl FnMut(&SnapshotPath, WalkStep<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let root = SnapshotPath::root();
@@ -174,7 +174,7 @@ impl Selection {
     }
 
     /// How many files and bytes there are. Trees that cannot be read are told later.
-    fn measure(&self, reader: TreeReader<'_>, cancel: &Cancel) -> Result<Amount> {
+    fn measure(&self, reader: &TreeReader<'_>, cancel: &Cancel) -> Result<Amount> {
         let mut amount = Amount::default();
         self.each(reader, |_, step| {
             cancel.check()?;
@@ -345,7 +345,7 @@ pub(super) fn target_failed(error: &TargetError) -> Error {
 
 /// Reads every restored file again and compares it with the hashes of its pieces.
 fn verify(
-    reader: TreeReader<'_>,
+    reader: &TreeReader<'_>,
     selection: &Selection,
     target: &dyn Target,
     expected: Amount,

@@ -2,29 +2,45 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
 
 use crate::contracts::TargetFile;
-use crate::limits::TREE_DEPTH_MAX;
-use crate::model::{BlobId, BlobKind, Node, SnapshotPath, decode_tree};
-use crate::repository::{Index, Repository};
+use crate::limits::{TREE_DEPTH_MAX, TREE_WINDOW_BYTES, TREE_WINDOWS_MAX};
+use crate::model::{BlobId, BlobKind, Node, PackId, SnapshotPath, decode_tree};
+use crate::repository::layout::Named;
+use crate::repository::{BlobLocation, Index, Repository};
 use crate::{Error, ErrorKind, Result};
 
 /// Reads trees by their names.
-#[derive(Clone, Copy, Debug)]
+///
+/// A snapshot's trees were written one after the other, so a pack is read in stretches and a few of them are kept: a
+/// walk asks the store once for many folders.
+#[derive(Debug)]
 pub struct TreeReader<'a> {
     repository: &'a Repository,
     index: &'a Index,
+    /// Stretches of packs, the one used last at the end.
+    windows: Mutex<Vec<Window>>,
+}
+
+#[derive(Debug)]
+struct Window {
+    pack: PackId,
+    start: u64,
+    bytes: Bytes,
 }
 
 impl<'a> TreeReader<'a> {
     /// A reader of this repository's trees.
     pub fn new(repository: &'a Repository, index: &'a Index) -> Self {
-        Self { repository, index }
+        Self { repository, index, windows: Mutex::default() }
     }
 
     /// The nodes of one tree in their order.
     pub fn read(&self, id: &BlobId) -> Result<Vec<Node>> {
-        let plain = self.repository.read_blob(self.index, BlobKind::Tree, id)?;
+        let plain = self.read_plain(id)?;
         let mut nodes = Vec::new();
         decode_tree(&plain, |node| {
             nodes.push(node);
@@ -32,6 +48,53 @@ impl<'a> TreeReader<'a> {
         })
         .map_err(|error| Error::damaged(format!("tree {id}"), error.to_string()))?;
         Ok(nodes)
+    }
+
+    /// The plain text of one tree.
+    fn read_plain(&self, id: &BlobId) -> Result<Vec<u8>> {
+        if let Some(location) = self.index.find(BlobKind::Tree, id)
+            && let Ok(sealed) = self.sealed(&location)
+        {
+            let mut plain = Vec::new();
+            if self.repository.open_blob(&location, &sealed, &mut plain).is_ok() {
+                return Ok(plain);
+            }
+        }
+        // Whatever went wrong, the long way tries every place of the blob and says why.
+        self.repository.read_blob(self.index, BlobKind::Tree, id)
+    }
+
+    fn sealed(&self, location: &BlobLocation) -> Result<Bytes> {
+        let start = u64::from(location.blob.offset);
+        let end = start + u64::from(location.blob.length);
+        let cut = |window: &Window| {
+            let from = usize::try_from(start - window.start).ok()?;
+            let to = usize::try_from(end - window.start).ok()?;
+            (to <= window.bytes.len()).then(|| window.bytes.slice(from..to))
+        };
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = windows
+            .iter()
+            .rposition(|window| window.pack == location.pack && window.start <= start && cut(window).is_some());
+        if let Some(found) = found {
+            let window = windows.remove(found);
+            let sealed = cut(&window);
+            windows.push(window);
+            return sealed.ok_or_else(|| Error::new(ErrorKind::Broken("a window lost its bytes"), "tree"));
+        }
+        drop(windows);
+        let pack_bytes = self.index.packs()[location.pack_number as usize].bytes;
+        let from = start - start % TREE_WINDOW_BYTES;
+        let to = end.next_multiple_of(TREE_WINDOW_BYTES).min(pack_bytes).max(end);
+        let bytes = self.repository.store().get(&location.pack.key(), Some(from..to))?;
+        let window = Window { pack: location.pack, start: from, bytes };
+        let sealed = cut(&window).ok_or_else(|| Error::damaged(location.pack.key(), "it is too short"))?;
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        if windows.len() >= TREE_WINDOWS_MAX {
+            windows.remove(0);
+        }
+        windows.push(window);
+        Ok(sealed)
     }
 
     /// Reads a file that was restored and compares it with the pieces that it must be made of.
@@ -73,7 +136,7 @@ pub enum WalkStep<'a> {
 /// Trees deeper than [`TREE_DEPTH_MAX`] are reported as unreadable and not entered, which also ends a walk in a
 /// repository whose trees were made to contain each other (hashes forbid it, a faulty store might not).
 pub fn walk(
-    reader: TreeReader<'_>,
+    reader: &TreeReader<'_>,
     tree: &BlobId,
     path: &SnapshotPath,
     mut each: impl FnMut(&SnapshotPath, WalkStep<'_>) -> Result<ControlFlow<()>>,
@@ -118,7 +181,7 @@ pub fn walk(
 }
 
 /// The node at `path` below `tree`; `None` for the root itself, which has no node.
-pub fn find_node(reader: TreeReader<'_>, tree: &BlobId, path: &SnapshotPath) -> Result<Option<Node>> {
+pub fn find_node(reader: &TreeReader<'_>, tree: &BlobId, path: &SnapshotPath) -> Result<Option<Node>> {
     let not_found = || {
         Error::new(ErrorKind::NotFound("not in this snapshot".to_owned()), path.to_string())
             .with_hint("`ls` shows what is in it")
