@@ -1,4 +1,4 @@
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,10 +91,11 @@ fn links_that_lie_in_the_target_are_replaced_and_not_followed() {
     assert_eq!(describe(outside.path()), before);
 }
 
-/// Swaps `folder` and `link` back and forth until it is told to stop.
-fn swap(folder: &Path, link: &Path, stop: &AtomicBool) {
+/// Swaps the entry `name` of `folder` and `link` back and forth until it is told to stop. The folder is opened once, so
+/// that the swapper itself never goes through a link that another one put there.
+fn swap(folder: &File, name: &str, link: &Path, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let _ = renameat_with(CWD, folder, CWD, link, RenameFlags::EXCHANGE);
+        let _ = renameat_with(folder, name, CWD, link, RenameFlags::EXCHANGE);
     }
 }
 
@@ -122,11 +123,12 @@ fn a_link_that_is_swapped_in_while_the_restore_runs_leads_nowhere() {
     fs::create_dir(&links).unwrap();
     symlink(outside.path(), links.join("a")).unwrap();
     symlink(outside.path(), links.join("b")).unwrap();
+    let (inner, outer) = (File::open(target.join("a")).unwrap(), File::open(&target).unwrap());
     let stop = AtomicBool::new(false);
     let options = RestoreOptions { extra: Extra::Delete, ..RestoreOptions::default() };
     thread::scope(|scope| {
-        scope.spawn(|| swap(&target.join("a"), &links.join("a"), &stop));
-        scope.spawn(|| swap(&target.join("a/b"), &links.join("b"), &stop));
+        scope.spawn(|| swap(&inner, "b", &links.join("b"), &stop));
+        scope.spawn(|| swap(&outer, "a", &links.join("a"), &stop));
         for _ in 0..60 {
             // Errors are to be expected; escapes are not.
             restore(memory.entries(source.path()), &target, options);

@@ -294,8 +294,8 @@ fn what_may_not_be_read_costs_only_itself() {
     }
     let dir = tempdir().unwrap();
     make(dir.path(), &["closed/x", "file", "open"]);
-    fs::set_permissions(dir.path().join("closed"), PermissionsExt::from_mode(0)).unwrap();
-    fs::set_permissions(dir.path().join("file"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path().join("closed"), PermissionsExt::from_mode(0o000)).unwrap();
+    fs::set_permissions(dir.path().join("file"), PermissionsExt::from_mode(0o000)).unwrap();
     let memory = Memory::of(dir.path(), &FilesOptions::default());
     fs::set_permissions(dir.path().join("closed"), PermissionsExt::from_mode(0o700)).unwrap();
     assert_eq!(memory.paths_below(dir.path()), ["closed", "open"]);

@@ -100,10 +100,10 @@ impl RestoredFile {
             && shared.options.zeros == Zeros::Written
             && let Some(file) = &restored.file
         {
-            match fallocate(file, FallocateFlags::empty(), 0, node.size()) {
-                // A file system may not know how; that it is full is better known now.
-                Err(error @ (Errno::NOSPC | Errno::DQUOT)) => return Err(error.into()),
-                _ => {}
+            let allocated = fallocate(file, FallocateFlags::empty(), 0, node.size());
+            // A file system may not know how; that it is full is better known now.
+            if let Err(error @ (Errno::NOSPC | Errno::DQUOT)) = allocated {
+                return Err(error.into());
             }
         }
         Ok(restored)
