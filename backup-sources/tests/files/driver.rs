@@ -145,7 +145,6 @@ pub(crate) fn restore(entries: &[Stored], dir: &Path, options: RestoreOptions) -
     let mut told = Told::default();
     let mut firsts = HashMap::new();
     restore_entries(&target, entries, &SnapshotPath::root(), &mut firsts, &mut told);
-    target.finish().unwrap();
     told
 }
 

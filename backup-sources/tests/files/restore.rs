@@ -273,3 +273,13 @@ fn a_restore_that_will_not_fit_is_refused_before_it_begins() {
     fs::write(target.path().join("file"), "").unwrap();
     assert!(FilesTarget::new(target.path().to_owned(), RestoreOptions::default()).begin(expected).is_ok());
 }
+
+#[test]
+fn a_target_is_begun_before_anything_else_and_durable_at_the_end() {
+    let dir = tempdir().unwrap();
+    let target = FilesTarget::new(dir.path().join("made/on/the/way"), RestoreOptions::default());
+    assert!(target.finish().is_err());
+    target.begin(Amount::default()).unwrap();
+    target.finish().unwrap();
+    assert!(dir.path().join("made/on/the/way").is_dir());
+}
