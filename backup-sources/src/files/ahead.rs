@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use backup_core::limits;
 
-use super::list::{self, Listing, Part, Walk};
+use super::list::{self, Listing, Part, Walk, WorkingFolder};
 
 /// A part of a folder, on its way to being known.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Ahead {
     /// What was found in a slot. `None` when it was taken before, or the thread that looked at it panicked.
     pub(super) fn take(&self, slot: &Slot) -> Option<Listing> {
         if let Some(part) = slot.begin() {
-            return Some(self.shared.look_at(part));
+            return Some(self.shared.look_at(part, WorkingFolder::OfTheProcess));
         }
         let mut state = lock(&slot.state);
         while matches!(*state, State::Running | State::Awaited) {
@@ -126,10 +126,11 @@ impl Drop for Ahead {
 
 impl Shared {
     fn run(&self) {
+        let working_folder = WorkingFolder::of_this_thread();
         while let Some(slot) = self.next() {
             let Some(part) = slot.begin() else { continue };
             let mut work = Work { slot: &slot, result: State::Gone };
-            let listing = self.look_at(part);
+            let listing = self.look_at(part, working_folder);
             lock(&self.queue).entries_ready += listing.found.len();
             work.result = State::Ready(listing);
         }
@@ -152,8 +153,8 @@ impl Shared {
         }
     }
 
-    fn look_at(&self, part: Part) -> Listing {
-        list::read(&self.walk, part, &mut |slots| self.announce(slots))
+    fn look_at(&self, part: Part, working_folder: WorkingFolder) -> Listing {
+        list::read(&self.walk, part, working_folder, &mut |slots| self.announce(slots))
     }
 
     fn announce(&self, slots: Vec<Arc<Slot>>) {

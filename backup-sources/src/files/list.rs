@@ -11,8 +11,10 @@ use backup_core::contracts::SourceError;
 use backup_core::limits;
 use backup_core::model::{Node, NodeKind, SnapshotPath, Xattr};
 use backup_core::observe::{Problem, Severity};
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, FileType, Statx, readlinkat, statx};
 use rustix::io::Errno;
+use rustix::process::fchdir;
 
 use super::ahead::Slot;
 use super::filter::{Count, Filter};
@@ -99,9 +101,33 @@ pub(super) enum What {
     Plain,
 }
 
+/// Whose current folder it is that a thread has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkingFolder {
+    /// Everybody's.
+    OfTheProcess,
+    /// The thread's alone, so it may go where it likes.
+    OfTheThread,
+}
+
+impl WorkingFolder {
+    /// Gives this thread a current folder of its own, where the system allows that; some containers do not.
+    pub(super) fn of_this_thread() -> Self {
+        match unshare(CloneFlags::CLONE_FS) {
+            Ok(()) => Self::OfTheThread,
+            Err(_) => Self::OfTheProcess,
+        }
+    }
+}
+
 /// Looks at `part`. `announce` hears of further parts that will be wanted, in the order in which they will be, except
 /// that the next part of the same folder is announced before the folders in this one.
-pub(super) fn read(walk: &Arc<Walk>, part: Part, announce: &mut dyn FnMut(Vec<Arc<Slot>>)) -> Listing {
+pub(super) fn read(
+    walk: &Arc<Walk>,
+    part: Part,
+    working_folder: WorkingFolder,
+    announce: &mut dyn FnMut(Vec<Arc<Slot>>),
+) -> Listing {
     let mut listing = Listing::default();
     let (listed, folder, from) = match part {
         Part::More { listed, from } => match listed.folder.place.open_folder() {
@@ -143,7 +169,7 @@ pub(super) fn read(walk: &Arc<Walk>, part: Part, announce: &mut dyn FnMut(Vec<Ar
         listing.next = Some(next);
     }
     listing.found.reserve(end - from);
-    let mut part = PartReader::new(walk, &listed, &folder);
+    let mut part = PartReader::new(walk, &listed, &folder, working_folder);
     for index in from..end {
         part.look_at(index, &mut listing.found);
     }
@@ -237,15 +263,18 @@ struct PartReader<'a> {
     /// The same through the open folder, however long the path is.
     fd_path: Vec<u8>,
     fd_path_folder_bytes: usize,
+    /// Whether the folder is this thread's current one.
+    is_there: bool,
 }
 
 impl<'a> PartReader<'a> {
-    fn new(walk: &'a Arc<Walk>, listed: &'a Arc<Listed>, folder: &'a OwnedFd) -> Self {
+    fn new(walk: &'a Arc<Walk>, listed: &'a Arc<Listed>, folder: &'a OwnedFd, working_folder: WorkingFolder) -> Self {
+        let is_there = working_folder == WorkingFolder::OfTheThread && fchdir(folder).is_ok();
         let mut path = listed.folder.place.absolute();
         path.push(b'/');
         let fd_path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
         let (path_folder_bytes, fd_path_folder_bytes) = (path.len(), fd_path.len());
-        Self { walk, listed, folder, path, path_folder_bytes, fd_path, fd_path_folder_bytes }
+        Self { walk, listed, folder, path, path_folder_bytes, fd_path, fd_path_folder_bytes, is_there }
     }
 
     fn look_at(&mut self, index: usize, found: &mut Vec<Found>) {
@@ -264,10 +293,8 @@ impl<'a> PartReader<'a> {
             kind => kind,
         };
         let left_out = if is_source || !self.listed.is_whole { None } else { self.left_out_by(kind) };
-        if let Some(count) = left_out {
-            if plan.is_none() {
-                return count.add(1);
-            }
+        if let (Some(count), None) = (left_out, plan) {
+            return count.add(1);
         }
         let stat = match known.map_or_else(|| self.stat(name, plan), Ok) {
             Ok(stat) => stat,
@@ -400,9 +427,11 @@ impl<'a> PartReader<'a> {
     }
 
     fn xattrs(&mut self, name: &[u8], device: u64, found: &mut Vec<Found>) -> Vec<Xattr> {
-        // The system takes no folder for these calls. The way through `/proc` costs as much again as the call, and is
-        // needed only where a path is longer than the system takes.
-        let path = if self.path.len() < PATH_BYTES_END {
+        // The system takes no open folder for these calls. A bare name is fastest, and right whatever is renamed
+        // meanwhile; the way through `/proc` is slowest, and needed only where a path is longer than the system takes.
+        let path = if self.is_there {
+            name
+        } else if self.path.len() < PATH_BYTES_END {
             &self.path
         } else {
             self.fd_path.truncate(self.fd_path_folder_bytes);

@@ -1,5 +1,6 @@
 //! Patterns of what is left out.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
@@ -25,6 +26,7 @@ pub struct Excludes {
 struct Pattern {
     text: String,
     glob: Glob,
+    case: Case,
     effect: Effect,
 }
 
@@ -55,13 +57,13 @@ impl Excludes {
             return Err(Error::invalid(format!("pattern {pattern:?}"), "it would match everything or nothing"));
         }
         let anchored = if cleaned.starts_with('/') { cleaned.to_owned() } else { format!("**/{cleaned}") };
-        let glob = GlobBuilder::new(&anchored)
+        let folded = if case == Case::Insensitive { anchored.to_lowercase() } else { anchored };
+        let glob = GlobBuilder::new(&folded)
             .literal_separator(true)
             .backslash_escape(true)
-            .case_insensitive(case == Case::Insensitive)
             .build()
             .map_err(|error| Error::invalid(format!("pattern {pattern:?}"), error.kind().to_string()))?;
-        self.patterns.push(Pattern { text: pattern.to_owned(), glob, effect });
+        self.patterns.push(Pattern { text: pattern.to_owned(), glob, case, effect });
         Ok(())
     }
 
@@ -89,22 +91,41 @@ impl Excludes {
 
     /// Makes one machine of all patterns.
     pub(super) fn compile(&self) -> Result<CompiledExcludes> {
-        let mut builder = GlobSetBuilder::new();
-        for pattern in &self.patterns {
-            builder.add(pattern.glob.clone());
-        }
-        let set = builder.build().map_err(|error| Error::invalid("patterns", error.to_string()))?;
         let effects: Vec<_> = self.patterns.iter().map(|pattern| pattern.effect).collect();
-        Ok(CompiledExcludes { brings_back: effects.contains(&Effect::BringBack), set, effects })
+        Ok(CompiledExcludes {
+            brings_back: effects.contains(&Effect::BringBack),
+            exact: self.compile_those(Case::Sensitive)?,
+            folded: self.compile_those(Case::Insensitive)?,
+            effects,
+        })
+    }
+
+    fn compile_those(&self, case: Case) -> Result<Set> {
+        let mut builder = GlobSetBuilder::new();
+        let mut indexes = Vec::new();
+        for (index, pattern) in self.patterns.iter().enumerate().filter(|(_, pattern)| pattern.case == case) {
+            builder.add(pattern.glob.clone());
+            indexes.push(index);
+        }
+        let globs = builder.build().map_err(|error| Error::invalid("patterns", error.to_string()))?;
+        Ok(Set { globs, indexes })
     }
 }
 
 /// [`Excludes`], ready to be asked a million times.
 #[derive(Debug)]
 pub(super) struct CompiledExcludes {
-    set: GlobSet,
+    exact: Set,
+    folded: Set,
     effects: Vec<Effect>,
     brings_back: bool,
+}
+
+/// Patterns of one kind, and which of all they are.
+#[derive(Debug)]
+struct Set {
+    globs: GlobSet,
+    indexes: Vec<usize>,
 }
 
 impl CompiledExcludes {
@@ -115,13 +136,31 @@ impl CompiledExcludes {
 
     /// Whether the entry at this absolute path is left out.
     pub(super) fn leaves_out(&self, path: &[u8]) -> bool {
-        let candidate = Candidate::from_bytes(path);
+        let folded = if self.folded.indexes.is_empty() { Cow::Borrowed(path) } else { Cow::Owned(fold(path)) };
+        let (path, folded) = (Candidate::from_bytes(path), Candidate::from_bytes(&*folded));
         if !self.brings_back {
-            return self.set.is_match_candidate(&candidate);
+            return self.exact.globs.is_match_candidate(&path) || self.folded.globs.is_match_candidate(&folded);
         }
-        let last = self.set.matches_candidate(&candidate).into_iter().max();
+        let last = self.exact.last_match(&path).max(self.folded.last_match(&folded));
         last.is_some_and(|index| self.effects[index] == Effect::LeaveOut)
     }
+}
+
+impl Set {
+    fn last_match(&self, path: &Candidate<'_>) -> Option<usize> {
+        self.globs.matches_candidate(path).into_iter().max().map(|index| self.indexes[index])
+    }
+}
+
+/// The path in small letters; bytes that are not UTF-8 stay. The machine of the patterns knows the cases of ASCII
+/// alone.
+fn fold(path: &[u8]) -> Vec<u8> {
+    let mut folded = Vec::with_capacity(path.len());
+    for piece in path.utf8_chunks() {
+        folded.extend_from_slice(piece.valid().to_lowercase().as_bytes());
+        folded.extend_from_slice(piece.invalid());
+    }
+    folded
 }
 
 #[cfg(test)]

@@ -46,21 +46,22 @@ impl FilesSource {
     /// A source of everything at and below `paths`, relative ones taken from the current folder. A path that does not
     /// exist is an error; paths that lie within others are read once.
     pub fn new(paths: Vec<PathBuf>, options: &FilesOptions) -> Result<Self, SourceError> {
-        let mut clean = paths.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut clean = paths.into_iter().map(|path| absolute(&path)).collect::<Result<Vec<_>, _>>()?;
         clean.sort();
         clean.dedup();
         let Some(first) = clean.first() else {
             return Err(SourceError::new("walk", SnapshotPath::root(), "no path was given"));
         };
         let subject = SnapshotPath::of_file(first);
-        let filter = Filter::new(options).map_err(|error| SourceError::new("prepare the walk of", subject, error))?;
         let plan = Plan::of(&clean);
-        let start = if plan.is_source { whole_machine(plan, options)? } else { Slot::new(planned(plan)) };
+        let start = if plan.is_source { whole_machine(plan, options.file_systems)? } else { Slot::new(planned(plan)) };
         let info = SourceInfo {
             paths: clean.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
             excludes: options.excludes.texts().map(str::to_owned).collect(),
         };
-        let walk = Walk { filter, nodes: Nodes::new(options.atime), without_xattrs: RwLock::new(HashSet::new()) };
+        let nodes = Nodes::new(options.atime);
+        let filter = Filter::new(options).map_err(|error| SourceError::new("prepare the walk of", subject, error))?;
+        let walk = Walk { filter, nodes, without_xattrs: RwLock::new(HashSet::new()) };
         Ok(Self {
             info,
             walk: Arc::new(walk),
@@ -157,10 +158,10 @@ fn planned(plan: Arc<Plan>) -> Part {
     Part::Planned { path: Vec::new(), plan, depth: 0 }
 }
 
-fn whole_machine(plan: Arc<Plan>, options: &FilesOptions) -> Result<Arc<Slot>, SourceError> {
+fn whole_machine(plan: Arc<Plan>, file_systems: FileSystems) -> Result<Arc<Slot>, SourceError> {
     let failed = |error: rustix::io::Errno| SourceError::of_io("open", SnapshotPath::root(), &error.into());
     let base = Base::open(b"").map_err(failed)?;
-    let device = match options.file_systems {
+    let device = match file_systems {
         FileSystems::All => None,
         FileSystems::One => {
             let flags = rustix::fs::AtFlags::EMPTY_PATH;

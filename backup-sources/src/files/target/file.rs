@@ -19,13 +19,17 @@ use super::metadata::Before;
 use super::options::{Overwrite, Zeros};
 use super::{Shared, remove};
 use crate::files::metadata::{FIELDS, timestamp};
+use crate::files::xattrs::read_open;
 
 /// Space is asked for beforehand from this size on: below it, a file is written in one piece anyway.
 const ALLOCATE_BYTES_MIN: u64 = 1024 * 1024;
 
-/// Runs of zeros of this size, at multiples of it, become holes. Smaller holes cost more in bookkeeping and scattered
-/// blocks than they save.
+/// Runs of zeros from this size on become holes. Smaller holes cost more in bookkeeping and scattered blocks than they
+/// save.
 const HOLE_BYTES: usize = 64 * 1024;
+
+/// Zeros are looked for in blocks of this size, the usual one of file systems.
+const BLOCK_BYTES: usize = 4 * 1024;
 
 /// A file below the target.
 #[derive(Debug)]
@@ -96,10 +100,10 @@ impl RestoredFile {
             && shared.options.zeros == Zeros::Written
             && let Some(file) = &restored.file
         {
-            match fallocate(file, FallocateFlags::empty(), 0, node.size()) {
-                // A file system may not know how; that it is full is better known now.
-                Err(error @ (Errno::NOSPC | Errno::DQUOT)) => return Err(error.into()),
-                _ => {}
+            let allocated = fallocate(file, FallocateFlags::empty(), 0, node.size());
+            // A file system may not know how; that it is full is better known now.
+            if let Err(error @ (Errno::NOSPC | Errno::DQUOT)) = allocated {
+                return Err(error.into());
             }
         }
         Ok(restored)
@@ -198,18 +202,19 @@ impl RestoredFile {
         Ok(copy)
     }
 
-    /// Whether nothing has to be done: neither the bytes nor what the names of the file share is to become another.
+    /// Whether nothing has to be done: the file has other names, was not written, and neither its size nor what its
+    /// names share is to become another.
     fn is_as_wanted(&self, node: &Node, size: u64) -> io::Result<bool> {
-        let stat = stat_open(self.reader()?)?;
-        let wanted = &node.metadata;
-        let is_same = self.origin == Origin::FoundShared
-            && self.copy.get().is_none()
-            && stat.stx_size == size
+        if self.origin != Origin::FoundShared || self.copy.get().is_some() {
+            return Ok(false);
+        }
+        let file = self.reader()?;
+        let (stat, wanted) = (stat_open(file)?, &node.metadata);
+        let is_same = stat.stx_size == size
             && timestamp(stat.stx_mtime) == wanted.mtime
             && u32::from(stat.stx_mode) & 0o7777 == wanted.mode
             && (stat.stx_uid, stat.stx_gid) == (wanted.uid, wanted.gid);
-        let same_xattrs = || crate::files::xattrs::read_open(self.reader()?).map_err(io::Error::from);
-        Ok(is_same && same_xattrs().unwrap_or_default() == wanted.xattrs)
+        Ok(is_same && read_open(file).unwrap_or_default() == wanted.xattrs)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
@@ -223,6 +228,9 @@ impl RestoredFile {
     }
 
     fn write_all(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         file.write_all_at(bytes, offset)?;
         self.written_end.fetch_max(offset + bytes.len() as u64, Ordering::AcqRel);
         Ok(())
@@ -251,20 +259,23 @@ impl TargetFile for RestoredFile {
         if self.origin != Origin::New || self.shared.options.zeros == Zeros::Written || bytes.len() < HOLE_BYTES {
             return self.write_all(file, offset, bytes);
         }
-        // What is written together is collected, so that data without zeros is one call.
-        let (mut start, mut at) = (0, 0);
+        // What is not written of a new file reads as zeros. Data between two holes is written in one call.
+        let (mut data_start, mut zeros_start, mut at) = (0, None, 0);
         while at < bytes.len() {
-            let aligned = HOLE_BYTES - usize::try_from((offset + at as u64) % HOLE_BYTES as u64).unwrap_or(0);
-            let end = bytes.len().min(at + aligned);
-            if end - at == HOLE_BYTES && is_zero(&bytes[at..end]) {
-                if start < at {
-                    self.write_all(file, offset + start as u64, &bytes[start..at])?;
-                }
-                start = end;
+            let into_block = usize::try_from((offset + at as u64) % BLOCK_BYTES as u64).unwrap_or(0);
+            let end = bytes.len().min(at + BLOCK_BYTES - into_block);
+            if is_zero(&bytes[at..end]) {
+                zeros_start.get_or_insert(at);
+            } else if let Some(zeros_start) = zeros_start.take()
+                && at - zeros_start >= HOLE_BYTES
+            {
+                self.write_all(file, offset + data_start as u64, &bytes[data_start..zeros_start])?;
+                data_start = at;
             }
             at = end;
         }
-        if start < bytes.len() { self.write_all(file, offset + start as u64, &bytes[start..]) } else { Ok(()) }
+        let data_end = zeros_start.filter(|start| bytes.len() - start >= HOLE_BYTES).unwrap_or(bytes.len());
+        self.write_all(file, offset + data_start as u64, &bytes[data_start..data_end])
     }
 
     fn finish(mut self: Box<Self>, node: &Node, size: u64) -> Result<Vec<TargetError>, TargetError> {
@@ -272,7 +283,7 @@ impl TargetFile for RestoredFile {
             return Ok(Vec::new());
         }
         let failed = |error: &io::Error| TargetError::of_io("finish", self.path.clone(), error);
-        if self.is_as_wanted_or_new(node, size).map_err(|error| failed(&error))? {
+        if self.is_as_wanted(node, size).map_err(|error| failed(&error))? {
             self.is_finished = true;
             return Ok(Vec::new());
         }
@@ -283,12 +294,6 @@ impl TargetFile for RestoredFile {
         let problems = self.shared.setter.set_open(file.as_fd(), &self.path, node, before);
         self.is_finished = true;
         Ok(problems)
-    }
-}
-
-impl RestoredFile {
-    fn is_as_wanted_or_new(&self, node: &Node, size: u64) -> io::Result<bool> {
-        if self.origin == Origin::FoundShared { self.is_as_wanted(node, size) } else { Ok(false) }
     }
 }
 
