@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use backup_core::contracts::{
-    Consistency, Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent,
-    SourceInfo,
+    Consistency, Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent, SourceInfo,
 };
 use backup_core::limits;
 use backup_core::model::{Metadata, Node, NodeKind, SnapshotPath};
@@ -31,13 +30,8 @@ impl CommandSource {
         let path = SnapshotPath::root().join(b"command").join(name.as_bytes());
         let subject = path.clone();
         let open = move || {
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            let child = command
-                .spawn()
-                .map_err(|error| SourceError::of_io("start the program of", subject, &error))?;
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let child = command.spawn().map_err(|error| SourceError::of_io("start the program of", subject, &error))?;
             Ok(Box::new(Program::new(child)) as Box<dyn Stream>)
         };
         StreamSource::new(path, name.as_bytes(), Box::new(open), time).map(Self)
@@ -50,11 +44,7 @@ pub struct ReaderSource(StreamSource);
 
 impl ReaderSource {
     /// The bytes of `reader` to its end, as the file at `path`. `time` is what the snapshot says of when it was made.
-    pub fn new(
-        path: SnapshotPath,
-        reader: impl Read + Send + 'static,
-        time: Timestamp,
-    ) -> Result<Self, SourceError> {
+    pub fn new(path: SnapshotPath, reader: impl Read + Send + 'static, time: Timestamp) -> Result<Self, SourceError> {
         let name = path.name().to_vec();
         let open = move || Ok(Box::new(Plain(reader)) as Box<dyn Stream>);
         StreamSource::new(path, &name, Box::new(open), time).map(Self)
@@ -107,95 +97,43 @@ struct StreamSource {
 }
 
 impl StreamSource {
-    fn new(
-        path: SnapshotPath,
-        name: &[u8],
-        open: Opener,
-        time: Timestamp,
-    ) -> Result<Self, SourceError> {
+    fn new(path: SnapshotPath, name: &[u8], open: Opener, time: Timestamp) -> Result<Self, SourceError> {
         let outcome = Arc::new(Mutex::new(Outcome::Unread));
-        let content = StreamContent {
-            path: path.clone(),
-            open,
-            outcome: Arc::clone(&outcome),
-        };
-        let file = node(
-            name,
-            NodeKind::File {
-                size: 0,
-                content: Vec::new(),
-            },
-            0o600,
-            time,
-        );
+        let content = StreamContent { path: path.clone(), open, outcome: Arc::clone(&outcome) };
+        let file = node(name, NodeKind::File { size: 0, content: Vec::new() }, 0o600, time);
         let mut folders: Vec<_> = path.components().map(<[u8]>::to_vec).collect();
         // The last component must be the name as it was given: one with a slash in it would be two.
-        if folders.pop().as_deref() != Some(name)
-            || !file.has_safe_name()
-            || folders.iter().any(|name| name == b"..")
-        {
-            return Err(SourceError::new(
-                "name",
-                path,
-                "the name is not that of a file",
-            ));
+        if folders.pop().as_deref() != Some(name) || !file.has_safe_name() || folders.iter().any(|name| name == b"..") {
+            return Err(SourceError::new("name", path, "the name is not that of a file"));
         }
         let mut steps: Vec<_> = folders.iter().map(|_| SourceEvent::Leave).collect();
-        steps.push(SourceEvent::Entry(Entry {
-            node: file,
-            content: Some(Box::new(content)),
-        }));
-        let enter = |name: &Vec<u8>| {
-            SourceEvent::Enter(node(name, NodeKind::Dir { subtree: None }, 0o700, time))
-        };
+        steps.push(SourceEvent::Entry(Entry { node: file, content: Some(Box::new(content)) }));
+        let enter = |name: &Vec<u8>| SourceEvent::Enter(node(name, NodeKind::Dir { subtree: None }, 0o700, time));
         steps.extend(folders.iter().rev().map(enter));
-        Ok(Self {
-            path,
-            steps,
-            outcome,
-        })
+        Ok(Self { path, steps, outcome })
     }
 
     fn info(&self) -> SourceInfo {
-        SourceInfo {
-            paths: vec![self.path.to_string()],
-            excludes: Vec::new(),
-        }
+        SourceInfo { paths: vec![self.path.to_string()], excludes: Vec::new() }
     }
 
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the contract's signature, which the sources around it pass on"
-    )]
+    #[expect(clippy::unnecessary_wraps, reason = "the contract's signature, which the sources around it pass on")]
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {
         Ok(self.steps.pop())
     }
 
     fn finish(&mut self) -> Result<Report, SourceError> {
         match *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) {
-            Outcome::Complete => Ok(Report {
-                consistency: Consistency::None,
-                ..Report::default()
-            }),
-            Outcome::Unread => Err(SourceError::new(
-                "read",
-                self.path.clone(),
-                "it was not read to its end",
-            )),
-            Outcome::Failed => Err(SourceError::new(
-                "read",
-                self.path.clone(),
-                "it did not come to a good end",
-            )),
+            Outcome::Complete => Ok(Report { consistency: Consistency::None, ..Report::default() }),
+            Outcome::Unread => Err(SourceError::new("read", self.path.clone(), "it was not read to its end")),
+            Outcome::Failed => Err(SourceError::new("read", self.path.clone(), "it did not come to a good end")),
         }
     }
 }
 
 impl fmt::Debug for StreamSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamSource")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("StreamSource").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -207,18 +145,10 @@ fn node(name: &[u8], kind: NodeKind, mode: u32, time: Timestamp) -> Node {
         ctime: time,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        links: if matches!(kind, NodeKind::Dir { .. }) {
-            0
-        } else {
-            1
-        },
+        links: if matches!(kind, NodeKind::Dir { .. }) { 0 } else { 1 },
         ..Metadata::default()
     };
-    Node {
-        name: name.to_vec(),
-        kind,
-        metadata,
-    }
+    Node { name: name.to_vec(), kind, metadata }
 }
 
 struct StreamContent {
@@ -229,9 +159,7 @@ struct StreamContent {
 
 impl fmt::Debug for StreamContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamContent")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("StreamContent").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -239,11 +167,7 @@ impl Content for StreamContent {
     fn open(self: Box<Self>, _node: &mut Node) -> Result<Box<dyn ContentReader>, SourceError> {
         set(&self.outcome, Outcome::Failed);
         let stream = (self.open)()?;
-        Ok(Box::new(StreamReader {
-            path: self.path,
-            stream,
-            outcome: self.outcome,
-        }))
+        Ok(Box::new(StreamReader { path: self.path, stream, outcome: self.outcome }))
     }
 
     fn is_proven_by_metadata(&self) -> bool {
@@ -259,9 +183,7 @@ struct StreamReader {
 
 impl fmt::Debug for StreamReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamReader")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("StreamReader").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -276,14 +198,8 @@ impl ContentReader for StreamReader {
     }
 
     fn finish(self: Box<Self>, _node: &mut Node) -> Result<Option<String>, SourceError> {
-        let Self {
-            path,
-            stream,
-            outcome,
-        } = *self;
-        stream
-            .finish()
-            .map_err(|reason| SourceError::new("read", path, reason))?;
+        let Self { path, stream, outcome } = *self;
+        stream.finish().map_err(|reason| SourceError::new("read", path, reason))?;
         set(&outcome, Outcome::Complete);
         Ok(None)
     }
@@ -316,38 +232,22 @@ impl Program {
     fn new(mut child: Child) -> Self {
         let output = child.stdout.take();
         // Somebody must read it, or the program stops when the pipe is full.
-        let errors = child
-            .stderr
-            .take()
-            .map(|errors| thread::spawn(move || tail(errors)));
-        Self {
-            child,
-            output,
-            errors,
-        }
+        let errors = child.stderr.take().map(|errors| thread::spawn(move || tail(errors)));
+        Self { child, output, errors }
     }
 }
 
 impl Stream for Program {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.output
-            .as_mut()
-            .map_or(Ok(0), |output| output.read(buffer))
+        self.output.as_mut().map_or(Ok(0), |output| output.read(buffer))
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), String> {
-        let status = self
-            .child
-            .wait()
-            .map_err(|error| format!("the program's end is not known: {error}"))?;
+        let status = self.child.wait().map_err(|error| format!("the program's end is not known: {error}"))?;
         if status.success() {
             return Ok(());
         }
-        let tail = self
-            .errors
-            .take()
-            .and_then(|thread| thread.join().ok())
-            .unwrap_or_default();
+        let tail = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let said = String::from_utf8_lossy(&tail).trim().to_owned();
         Err(if said.is_empty() {
             format!("the program failed: {status}")
@@ -426,19 +326,15 @@ mod tests {
         let mut source = shell("printf hello; echo noise >&2");
         assert_eq!(source.info().paths, ["/command/dump"]);
         let (bytes, failure) = read(&mut source);
-        assert_eq!(
-            (bytes.as_slice(), failure.is_none()),
-            (b"hello".as_slice(), true)
-        );
+        assert_eq!((bytes.as_slice(), failure.is_none()), (b"hello".as_slice(), true));
         assert!(source.finish().is_ok());
     }
 
     #[test]
     fn a_program_that_fails_prevents_the_snapshot_and_its_last_words_are_told() {
-        for (script, words) in [
-            ("echo half; echo no such table >&2; exit 3", "no such table"),
-            ("kill -9 $$", "signal: 9"),
-        ] {
+        for (script, words) in
+            [("echo half; echo no such table >&2; exit 3", "no such table"), ("kill -9 $$", "signal: 9")]
+        {
             let mut source = shell(script);
             let (_, failure) = read(&mut source);
             assert!(failure.unwrap().to_string().contains(words));
@@ -450,10 +346,7 @@ mod tests {
     fn a_program_that_floods_its_error_output_does_not_block() {
         let mut source = shell("head -c 1000000 /dev/zero >&2; echo done");
         let (bytes, failure) = read(&mut source);
-        assert_eq!(
-            (bytes.as_slice(), failure.is_none()),
-            (b"done\n".as_slice(), true)
-        );
+        assert_eq!((bytes.as_slice(), failure.is_none()), (b"done\n".as_slice(), true));
     }
 
     #[test]
@@ -474,10 +367,7 @@ mod tests {
     #[test]
     fn a_name_that_is_no_name_is_refused() {
         for name in ["", ".", "..", "a/b", "/"] {
-            assert!(
-                CommandSource::new(name, Command::new("true"), Timestamp::UNIX_EPOCH).is_err(),
-                "{name}"
-            );
+            assert!(CommandSource::new(name, Command::new("true"), Timestamp::UNIX_EPOCH).is_err(), "{name}");
         }
     }
 }

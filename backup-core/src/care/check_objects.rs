@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::findings::{Finding, Severity};
 use crate::contracts::{ObjectKey, SinkErrorKind};
 use crate::limits::SEAL_OVERHEAD_BYTES;
-use crate::model::{BlobKind, Id, IndexId, KeyId, PackId, Snapshot, SnapshotId};
+use crate::model::{BlobKind, Id, IndexId, KeyId, LockId, PackId, Snapshot, SnapshotId};
 use crate::observe::Observer;
 use crate::pack::PackedBlob;
 use crate::repository::layout::{self, Named};
@@ -77,9 +77,14 @@ pub(super) fn keys(repository: &Repository, findings: &mut Vec<Finding>) -> Resu
 
 /// Every lock can be read: restic refuses to work beside one that it cannot read.
 pub(super) fn locks(repository: &Repository, findings: &mut Vec<Finding>) -> Result<()> {
+    let sizes: HashMap<LockId, u64> = repository.list::<LockId>()?.into_iter().collect();
     for (id, read) in repository.locks()? {
         match read {
             Ok(_) => {}
+            // Nobody takes an empty lock for one, restic neither.
+            Err(_) if sizes.get(&id) == Some(&0) => {
+                findings.push(Finding::new(Severity::Note, id.key(), "is empty and locks nothing"));
+            }
             Err(error) if *error.kind() == ErrorKind::Missing => {}
             Err(error) => findings.push(damage(id.key(), reason(error)?)),
         }

@@ -126,6 +126,8 @@ pub struct PlannedPack {
     pub bytes: u64,
     /// What the needed part of it takes.
     pub needed_bytes: u64,
+    /// What the other part of it takes; its header counts only where there is one.
+    pub unneeded_bytes: u64,
     /// What the indexes said of it.
     pub state: PackState,
     /// What happens.
@@ -183,8 +185,15 @@ pub fn plan_prune(packs: &[PackFacts], version: u64, options: &PruneOptions, now
         .iter()
         .map(|pack| {
             let (action, reason) = first_decision(pack, options.mode, now);
-            let (id, state, needed_bytes) = (pack.id, pack.state, pack.needed_bytes);
-            PlannedPack { id, bytes: pack.stored_bytes.unwrap_or(0), needed_bytes, state, action, reason }
+            PlannedPack {
+                id: pack.id,
+                bytes: pack.stored_bytes.unwrap_or(0),
+                needed_bytes: pack.needed_bytes,
+                unneeded_bytes: unneeded_bytes_of(pack),
+                state: pack.state,
+                action,
+                reason,
+            }
         })
         .collect();
     choose_repacks(packs, &mut planned, version, options);
@@ -225,7 +234,7 @@ fn choose_repacks(packs: &[PackFacts], planned: &mut [PlannedPack], version: u64
         if plan.action != Action::Keep {
             continue;
         }
-        let unneeded = unneeded_bytes_of(pack);
+        let unneeded = plan.unneeded_bytes;
         unneeded_bytes += unneeded;
         let compresses = options.uncompressed_data == UncompressedData::Compress;
         if pack.kind.is_none() {
@@ -262,7 +271,7 @@ fn choose_repacks(packs: &[PackFacts], planned: &mut [PlannedPack], version: u64
         let plan = &mut planned[at];
         if plan.action == Action::Keep && plan.needed_bytes <= budget {
             budget -= plan.needed_bytes;
-            *unneeded_bytes = unneeded_bytes.saturating_sub(unneeded_bytes_of(&packs[at]));
+            *unneeded_bytes = unneeded_bytes.saturating_sub(plan.unneeded_bytes);
             (plan.action, plan.reason) = (Action::Repack, reason);
         }
     };
@@ -327,7 +336,7 @@ impl PrunePlan {
             count.bytes += pack.bytes;
             match pack.action {
                 Action::Keep | Action::Recover => {
-                    figures.unneeded_bytes_kept += pack.bytes.saturating_sub(pack.needed_bytes);
+                    figures.unneeded_bytes_kept += pack.unneeded_bytes;
                 }
                 Action::Repack => figures.repack_needed_bytes += pack.needed_bytes,
                 _ => {}
@@ -374,5 +383,102 @@ impl fmt::Display for PrunePlan {
             Some(until) => writeln!(f, "marked packs can be deleted from {until:.0}"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(NOW).unwrap()
+    }
+
+    /// A pack of ten blobs of a mebibyte each, of which some are needed.
+    fn pack(name: &[u8], state: PackState, needed_blobs: u32) -> PackFacts {
+        PackFacts {
+            id: PackId::of(name),
+            state,
+            stored_bytes: Some(10 << 20),
+            kind: Some(BlobKind::Data),
+            blobs: 10,
+            needed_blobs,
+            needed_bytes: u64::from(needed_blobs) << 20,
+            has_plain_trees: false,
+            has_plain_data: false,
+        }
+    }
+
+    fn decisions(packs: &[PackFacts], options: &PruneOptions) -> Vec<(Action, Reason)> {
+        plan_prune(packs, 2, options, now()).packs.iter().map(|pack| (pack.action, pack.reason)).collect()
+    }
+
+    #[test]
+    fn what_happens_to_a_pack_depends_on_its_state_its_age_and_the_mode() {
+        let at = |seconds: i64| PackState::Marked(Timestamp::from_second(NOW + seconds).unwrap());
+        let day = PRUNE_DELAY_SECONDS;
+        let until = |seconds: i64| Action::Wait(Timestamp::from_second(NOW + seconds).unwrap());
+        let gone = PackFacts { stored_bytes: None, ..pack(b"g", PackState::InUse, 0) };
+        let table = [
+            (pack(b"1", PackState::InUse, 10), Action::Keep, Action::Keep),
+            (pack(b"2", PackState::InUse, 0), Action::Mark, Action::Delete),
+            (pack(b"3", PackState::Unlisted, 0), Action::Mark, Action::Delete),
+            (pack(b"4", at(-day), 0), Action::Delete, Action::Delete),
+            (pack(b"5", at(1 - day), 0), until(1), Action::Delete),
+            (pack(b"6", at(0), 0), until(day), Action::Delete),
+            (pack(b"7", at(-2 * day), 1), Action::Recover, Action::Recover),
+            // Marks from the future, or without a time: the waiting begins now.
+            (pack(b"8", at(1), 0), Action::Mark, Action::Delete),
+            (pack(b"9", PackState::Marked(Timestamp::MAX), 0), Action::Mark, Action::Delete),
+            (gone, Action::Drop, Action::Drop),
+        ];
+        for (pack, two_phase, instant) in table {
+            for (mode, expected) in [(PruneMode::TwoPhase, two_phase), (PruneMode::Instant, instant)] {
+                let options = PruneOptions { mode, ..PruneOptions::default() };
+                assert_eq!(decisions(&[pack.clone()], &options)[0].0, expected, "{mode:?} {pack:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_emptiest_packs_are_written_anew_until_the_rest_may_stay() {
+        let packs = [9, 5, 1, 10].map(|needed| pack(&[needed], PackState::InUse, needed.into()));
+        let actions = |max_unused, max_repack_bytes| {
+            let options = PruneOptions { max_unused, max_repack_bytes, ..PruneOptions::default() };
+            decisions(&packs, &options).iter().map(|(action, _)| *action == Action::Repack).collect::<Vec<_>>()
+        };
+        assert_eq!(actions(MaxUnused::Unlimited, None), [false, false, false, false]);
+        assert_eq!(actions(MaxUnused::Bytes(0), None), [true, true, true, false]);
+        assert_eq!(actions(MaxUnused::Bytes(6 << 20), None), [false, false, true, false]);
+        // 25 of 40 are needed: a twentieth of what stays may be unneeded, which is one of 26.
+        assert_eq!(actions(MaxUnused::Percent(5.0), None), [false, true, true, false]);
+        assert_eq!(actions(MaxUnused::Percent(0.0), Some(2 << 20)), [false, false, true, false]);
+    }
+
+    #[test]
+    fn what_must_be_written_anew_is_and_small_packs_are_when_there_are_enough() {
+        let options = PruneOptions::default();
+        let mixed = PackFacts { kind: None, ..pack(b"m", PackState::InUse, 10) };
+        let trees = PackFacts { has_plain_trees: true, ..pack(b"t", PackState::InUse, 10) };
+        let data = PackFacts { has_plain_data: true, ..pack(b"d", PackState::InUse, 10) };
+        let all = [mixed, trees, data];
+        let reasons = |options: &PruneOptions, version| {
+            let plan = plan_prune(&all, version, options, now());
+            plan.packs.iter().map(|pack| pack.reason).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(&options, 2), [Reason::Mixed, Reason::Uncompressed, Reason::Needed]);
+        assert_eq!(reasons(&options, 1), [Reason::Mixed, Reason::Needed, Reason::Needed]);
+        let compress = PruneOptions { uncompressed_data: UncompressedData::Compress, ..options.clone() };
+        assert_eq!(reasons(&compress, 2), [Reason::Mixed, Reason::Uncompressed, Reason::Uncompressed]);
+
+        let small = |number: u8| PackFacts { stored_bytes: Some(1 << 20), ..pack(&[number], PackState::InUse, 10) };
+        let nine: Vec<_> = (0..9).map(small).collect();
+        assert!(decisions(&nine, &options).iter().all(|(action, _)| *action == Action::Keep));
+        let ten: Vec<_> = (0..10).map(small).collect();
+        assert!(decisions(&ten, &options).iter().all(|decision| *decision == (Action::Repack, Reason::Small)));
+        let leave = PruneOptions { small_packs: SmallPacks::Leave, ..options };
+        assert!(decisions(&ten, &leave).iter().all(|(action, _)| *action == Action::Keep));
     }
 }

@@ -34,10 +34,7 @@ enum State {
 
 impl Slot {
     pub(super) fn new(part: Part) -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::new(State::Waiting(part)),
-            ready: Condvar::new(),
-        })
+        Arc::new(Self { state: Mutex::new(State::Waiting(part)), ready: Condvar::new() })
     }
 
     /// Takes the part when nobody has begun with it.
@@ -79,17 +76,10 @@ struct Queue {
 impl Ahead {
     /// Starts `count` threads; as many of them as the system lets, and none is enough.
     pub(super) fn start(walk: Arc<Walk>, count: usize) -> Self {
-        let shared = Arc::new(Shared {
-            walk,
-            queue: Mutex::default(),
-            work: Condvar::new(),
-        });
+        let shared = Arc::new(Shared { walk, queue: Mutex::default(), work: Condvar::new() });
         let threads = (0..count).filter_map(|_| {
             let shared = Arc::clone(&shared);
-            thread::Builder::new()
-                .name("walk".to_owned())
-                .spawn(move || shared.run())
-                .ok()
+            thread::Builder::new().name("walk".to_owned()).spawn(move || shared.run()).ok()
         });
         let threads = threads.collect();
         Self { shared, threads }
@@ -103,10 +93,7 @@ impl Ahead {
         let mut state = lock(&slot.state);
         while matches!(*state, State::Running | State::Awaited) {
             *state = State::Awaited;
-            state = slot
-                .ready
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = slot.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let taken = std::mem::replace(&mut *state, State::Gone);
         drop(state);
@@ -141,10 +128,7 @@ impl Shared {
     fn run(&self) {
         while let Some(slot) = self.next() {
             let Some(part) = slot.begin() else { continue };
-            let mut work = Work {
-                slot: &slot,
-                result: State::Gone,
-            };
+            let mut work = Work { slot: &slot, result: State::Gone };
             let listing = self.look_at(part);
             lock(&self.queue).entries_ready += listing.found.len();
             work.result = State::Ready(listing);
@@ -163,10 +147,7 @@ impl Shared {
                 return Some(slot);
             }
             queue.idle_count += 1;
-            queue = self
-                .work
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle_count -= 1;
         }
     }
@@ -182,10 +163,7 @@ impl Shared {
         let mut queue = lock(&self.queue);
         let wakes = queue.idle_count.min(slots.len());
         queue.slots.extend(slots.into_iter().rev());
-        let excess = queue
-            .slots
-            .len()
-            .saturating_sub(limits::WALK_FOLDERS_WAITING_MAX);
+        let excess = queue.slots.len().saturating_sub(limits::WALK_FOLDERS_WAITING_MAX);
         let forgotten: Vec<_> = queue.slots.drain(..excess).collect();
         drop(queue);
         drop(forgotten);

@@ -38,11 +38,7 @@ pub(super) struct Walk {
 #[derive(Debug)]
 pub(super) enum Part {
     /// A folder on the way to a source: only what the plan names is taken from it. The path is empty for the root.
-    Planned {
-        path: Vec<u8>,
-        plan: Arc<Plan>,
-        depth: usize,
-    },
+    Planned { path: Vec<u8>, plan: Arc<Plan>, depth: usize },
     /// A folder from its beginning.
     Whole(Whole),
     /// The entries of a listed folder from this index on.
@@ -82,10 +78,7 @@ pub(super) struct Listing {
 
 /// An entry, or what happened instead.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all of them are nodes, and a box for each would cost more"
-)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are nodes, and a box for each would cost more")]
 pub(super) enum Found {
     /// An entry.
     Node(Node, What),
@@ -108,19 +101,13 @@ pub(super) enum What {
 
 /// Looks at `part`. `announce` hears of further parts that will be wanted, in the order in which they will be, except
 /// that the next part of the same folder is announced before the folders in this one.
-pub(super) fn read(
-    walk: &Arc<Walk>,
-    part: Part,
-    announce: &mut dyn FnMut(Vec<Arc<Slot>>),
-) -> Listing {
+pub(super) fn read(walk: &Arc<Walk>, part: Part, announce: &mut dyn FnMut(Vec<Arc<Slot>>)) -> Listing {
     let mut listing = Listing::default();
     let (listed, folder, from) = match part {
         Part::More { listed, from } => match listed.folder.place.open_folder() {
             Ok(folder) => (listed, folder, from),
             Err(error) => {
-                listing
-                    .problems
-                    .push(problem("list", listed.folder.place.snapshot_path(), error));
+                listing.problems.push(problem("list", listed.folder.place.snapshot_path(), error));
                 return listing;
             }
         },
@@ -133,49 +120,25 @@ pub(super) fn read(
                 Ok(base) => base,
                 Err(error) => {
                     let path = SnapshotPath::parse(&path);
-                    listing.found.push(Found::Failed(SourceError::of_io(
-                        "open",
-                        path,
-                        &error.into(),
-                    )));
+                    listing.found.push(Found::Failed(SourceError::of_io("open", path, &error.into())));
                     return listing;
                 }
             };
             let Ok(folder) = base.fd.try_clone() else {
-                let error =
-                    SourceError::new("open", SnapshotPath::parse(&path), "too many open files");
+                let error = SourceError::new("open", SnapshotPath::parse(&path), "too many open files");
                 listing.found.push(Found::Failed(error));
                 return listing;
             };
             let mut names = Names::default();
-            plan.children
-                .keys()
-                .for_each(|name| names.push(name, FileType::Unknown));
+            plan.children.keys().for_each(|name| names.push(name, FileType::Unknown));
             let place = Place::of(base);
-            let whole = Whole {
-                place,
-                plan: Some(plan),
-                depth,
-                device: None,
-                ignores: None,
-            };
-            (
-                Arc::new(Listed {
-                    folder: whole,
-                    names,
-                    is_whole: false,
-                }),
-                folder,
-                0,
-            )
+            let whole = Whole { place, plan: Some(plan), depth, device: None, ignores: None };
+            (Arc::new(Listed { folder: whole, names, is_whole: false }), folder, 0)
         }
     };
     let end = listed.names.count().min(from + limits::WALK_BATCH_ENTRIES);
     if end < listed.names.count() {
-        let next = Slot::new(Part::More {
-            listed: Arc::clone(&listed),
-            from: end,
-        });
+        let next = Slot::new(Part::More { listed: Arc::clone(&listed), from: end });
         announce(vec![Arc::clone(&next)]);
         listing.next = Some(next);
     }
@@ -195,17 +158,8 @@ pub(super) fn read(
 /// The problem that an error of the system is. Something that is no longer there is worth knowing, but no loss: it
 /// would not be there either had the walk come by a moment later.
 pub(super) fn problem(action: &'static str, path: SnapshotPath, error: Errno) -> Problem {
-    let severity = if error == Errno::NOENT {
-        Severity::Note
-    } else {
-        Severity::Loss
-    };
-    Problem {
-        path,
-        action,
-        reason: std::io::Error::from(error).to_string(),
-        severity,
-    }
+    let severity = if error == Errno::NOENT { Severity::Note } else { Severity::Loss };
+    Problem { path, action, reason: std::io::Error::from(error).to_string(), severity }
 }
 
 impl Walk {
@@ -215,20 +169,12 @@ impl Walk {
         device: u64,
         read: impl FnOnce() -> Result<Vec<Xattr>, Errno>,
     ) -> Result<Vec<Xattr>, Errno> {
-        if self
-            .without_xattrs
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&device)
-        {
+        if self.without_xattrs.read().unwrap_or_else(PoisonError::into_inner).contains(&device) {
             return Ok(Vec::new());
         }
         match read() {
             Err(Errno::NOTSUP) => {
-                self.without_xattrs
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(device);
+                self.without_xattrs.write().unwrap_or_else(PoisonError::into_inner).insert(device);
                 Ok(Vec::new())
             }
             outcome => outcome,
@@ -240,21 +186,16 @@ impl Walk {
             Ok(folder) => folder,
             Err(error) => {
                 listing.vanished = error == Errno::NOENT;
-                listing
-                    .problems
-                    .push(problem("list", whole.place.snapshot_path(), error));
+                listing.problems.push(problem("list", whole.place.snapshot_path(), error));
                 return None;
             }
         };
         let (mut names, outcome) = names::list(&folder);
         if let Err(error) = outcome {
-            listing
-                .problems
-                .push(problem("list", whole.place.snapshot_path(), error));
+            listing.problems.push(problem("list", whole.place.snapshot_path(), error));
         }
         let marker = self.filter.markers.iter().find(|marker| {
-            names.find(&marker.name).is_some()
-                && begins_with(&whole.place, &marker.name, &marker.signature)
+            names.find(&marker.name).is_some() && begins_with(&whole.place, &marker.name, &marker.signature)
         });
         if let Some(marker) = marker {
             self.filter.counts.marked_folders.add(1);
@@ -266,20 +207,12 @@ impl Walk {
         {
             whole.ignores = Ignores::below(whole.ignores.take(), &whole.place.absolute(), &text);
         }
-        Some((
-            Listed {
-                folder: whole,
-                names,
-                is_whole: true,
-            },
-            folder,
-        ))
+        Some((Listed { folder: whole, names, is_whole: true }, folder))
     }
 }
 
 fn begins_with(folder: &Place, name: &[u8], signature: &[u8]) -> bool {
-    signature.is_empty()
-        || read_small(folder, name, signature.len()).is_ok_and(|start| start == signature)
+    signature.is_empty() || read_small(folder, name, signature.len()).is_ok_and(|start| start == signature)
 }
 
 /// The first bytes of a regular file.
@@ -312,27 +245,14 @@ impl<'a> PartReader<'a> {
         path.push(b'/');
         let fd_path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
         let (path_folder_bytes, fd_path_folder_bytes) = (path.len(), fd_path.len());
-        Self {
-            walk,
-            listed,
-            folder,
-            path,
-            path_folder_bytes,
-            fd_path,
-            fd_path_folder_bytes,
-        }
+        Self { walk, listed, folder, path, path_folder_bytes, fd_path, fd_path_folder_bytes }
     }
 
     fn look_at(&mut self, index: usize, found: &mut Vec<Found>) {
         let (name, listed_kind) = self.listed.names.get(index);
         self.path.truncate(self.path_folder_bytes);
         self.path.extend_from_slice(name);
-        let plan = self
-            .listed
-            .folder
-            .plan
-            .as_ref()
-            .and_then(|plan| plan.children.get(name));
+        let plan = self.listed.folder.plan.as_ref().and_then(|plan| plan.children.get(name));
         let is_source = plan.is_some_and(|plan| plan.is_source);
 
         let mut known = None;
@@ -343,11 +263,7 @@ impl<'a> PartReader<'a> {
             },
             kind => kind,
         };
-        let left_out = if is_source || !self.listed.is_whole {
-            None
-        } else {
-            self.left_out_by(kind)
-        };
+        let left_out = if is_source || !self.listed.is_whole { None } else { self.left_out_by(kind) };
         if let Some(count) = left_out {
             if plan.is_none() {
                 return count.add(1);
@@ -357,8 +273,7 @@ impl<'a> PartReader<'a> {
             Ok(stat) => stat,
             Err(error) => return found.push(self.failure("look at", error, plan)),
         };
-        let is_on_the_way =
-            plan.is_some() && !is_source && (left_out.is_some() || !self.listed.is_whole);
+        let is_on_the_way = plan.is_some() && !is_source && (left_out.is_some() || !self.listed.is_whole);
         self.take(name, &stat, plan, is_on_the_way, found);
     }
 
@@ -366,11 +281,7 @@ impl<'a> PartReader<'a> {
     /// Everything else is what it is.
     fn stat(&self, name: &[u8], plan: Option<&Arc<Plan>>) -> Result<Statx, Errno> {
         let follow = !self.listed.is_whole && plan.is_some_and(|plan| !plan.is_source);
-        let flags = if follow {
-            AtFlags::empty()
-        } else {
-            AtFlags::SYMLINK_NOFOLLOW
-        };
+        let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
         statx(self.folder, name, flags, FIELDS)
     }
 
@@ -399,9 +310,7 @@ impl<'a> PartReader<'a> {
         let filter = &self.walk.filter;
         let is_source = plan.is_some_and(|plan| plan.is_source);
         let device = device_of(stat);
-        let is_elsewhere = !is_source
-            && !is_on_the_way
-            && folder.device.is_some_and(|expected| expected != device);
+        let is_elsewhere = !is_source && !is_on_the_way && folder.device.is_some_and(|expected| expected != device);
         let mut content = None;
         let mut is_folder = false;
         let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
@@ -415,61 +324,33 @@ impl<'a> PartReader<'a> {
                     filter.counts.large_files.add(1);
                     return filter.counts.large_files_bytes.add(stat.stx_size);
                 }
-                content = Some(FileContent::new(
-                    Arc::clone(self.walk),
-                    folder.place.clone(),
-                    name,
-                ));
-                NodeKind::File {
-                    size: stat.stx_size,
-                    content: Vec::new(),
-                }
+                content = Some(FileContent::new(Arc::clone(self.walk), folder.place.clone(), name));
+                NodeKind::File { size: stat.stx_size, content: Vec::new() }
             }
             FileType::Symlink => match readlinkat(self.folder, name, Vec::new()) {
-                Ok(target) => NodeKind::Symlink {
-                    target: target.into_bytes(),
-                },
+                Ok(target) => NodeKind::Symlink { target: target.into_bytes() },
                 Err(error) => return found.push(self.failure("read link", error, plan)),
             },
-            FileType::BlockDevice => NodeKind::BlockDevice {
-                device: device_number_of(stat),
-            },
-            FileType::CharacterDevice => NodeKind::CharDevice {
-                device: device_number_of(stat),
-            },
+            FileType::BlockDevice => NodeKind::BlockDevice { device: device_number_of(stat) },
+            FileType::CharacterDevice => NodeKind::CharDevice { device: device_number_of(stat) },
             FileType::Fifo => NodeKind::Fifo,
             FileType::Socket => return filter.counts.sockets.add(1),
             FileType::Unknown => {
                 let reason = "it is of a kind that cannot be stored".to_owned();
                 let (path, action) = (SnapshotPath::parse(&self.path), "store");
-                return found.push(Found::Problem(Problem {
-                    path,
-                    action,
-                    reason,
-                    severity: Severity::Loss,
-                }));
+                return found.push(Found::Problem(Problem { path, action, reason, severity: Severity::Loss }));
             }
         };
         if let Some(plan) = plan
             && !is_folder
             && !plan.children.is_empty()
         {
-            let reason =
-                "it is not a folder itself, so what was asked for below it is left out".to_owned();
+            let reason = "it is not a folder itself, so what was asked for below it is left out".to_owned();
             let path = SnapshotPath::parse(&self.path);
-            found.push(Found::Problem(Problem {
-                path,
-                action: "enter",
-                reason,
-                severity: Severity::Loss,
-            }));
+            found.push(Found::Problem(Problem { path, action: "enter", reason, severity: Severity::Loss }));
         }
         let xattrs = self.xattrs(name, device, found);
-        let slot = if is_folder {
-            self.slot(name, plan, device, is_on_the_way, is_elsewhere, found)
-        } else {
-            None
-        };
+        let slot = if is_folder { self.slot(name, plan, device, is_on_the_way, is_elsewhere, found) } else { None };
         let node = self.walk.nodes.node(name, kind, stat, xattrs);
         found.push(Found::Node(
             node,
@@ -493,31 +374,18 @@ impl<'a> PartReader<'a> {
         let folder = &self.listed.folder;
         let depth = folder.depth + 1;
         if is_on_the_way && let Some(plan) = plan {
-            return Some(Slot::new(Part::Planned {
-                path: self.path.clone(),
-                plan: Arc::clone(plan),
-                depth,
-            }));
+            return Some(Slot::new(Part::Planned { path: self.path.clone(), plan: Arc::clone(plan), depth }));
         }
         if is_elsewhere {
             self.walk.filter.counts.other_file_systems.add(1);
             // A source of its own may lie on the other file system.
             let plan = Arc::clone(plan?);
-            return Some(Slot::new(Part::Planned {
-                path: self.path.clone(),
-                plan,
-                depth,
-            }));
+            return Some(Slot::new(Part::Planned { path: self.path.clone(), plan, depth }));
         }
         if depth >= limits::TREE_DEPTH_MAX {
             let reason = format!("it is {depth} levels deep, and what is in it is left out");
             let path = SnapshotPath::parse(&self.path);
-            found.push(Found::Problem(Problem {
-                path,
-                action: "enter",
-                reason,
-                severity: Severity::Loss,
-            }));
+            found.push(Found::Problem(Problem { path, action: "enter", reason, severity: Severity::Loss }));
             return None;
         }
         let is_source = plan.is_some_and(|plan| plan.is_source);
@@ -526,16 +394,8 @@ impl<'a> PartReader<'a> {
             place: folder.place.join(name),
             plan: plan.filter(|plan| !plan.children.is_empty()).cloned(),
             depth,
-            device: if is_source {
-                one.then_some(device)
-            } else {
-                folder.device
-            },
-            ignores: if is_source {
-                None
-            } else {
-                folder.ignores.clone()
-            },
+            device: if is_source { one.then_some(device) } else { folder.device },
+            ignores: if is_source { None } else { folder.ignores.clone() },
         })))
     }
 
@@ -553,11 +413,7 @@ impl<'a> PartReader<'a> {
             Ok(xattrs) => xattrs,
             Err(error) => {
                 let path = SnapshotPath::parse(&self.path);
-                found.push(Found::Problem(problem(
-                    "read extended attributes of",
-                    path,
-                    error,
-                )));
+                found.push(Found::Problem(problem("read extended attributes of", path, error)));
                 Vec::new()
             }
         }

@@ -29,10 +29,7 @@ impl Names {
     /// The name at `index`, and its kind; [`FileType::Unknown`] when the file system does not say.
     pub(super) fn get(&self, index: usize) -> (&[u8], FileType) {
         let span = self.spans[index];
-        (
-            &self.bytes[span.offset..span.offset + usize::from(span.length)],
-            span.kind,
-        )
+        (&self.bytes[span.offset..span.offset + usize::from(span.length)], span.kind)
     }
 
     /// All of them.
@@ -42,9 +39,7 @@ impl Names {
 
     /// The kind of `name`, when it is there.
     pub(super) fn find(&self, name: &[u8]) -> Option<FileType> {
-        let found = self
-            .spans
-            .binary_search_by(|span| span.name(&self.bytes).cmp(name));
+        let found = self.spans.binary_search_by(|span| span.name(&self.bytes).cmp(name));
         found.ok().map(|index| self.spans[index].kind)
     }
 
@@ -60,19 +55,14 @@ impl Names {
         let Ok(length) = u16::try_from(name.len()) else {
             return;
         };
-        self.spans.push(Span {
-            offset: self.bytes.len(),
-            length,
-            kind,
-        });
+        self.spans.push(Span { offset: self.bytes.len(), length, kind });
         self.bytes.extend_from_slice(name);
     }
 
     /// Sorts, and drops the second of two equal names, which a folder that changes while it is read may give.
     pub(super) fn sort(&mut self) {
         let bytes = &self.bytes;
-        self.spans
-            .sort_unstable_by(|a, b| a.name(bytes).cmp(b.name(bytes)));
+        self.spans.sort_unstable_by(|a, b| a.name(bytes).cmp(b.name(bytes)));
         self.spans.dedup_by(|a, b| a.name(bytes) == b.name(bytes));
     }
 }

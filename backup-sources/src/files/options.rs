@@ -31,18 +31,12 @@ pub struct Marker {
 impl Marker {
     /// The marker of the Cache Directory Tagging Specification (<https://bford.info/cachedir/>).
     pub fn cachedir_tag() -> Self {
-        Self {
-            name: b"CACHEDIR.TAG".to_vec(),
-            signature: b"Signature: 8a477f597d28d172789f06886806bc55".to_vec(),
-        }
+        Self { name: b"CACHEDIR.TAG".to_vec(), signature: b"Signature: 8a477f597d28d172789f06886806bc55".to_vec() }
     }
 
     /// A file whose presence is enough.
     pub fn named(name: &str) -> Self {
-        Self {
-            name: name.as_bytes().to_vec(),
-            signature: Vec::new(),
-        }
+        Self { name: name.as_bytes().to_vec(), signature: Vec::new() }
     }
 }
 

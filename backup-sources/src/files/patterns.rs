@@ -52,29 +52,16 @@ impl Excludes {
         };
         let cleaned = rest.trim_end_matches('/');
         if cleaned.is_empty() {
-            return Err(Error::invalid(
-                format!("pattern {pattern:?}"),
-                "it would match everything or nothing",
-            ));
+            return Err(Error::invalid(format!("pattern {pattern:?}"), "it would match everything or nothing"));
         }
-        let anchored = if cleaned.starts_with('/') {
-            cleaned.to_owned()
-        } else {
-            format!("**/{cleaned}")
-        };
+        let anchored = if cleaned.starts_with('/') { cleaned.to_owned() } else { format!("**/{cleaned}") };
         let glob = GlobBuilder::new(&anchored)
             .literal_separator(true)
             .backslash_escape(true)
             .case_insensitive(case == Case::Insensitive)
             .build()
-            .map_err(|error| {
-                Error::invalid(format!("pattern {pattern:?}"), error.kind().to_string())
-            })?;
-        self.patterns.push(Pattern {
-            text: pattern.to_owned(),
-            glob,
-            effect,
-        });
+            .map_err(|error| Error::invalid(format!("pattern {pattern:?}"), error.kind().to_string()))?;
+        self.patterns.push(Pattern { text: pattern.to_owned(), glob, effect });
         Ok(())
     }
 
@@ -90,9 +77,8 @@ impl Excludes {
     /// Appends the patterns of a file, read as [`Excludes::add_lines`] reads them.
     pub fn add_file(&mut self, path: &Path, case: Case) -> Result<()> {
         let subject = || format!("file of patterns {}", path.display());
-        let text = fs::read_to_string(path).map_err(|error| {
-            Error::new(ErrorKind::Invalid("cannot be read".to_owned()), subject()).caused_by(error)
-        })?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| Error::new(ErrorKind::Invalid("cannot be read".to_owned()), subject()).caused_by(error))?;
         self.add_lines(&text, case)
     }
 
@@ -107,15 +93,9 @@ impl Excludes {
         for pattern in &self.patterns {
             builder.add(pattern.glob.clone());
         }
-        let set = builder
-            .build()
-            .map_err(|error| Error::invalid("patterns", error.to_string()))?;
+        let set = builder.build().map_err(|error| Error::invalid("patterns", error.to_string()))?;
         let effects: Vec<_> = self.patterns.iter().map(|pattern| pattern.effect).collect();
-        Ok(CompiledExcludes {
-            brings_back: effects.contains(&Effect::BringBack),
-            set,
-            effects,
-        })
+        Ok(CompiledExcludes { brings_back: effects.contains(&Effect::BringBack), set, effects })
     }
 }
 
@@ -185,11 +165,7 @@ mod tests {
             (".*", "/a/.hidden", true),
             ("*", "/a/.hidden", true),
         ] {
-            assert_eq!(
-                leaves_out(&[pattern], Case::Sensitive, path),
-                expected,
-                "{pattern} {path}"
-            );
+            assert_eq!(leaves_out(&[pattern], Case::Sensitive, path), expected, "{pattern} {path}");
         }
     }
 
@@ -219,19 +195,14 @@ mod tests {
     #[test]
     fn a_text_of_patterns_has_comments_and_empty_lines() {
         let mut excludes = Excludes::default();
-        excludes
-            .add_lines("# heading\n\n  *.o  \r\n!main.o\n", Case::Sensitive)
-            .unwrap();
+        excludes.add_lines("# heading\n\n  *.o  \r\n!main.o\n", Case::Sensitive).unwrap();
         assert_eq!(excludes.texts().collect::<Vec<_>>(), ["*.o", "!main.o"]);
     }
 
     #[test]
     fn what_is_no_pattern_is_refused() {
         for pattern in ["", "!", "/", "[a", "{a"] {
-            assert!(
-                Excludes::default().add(pattern, Case::Sensitive).is_err(),
-                "{pattern}"
-            );
+            assert!(Excludes::default().add(pattern, Case::Sensitive).is_err(), "{pattern}");
         }
     }
 }

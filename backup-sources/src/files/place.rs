@@ -27,16 +27,8 @@ impl Base {
     /// Opens the folder at `path`, following links as the person did who named it.
     pub(super) fn open(path: &[u8]) -> Result<Arc<Self>, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(
-            CWD,
-            if path.is_empty() { b"/" } else { path },
-            flags,
-            Mode::empty(),
-        )?;
-        Ok(Arc::new(Self {
-            fd,
-            path: path.to_vec(),
-        }))
+        let fd = openat(CWD, if path.is_empty() { b"/" } else { path }, flags, Mode::empty())?;
+        Ok(Arc::new(Self { fd, path: path.to_vec() }))
     }
 }
 
@@ -63,15 +55,8 @@ impl Place {
     /// The folder `name` in this one.
     pub(super) fn join(&self, name: &[u8]) -> Self {
         let above_bytes = self.link.as_ref().map_or(0, |link| link.relative_bytes + 1);
-        let link = Link {
-            name: name.to_vec(),
-            above: self.link.clone(),
-            relative_bytes: above_bytes + name.len(),
-        };
-        Self {
-            base: Arc::clone(&self.base),
-            link: Some(Arc::new(link)),
-        }
+        let link = Link { name: name.to_vec(), above: self.link.clone(), relative_bytes: above_bytes + name.len() };
+        Self { base: Arc::clone(&self.base), link: Some(Arc::new(link)) }
     }
 
     /// The absolute path; empty for the root.
@@ -109,10 +94,7 @@ impl Place {
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        self.open_relative(
-            &path,
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOATIME,
-        )
+        self.open_relative(&path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOATIME)
     }
 
     fn relative(&self) -> Vec<u8> {
@@ -157,10 +139,7 @@ fn open_beneath(folder: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd
     let mut rest = path;
     let mut reached: Option<OwnedFd> = None;
     while rest.len() >= PATH_BYTES_END {
-        let Some(slash) = rest[..PATH_BYTES_END]
-            .iter()
-            .rposition(|byte| *byte == b'/')
-        else {
+        let Some(slash) = rest[..PATH_BYTES_END].iter().rposition(|byte| *byte == b'/') else {
             return Err(Errno::NAMETOOLONG);
         };
         let step = OFlags::PATH | OFlags::DIRECTORY;
@@ -181,13 +160,7 @@ fn open_without_links(folder: impl AsFd, path: &[u8], flags: OFlags) -> Result<O
     static IS_MISSING: AtomicBool = AtomicBool::new(false);
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     if !IS_MISSING.load(Ordering::Relaxed) {
-        match openat2(
-            &folder,
-            path,
-            flags,
-            Mode::empty(),
-            ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-        ) {
+        match openat2(&folder, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS) {
             Err(Errno::NOSYS) => IS_MISSING.store(true, Ordering::Relaxed),
             outcome => return outcome,
         }
@@ -206,21 +179,13 @@ mod tests {
         assert!(root.snapshot_path().is_root());
         let below = root.join(b"proc").join(b"self");
         assert_eq!(below.absolute(), b"/proc/self");
-        assert_eq!(
-            Place::of(Base::open(b"/proc").unwrap())
-                .join(b"x")
-                .absolute(),
-            b"/proc/x"
-        );
+        assert_eq!(Place::of(Base::open(b"/proc").unwrap()).join(b"x").absolute(), b"/proc/x");
     }
 
     #[test]
     fn no_link_below_a_source_is_followed() {
         let proc = Place::of(Base::open(b"/proc").unwrap());
-        assert_eq!(
-            proc.join(b"self").open_file(b"status").unwrap_err(),
-            Errno::LOOP
-        );
+        assert_eq!(proc.join(b"self").open_file(b"status").unwrap_err(), Errno::LOOP);
         assert!(proc.open_file(b"version").is_ok());
     }
 }

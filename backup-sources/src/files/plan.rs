@@ -35,13 +35,8 @@ impl Plan {
 /// The path, absolute and without `.` and `..`, as Go's `filepath.Abs` makes it: `..` takes the component before it
 /// away, without looking whether that is a link. What is not there is an error.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
-    let whole = std::path::absolute(path).map_err(|error| {
-        SourceError::of_io(
-            "find",
-            SnapshotPath::parse(path.as_os_str().as_bytes()),
-            &error,
-        )
-    })?;
+    let whole = std::path::absolute(path)
+        .map_err(|error| SourceError::of_io("find", SnapshotPath::parse(path.as_os_str().as_bytes()), &error))?;
     let mut clean = PathBuf::from("/");
     for component in whole.components() {
         match component {
@@ -54,11 +49,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
     }
     match statx(CWD, &clean, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
         Ok(_) => Ok(clean),
-        Err(error) => Err(SourceError::of_io(
-            "find",
-            SnapshotPath::of_file(&clean),
-            &error.into(),
-        )),
+        Err(error) => Err(SourceError::of_io("find", SnapshotPath::of_file(&clean), &error.into())),
     }
 }
 
@@ -77,16 +68,9 @@ mod tests {
 
     #[test]
     fn a_path_is_made_absolute_by_its_letters() {
-        assert_eq!(
-            absolute(Path::new("/proc/./self/../self")).unwrap(),
-            Path::new("/proc/self")
-        );
+        assert_eq!(absolute(Path::new("/proc/./self/../self")).unwrap(), Path::new("/proc/self"));
         assert_eq!(absolute(Path::new("/../..")).unwrap(), Path::new("/"));
         assert!(absolute(Path::new(".")).unwrap().is_absolute());
-        assert!(
-            absolute(Path::new("/proc/no-such-thing"))
-                .unwrap_err()
-                .vanished
-        );
+        assert!(absolute(Path::new("/proc/no-such-thing")).unwrap_err().vanished);
     }
 }

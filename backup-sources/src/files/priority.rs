@@ -13,19 +13,11 @@ const NICE: i32 = 19;
 /// half.
 pub fn step_back() -> Result<()> {
     let failed = |what: &str, error: std::io::Error| {
-        Error::new(
-            ErrorKind::Source(format!("{what} could not be lowered")),
-            "this process",
-        )
-        .caused_by(error)
+        Error::new(ErrorKind::Source(format!("{what} could not be lowered")), "this process").caused_by(error)
     };
-    rustix::process::setpriority_process(None, NICE)
-        .map_err(|error| failed("the priority", error.into()))?;
-    ioprio::set_priority(
-        Target::Process(Pid::from_raw(0)),
-        Priority::new(Class::Idle),
-    )
-    .map_err(|error| failed("the disk priority", std::io::Error::other(error)))
+    rustix::process::setpriority_process(None, NICE).map_err(|error| failed("the priority", error.into()))?;
+    ioprio::set_priority(Target::Process(Pid::from_raw(0)), Priority::new(Class::Idle))
+        .map_err(|error| failed("the disk priority", std::io::Error::other(error)))
 }
 
 #[cfg(test)]

@@ -28,11 +28,7 @@ pub(super) struct FileContent {
 
 impl FileContent {
     pub(super) fn new(walk: Arc<Walk>, folder: Place, name: &[u8]) -> Self {
-        Self {
-            walk,
-            folder,
-            name: name.to_vec(),
-        }
+        Self { walk, folder, name: name.to_vec() }
     }
 
     fn path(&self) -> SnapshotPath {
@@ -44,19 +40,9 @@ impl FileContent {
     }
 
     /// What was opened may be newer than what the walk saw, and the next backup compares with what is stored now.
-    fn bring_up_to_date(
-        &self,
-        node: &mut Node,
-        file: &File,
-        stat: &Statx,
-    ) -> Result<(), SourceError> {
+    fn bring_up_to_date(&self, node: &mut Node, file: &File, stat: &Statx) -> Result<(), SourceError> {
         let seen = &node.metadata;
-        if (seen.ctime, seen.mtime, seen.inode)
-            == (
-                timestamp(stat.stx_ctime),
-                timestamp(stat.stx_mtime),
-                stat.stx_ino,
-            )
+        if (seen.ctime, seen.mtime, seen.inode) == (timestamp(stat.stx_ctime), timestamp(stat.stx_mtime), stat.stx_ino)
             && node.size() == stat.stx_size
         {
             return Ok(());
@@ -65,10 +51,7 @@ impl FileContent {
             .walk
             .xattrs(device_of(stat), || xattrs::read_open(file))
             .map_err(|error| self.failure("read extended attributes of", error))?;
-        node.kind = NodeKind::File {
-            size: stat.stx_size,
-            content: Vec::new(),
-        };
+        node.kind = NodeKind::File { size: stat.stx_size, content: Vec::new() };
         node.metadata = self.walk.nodes.metadata(&node.kind, stat, xattrs);
         Ok(())
     }
@@ -76,23 +59,13 @@ impl FileContent {
 
 impl Content for FileContent {
     fn open(self: Box<Self>, node: &mut Node) -> Result<Box<dyn ContentReader>, SourceError> {
-        let file = File::from(
-            self.folder
-                .open_file(&self.name)
-                .map_err(|error| match error {
-                    Errno::LOOP => {
-                        SourceError::new("open", self.path(), "a link was put in its place")
-                    }
-                    error => self.failure("open", error),
-                })?,
-        );
+        let file = File::from(self.folder.open_file(&self.name).map_err(|error| match error {
+            Errno::LOOP => SourceError::new("open", self.path(), "a link was put in its place"),
+            error => self.failure("open", error),
+        })?);
         let stat = stat_open(&file).map_err(|error| self.failure("look at", error))?;
         if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
-            return Err(SourceError::new(
-                "open",
-                self.path(),
-                "it is no longer a regular file",
-            ));
+            return Err(SourceError::new("open", self.path(), "it is no longer a regular file"));
         }
         self.bring_up_to_date(node, &file, &stat)?;
         if stat.stx_size >= ADVICE_BYTES_MIN {
@@ -101,17 +74,8 @@ impl Content for FileContent {
             let _ = fadvise(&file, 0, None, Advice::Sequential);
             let _ = fadvise(&file, 0, None, Advice::NoReuse);
         }
-        let segment = (stat.stx_blocks * 512 < stat.stx_size).then_some(Segment {
-            end: 0,
-            is_hole: false,
-        });
-        Ok(Box::new(FileReader {
-            content: *self,
-            file,
-            stat,
-            position: 0,
-            segment,
-        }))
+        let segment = (stat.stx_blocks * 512 < stat.stx_size).then_some(Segment { end: 0, is_hole: false });
+        Ok(Box::new(FileReader { content: *self, file, stat, position: 0, segment }))
     }
 }
 
@@ -137,24 +101,15 @@ impl FileReader {
     /// The segment that begins at the present position; `None` at the end of the file.
     fn next_segment(&self) -> io::Result<Option<Segment>> {
         match seek(&self.file, SeekFrom::Data(self.position)) {
-            Ok(data) if data > self.position => Ok(Some(Segment {
-                end: data,
-                is_hole: true,
-            })),
+            Ok(data) if data > self.position => Ok(Some(Segment { end: data, is_hole: true })),
             Ok(_) => {
                 let end = seek(&self.file, SeekFrom::Hole(self.position))?;
-                Ok(Some(Segment {
-                    end,
-                    is_hole: false,
-                }))
+                Ok(Some(Segment { end, is_hole: false }))
             }
             // No data from here to the end.
             Err(Errno::NXIO) => {
                 let size = stat_open(&self.file)?.stx_size;
-                Ok((size > self.position).then_some(Segment {
-                    end: size,
-                    is_hole: true,
-                }))
+                Ok((size > self.position).then_some(Segment { end: size, is_hole: true }))
             }
             Err(error) => Err(error.into()),
         }
@@ -169,9 +124,7 @@ impl FileReader {
                 None => return Ok(0),
             }
         };
-        let length = usize::try_from(segment.end - self.position)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
+        let length = usize::try_from(segment.end - self.position).unwrap_or(usize::MAX).min(buffer.len());
         if segment.is_hole {
             buffer[..length].fill(0);
             return Ok(length);
@@ -199,13 +152,7 @@ impl ContentReader for FileReader {
     fn finish(self: Box<Self>, _node: &mut Node) -> Result<Option<String>, SourceError> {
         let now = stat_open(&self.file).map_err(|error| self.content.failure("look at", error))?;
         let was = &self.stat;
-        let state = |stat: &Statx| {
-            (
-                stat.stx_size,
-                timestamp(stat.stx_mtime),
-                timestamp(stat.stx_ctime),
-            )
-        };
+        let state = |stat: &Statx| (stat.stx_size, timestamp(stat.stx_mtime), timestamp(stat.stx_ctime));
         // The node keeps the times from before the reading: the next backup then sees that the file is another.
         if state(&now) == state(was) && self.position == now.stx_size {
             Ok(None)

@@ -46,40 +46,21 @@ impl FilesSource {
     /// A source of everything at and below `paths`, relative ones taken from the current folder. A path that does not
     /// exist is an error; paths that lie within others are read once.
     pub fn new(paths: Vec<PathBuf>, options: &FilesOptions) -> Result<Self, SourceError> {
-        let mut clean = paths
-            .iter()
-            .map(|path| absolute(path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut clean = paths.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
         clean.sort();
         clean.dedup();
         let Some(first) = clean.first() else {
-            return Err(SourceError::new(
-                "walk",
-                SnapshotPath::root(),
-                "no path was given",
-            ));
+            return Err(SourceError::new("walk", SnapshotPath::root(), "no path was given"));
         };
         let subject = SnapshotPath::of_file(first);
-        let filter = Filter::new(options)
-            .map_err(|error| SourceError::new("prepare the walk of", subject, error))?;
+        let filter = Filter::new(options).map_err(|error| SourceError::new("prepare the walk of", subject, error))?;
         let plan = Plan::of(&clean);
-        let start = if plan.is_source {
-            whole_machine(plan, options)?
-        } else {
-            Slot::new(planned(plan))
-        };
+        let start = if plan.is_source { whole_machine(plan, options)? } else { Slot::new(planned(plan)) };
         let info = SourceInfo {
-            paths: clean
-                .iter()
-                .map(|path| path.to_string_lossy().into_owned())
-                .collect(),
+            paths: clean.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
             excludes: options.excludes.texts().map(str::to_owned).collect(),
         };
-        let walk = Walk {
-            filter,
-            nodes: Nodes::new(options.atime),
-            without_xattrs: RwLock::new(HashSet::new()),
-        };
+        let walk = Walk { filter, nodes: Nodes::new(options.atime), without_xattrs: RwLock::new(HashSet::new()) };
         Ok(Self {
             info,
             walk: Arc::new(walk),
@@ -96,12 +77,8 @@ impl FilesSource {
     }
 
     fn take(&mut self, slot: &Slot) -> Result<Listing, SourceError> {
-        let ahead = self
-            .ahead
-            .get_or_insert_with(|| Ahead::start(Arc::clone(&self.walk), THREADS));
-        ahead.take(slot).ok_or_else(|| {
-            SourceError::new("walk", SnapshotPath::root(), "a thread of the walk ended")
-        })
+        let ahead = self.ahead.get_or_insert_with(|| Ahead::start(Arc::clone(&self.walk), THREADS));
+        ahead.take(slot).ok_or_else(|| SourceError::new("walk", SnapshotPath::root(), "a thread of the walk ended"))
     }
 
     fn step(&mut self) -> Result<Option<SourceEvent>, SourceError> {
@@ -118,23 +95,16 @@ impl FilesSource {
             };
             match frame.found.next() {
                 Some(Found::Node(node, What::Folder(slot))) => {
-                    let listing = slot
-                        .map(|slot| self.take(&slot))
-                        .transpose()?
-                        .unwrap_or_default();
+                    let listing = slot.map(|slot| self.take(&slot)).transpose()?.unwrap_or_default();
                     if listing.vanished {
-                        self.pending
-                            .extend(listing.problems.into_iter().map(SourceEvent::Problem));
+                        self.pending.extend(listing.problems.into_iter().map(SourceEvent::Problem));
                     } else {
                         self.push(listing);
                         return Ok(Some(SourceEvent::Enter(node)));
                     }
                 }
                 Some(Found::Node(node, What::File(content))) => {
-                    return Ok(Some(SourceEvent::Entry(Entry {
-                        node,
-                        content: Some(Box::new(content)),
-                    })));
+                    return Ok(Some(SourceEvent::Entry(Entry { node, content: Some(Box::new(content)) })));
                 }
                 Some(Found::Node(node, What::Plain)) => {
                     return Ok(Some(SourceEvent::Entry(Entry::without_content(node))));
@@ -160,12 +130,8 @@ impl FilesSource {
     }
 
     fn push(&mut self, listing: Listing) {
-        self.pending
-            .extend(listing.problems.into_iter().map(SourceEvent::Problem));
-        self.frames.push(Frame {
-            found: listing.found.into_iter(),
-            next: listing.next,
-        });
+        self.pending.extend(listing.problems.into_iter().map(SourceEvent::Problem));
+        self.frames.push(Frame { found: listing.found.into_iter(), next: listing.next });
     }
 }
 
@@ -188,32 +154,18 @@ impl Source for FilesSource {
 }
 
 fn planned(plan: Arc<Plan>) -> Part {
-    Part::Planned {
-        path: Vec::new(),
-        plan,
-        depth: 0,
-    }
+    Part::Planned { path: Vec::new(), plan, depth: 0 }
 }
 
 fn whole_machine(plan: Arc<Plan>, options: &FilesOptions) -> Result<Arc<Slot>, SourceError> {
-    let failed =
-        |error: rustix::io::Errno| SourceError::of_io("open", SnapshotPath::root(), &error.into());
+    let failed = |error: rustix::io::Errno| SourceError::of_io("open", SnapshotPath::root(), &error.into());
     let base = Base::open(b"").map_err(failed)?;
     let device = match options.file_systems {
         FileSystems::All => None,
         FileSystems::One => {
             let flags = rustix::fs::AtFlags::EMPTY_PATH;
-            Some(device_of(
-                &rustix::fs::statx(&base.fd, c"", flags, super::metadata::FIELDS)
-                    .map_err(failed)?,
-            ))
+            Some(device_of(&rustix::fs::statx(&base.fd, c"", flags, super::metadata::FIELDS).map_err(failed)?))
         }
     };
-    Ok(Slot::new(Part::Whole(Whole {
-        place: Place::of(base),
-        plan: Some(plan),
-        depth: 0,
-        device,
-        ignores: None,
-    })))
+    Ok(Slot::new(Part::Whole(Whole { place: Place::of(base), plan: Some(plan), depth: 0, device, ignores: None })))
 }

@@ -11,18 +11,12 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The attributes of the file at `path`, not of what it points at. `Err(NOTSUP)`: the file system has none.
 pub(super) fn read(path: &[u8]) -> Result<Vec<Xattr>, Errno> {
-    collect(
-        |buffer| llistxattr(path, buffer),
-        |name, buffer| lgetxattr(path, name, buffer),
-    )
+    collect(|buffer| llistxattr(path, buffer), |name, buffer| lgetxattr(path, name, buffer))
 }
 
 /// The attributes of an open file.
 pub(super) fn read_open(file: impl AsFd) -> Result<Vec<Xattr>, Errno> {
-    collect(
-        |buffer| flistxattr(&file, buffer),
-        |name, buffer| fgetxattr(&file, name, buffer),
-    )
+    collect(|buffer| flistxattr(&file, buffer), |name, buffer| fgetxattr(&file, name, buffer))
 }
 
 /// The names of the attributes of an open file.
@@ -39,10 +33,7 @@ fn collect(
     let mut xattrs = Vec::new();
     for name in split(&list) {
         match grown(|buffer| get(name, buffer)) {
-            Ok(value) => xattrs.push(Xattr {
-                name: name.to_vec(),
-                value,
-            }),
+            Ok(value) => xattrs.push(Xattr { name: name.to_vec(), value }),
             // It was removed in between.
             Err(Errno::NODATA) => {}
             Err(error) => return Err(error),
@@ -52,8 +43,7 @@ fn collect(
 }
 
 fn split(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    list.split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
+    list.split(|byte| *byte == 0).filter(|name| !name.is_empty())
 }
 
 fn grown(fill: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {

@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use backup_core::contracts::{TargetError, TargetFile};
 use backup_core::model::{Node, SnapshotPath};
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Mode, OFlags, Statx, fallocate, ftruncate, openat, renameat,
-    statx, unlinkat,
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, Statx, fallocate, ftruncate, openat, renameat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -129,17 +128,10 @@ impl RestoredFile {
         let mut origin = Origin::Found;
         if stat.stx_nlink > 1 {
             // From here on no mistake can write through a name outside.
-            file = File::from(
-                match openat(
-                    &folder.fd,
-                    path.name(),
-                    flags | OFlags::RDONLY,
-                    Mode::empty(),
-                ) {
-                    Ok(file) => file,
-                    Err(_) => return Ok(None),
-                },
-            );
+            file = File::from(match openat(&folder.fd, path.name(), flags | OFlags::RDONLY, Mode::empty()) {
+                Ok(file) => file,
+                Err(_) => return Ok(None),
+            });
             if stat_open(&file)?.stx_ino != stat.stx_ino {
                 return Ok(None);
             }
@@ -147,8 +139,7 @@ impl RestoredFile {
         }
         let mut existing = Self::with(shared, Arc::clone(folder), path, Some(file), origin);
         existing.existing_bytes = stat.stx_size;
-        existing.looks_unchanged =
-            stat.stx_size == node.size() && timestamp(stat.stx_mtime) == node.metadata.mtime;
+        existing.looks_unchanged = stat.stx_size == node.size() && timestamp(stat.stx_mtime) == node.metadata.mtime;
         Ok(Some(existing))
     }
 
@@ -175,10 +166,7 @@ impl RestoredFile {
     }
 
     fn reader(&self) -> io::Result<&File> {
-        self.copy
-            .get()
-            .or(self.file.as_ref())
-            .ok_or_else(|| io::Error::other("the file is to be kept as it is"))
+        self.copy.get().or(self.file.as_ref()).ok_or_else(|| io::Error::other("the file is to be kept as it is"))
     }
 
     fn writer(&self) -> io::Result<&File> {
@@ -198,21 +186,11 @@ impl RestoredFile {
     /// Puts a copy in the place of a file that has other names, which keep what they have.
     fn part_from_other_names(&self) -> io::Result<File> {
         let mut original = self.reader()?;
-        let unique = format!(
-            ".backup-restores-{}-{}",
-            std::process::id(),
-            self.shared.next_number()
-        );
+        let unique = format!(".backup-restores-{}-{}", std::process::id(), self.shared.next_number());
         let mut copy = File::from(create(&self.folder, unique.as_bytes())?);
         original.rewind()?;
-        let outcome = io::copy(&mut original, &mut copy).and_then(|_| {
-            Ok(renameat(
-                &self.folder.fd,
-                unique.as_str(),
-                &self.folder.fd,
-                self.path.name(),
-            )?)
-        });
+        let outcome = io::copy(&mut original, &mut copy)
+            .and_then(|_| Ok(renameat(&self.folder.fd, unique.as_str(), &self.folder.fd, self.path.name())?));
         if let Err(error) = outcome {
             let _ = unlinkat(&self.folder.fd, unique.as_str(), AtFlags::empty());
             return Err(error);
@@ -230,19 +208,14 @@ impl RestoredFile {
             && timestamp(stat.stx_mtime) == wanted.mtime
             && u32::from(stat.stx_mode) & 0o7777 == wanted.mode
             && (stat.stx_uid, stat.stx_gid) == (wanted.uid, wanted.gid);
-        let same_xattrs =
-            || crate::files::xattrs::read_open(self.reader()?).map_err(io::Error::from);
+        let same_xattrs = || crate::files::xattrs::read_open(self.reader()?).map_err(io::Error::from);
         Ok(is_same && same_xattrs().unwrap_or_default() == wanted.xattrs)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         let written = self.written_end.load(Ordering::Acquire);
         let allocated = self.origin == Origin::New && self.shared.options.zeros == Zeros::Written;
-        let present = if allocated && size >= ALLOCATE_BYTES_MIN {
-            u64::MAX
-        } else {
-            written.max(self.existing_bytes)
-        };
+        let present = if allocated && size >= ALLOCATE_BYTES_MIN { u64::MAX } else { written.max(self.existing_bytes) };
         if present != size {
             ftruncate(self.writer()?, size)?;
         }
@@ -251,8 +224,7 @@ impl RestoredFile {
 
     fn write_all(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         file.write_all_at(bytes, offset)?;
-        self.written_end
-            .fetch_max(offset + bytes.len() as u64, Ordering::AcqRel);
+        self.written_end.fetch_max(offset + bytes.len() as u64, Ordering::AcqRel);
         Ok(())
     }
 }
@@ -276,17 +248,13 @@ impl TargetFile for RestoredFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let file = self.writer()?;
-        if self.origin != Origin::New
-            || self.shared.options.zeros == Zeros::Written
-            || bytes.len() < HOLE_BYTES
-        {
+        if self.origin != Origin::New || self.shared.options.zeros == Zeros::Written || bytes.len() < HOLE_BYTES {
             return self.write_all(file, offset, bytes);
         }
         // What is written together is collected, so that data without zeros is one call.
         let (mut start, mut at) = (0, 0);
         while at < bytes.len() {
-            let aligned =
-                HOLE_BYTES - usize::try_from((offset + at as u64) % HOLE_BYTES as u64).unwrap_or(0);
+            let aligned = HOLE_BYTES - usize::try_from((offset + at as u64) % HOLE_BYTES as u64).unwrap_or(0);
             let end = bytes.len().min(at + aligned);
             if end - at == HOLE_BYTES && is_zero(&bytes[at..end]) {
                 if start < at {
@@ -296,40 +264,23 @@ impl TargetFile for RestoredFile {
             }
             at = end;
         }
-        if start < bytes.len() {
-            self.write_all(file, offset + start as u64, &bytes[start..])
-        } else {
-            Ok(())
-        }
+        if start < bytes.len() { self.write_all(file, offset + start as u64, &bytes[start..]) } else { Ok(()) }
     }
 
-    fn finish(
-        mut self: Box<Self>,
-        node: &Node,
-        size: u64,
-    ) -> Result<Vec<TargetError>, TargetError> {
+    fn finish(mut self: Box<Self>, node: &Node, size: u64) -> Result<Vec<TargetError>, TargetError> {
         if self.file.is_none() {
             return Ok(Vec::new());
         }
         let failed = |error: &io::Error| TargetError::of_io("finish", self.path.clone(), error);
-        if self
-            .is_as_wanted_or_new(node, size)
-            .map_err(|error| failed(&error))?
-        {
+        if self.is_as_wanted_or_new(node, size).map_err(|error| failed(&error))? {
             self.is_finished = true;
             return Ok(Vec::new());
         }
         self.set_size(size).map_err(|error| failed(&error))?;
-        let before = if self.origin == Origin::New && self.folder.is_plain {
-            Before::Nothing
-        } else {
-            Before::Attributes
-        };
+        let before =
+            if self.origin == Origin::New && self.folder.is_plain { Before::Nothing } else { Before::Attributes };
         let file = self.writer().map_err(|error| failed(&error))?;
-        let problems = self
-            .shared
-            .setter
-            .set_open(file.as_fd(), &self.path, node, before);
+        let problems = self.shared.setter.set_open(file.as_fd(), &self.path, node, before);
         self.is_finished = true;
         Ok(problems)
     }
@@ -337,11 +288,7 @@ impl TargetFile for RestoredFile {
 
 impl RestoredFile {
     fn is_as_wanted_or_new(&self, node: &Node, size: u64) -> io::Result<bool> {
-        if self.origin == Origin::FoundShared {
-            self.is_as_wanted(node, size)
-        } else {
-            Ok(false)
-        }
+        if self.origin == Origin::FoundShared { self.is_as_wanted(node, size) } else { Ok(false) }
     }
 }
 
@@ -364,7 +311,5 @@ fn stat_open(file: &File) -> Result<Statx, Errno> {
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
-    bytes
-        .chunks(128)
-        .all(|chunk| chunk.iter().fold(0, |sum, byte| sum | byte) == 0)
+    bytes.chunks(128).all(|chunk| chunk.iter().fold(0, |sum, byte| sum | byte) == 0)
 }

@@ -39,13 +39,7 @@ struct Open {
 
 impl Folders {
     pub(super) fn below(root: OwnedFd) -> Self {
-        Self {
-            root: Arc::new(Folder {
-                fd: root,
-                is_plain: false,
-            }),
-            open: Mutex::default(),
-        }
+        Self { root: Arc::new(Folder { fd: root, is_plain: false }), open: Mutex::default() }
     }
 
     pub(super) fn root(&self) -> Arc<Folder> {
@@ -75,13 +69,7 @@ impl Folders {
                 outcome => outcome?,
             };
             at.push(&name);
-            folder = self.keep(
-                at.clone(),
-                Folder {
-                    fd,
-                    is_plain: false,
-                },
-            );
+            folder = self.keep(at.clone(), Folder { fd, is_plain: false });
         }
         Ok(folder)
     }
@@ -121,11 +109,7 @@ impl Open {
     fn insert(&mut self, path: SnapshotPath, folder: Arc<Folder>) {
         if self.folders.len() >= limits::RESTORE_FOLDERS_OPEN_MAX {
             // Half of them at once, so that looking for the oldest is rare.
-            let mut times: Vec<_> = self
-                .folders
-                .values()
-                .map(|(last_used, _)| *last_used)
-                .collect();
+            let mut times: Vec<_> = self.folders.values().map(|(last_used, _)| *last_used).collect();
             times.sort_unstable();
             let median = times[times.len() / 2];
             self.folders.retain(|_, (last_used, _)| *last_used > median);

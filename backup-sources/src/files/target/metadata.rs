@@ -14,8 +14,8 @@ use backup_core::model::{Metadata, Node, SnapshotPath, Xattr};
 use jiff::Timestamp;
 use nix::unistd::{Group, User};
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
-    fremovexattr, fsetxattr, futimens, lsetxattr, utimensat,
+    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fremovexattr, fsetxattr,
+    futimens, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
 
@@ -66,36 +66,16 @@ impl Setter {
         before: Before,
     ) -> Vec<TargetError> {
         let metadata = &node.metadata;
-        let mut problems = Problems {
-            path,
-            found: Vec::new(),
-        };
+        let mut problems = Problems { path, found: Vec::new() };
         if before == Before::Attributes {
-            problems.of(
-                "remove extended attributes of",
-                self.remove_others(file, &metadata.xattrs),
-            );
+            problems.of("remove extended attributes of", self.remove_others(file, &metadata.xattrs));
         }
-        let (secured, free): (Vec<_>, Vec<_>) = metadata
-            .xattrs
-            .iter()
-            .partition(|xattr| xattr.name.starts_with(b"security."));
-        let set = |xattr: &Xattr| {
-            fsetxattr(
-                file,
-                xattr.name.as_slice(),
-                &xattr.value,
-                XattrFlags::empty(),
-            )
-        };
+        let (secured, free): (Vec<_>, Vec<_>) =
+            metadata.xattrs.iter().partition(|xattr| xattr.name.starts_with(b"security."));
+        let set = |xattr: &Xattr| fsetxattr(file, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
         self.set_xattrs(&free, set, &mut problems);
-        let mode = self.set_owner(metadata, &mut problems, |owner, group| {
-            fchown(file, owner, group)
-        });
-        problems.of(
-            "set permissions of",
-            fchmod(file, Mode::from_raw_mode(mode)),
-        );
+        let mode = self.set_owner(metadata, &mut problems, |owner, group| fchown(file, owner, group));
+        problems.of("set permissions of", fchmod(file, Mode::from_raw_mode(mode)));
         self.set_xattrs(&secured, set, &mut problems);
         problems.of("set times of", futimens(file, &times(metadata)));
         problems.found
@@ -111,32 +91,19 @@ impl Setter {
         is_link: bool,
     ) -> Vec<TargetError> {
         let (metadata, name) = (&node.metadata, path.name());
-        let mut problems = Problems {
-            path,
-            found: Vec::new(),
-        };
+        let mut problems = Problems { path, found: Vec::new() };
         let mut proc_path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
         proc_path.extend_from_slice(name);
         let xattrs: Vec<_> = metadata.xattrs.iter().collect();
-        let mode = self.set_owner(metadata, &mut problems, |owner, group| {
-            chownat(handle, c"", owner, group, AtFlags::EMPTY_PATH)
-        });
+        let mode = self
+            .set_owner(metadata, &mut problems, |owner, group| chownat(handle, c"", owner, group, AtFlags::EMPTY_PATH));
         if !is_link {
             problems.of("set permissions of", set_mode(handle, mode));
         }
-        let set = |xattr: &Xattr| {
-            lsetxattr(
-                proc_path.as_slice(),
-                xattr.name.as_slice(),
-                &xattr.value,
-                XattrFlags::empty(),
-            )
-        };
+        let set =
+            |xattr: &Xattr| lsetxattr(proc_path.as_slice(), xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
         self.set_xattrs(&xattrs, set, &mut problems);
-        problems.of(
-            "set times of",
-            utimensat(folder, name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW),
-        );
+        problems.of("set times of", utimensat(folder, name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW));
         problems.found
     }
 
@@ -148,13 +115,9 @@ impl Setter {
             names => names?,
         };
         for name in names {
-            let is_ours = [
-                b"user.".as_slice(),
-                b"system.posix_acl_",
-                b"security.capability",
-            ]
-            .iter()
-            .any(|start| name.starts_with(start));
+            let is_ours = [b"user.".as_slice(), b"system.posix_acl_", b"security.capability"]
+                .iter()
+                .any(|start| name.starts_with(start));
             if is_ours && !wanted.iter().any(|xattr| xattr.name == name) {
                 fremovexattr(file, name.as_slice())?;
             }
@@ -162,12 +125,7 @@ impl Setter {
         Ok(())
     }
 
-    fn set_xattrs(
-        &self,
-        xattrs: &[&Xattr],
-        set: impl Fn(&Xattr) -> Result<(), Errno>,
-        problems: &mut Problems<'_>,
-    ) {
+    fn set_xattrs(&self, xattrs: &[&Xattr], set: impl Fn(&Xattr) -> Result<(), Errno>, problems: &mut Problems<'_>) {
         for xattr in xattrs {
             match set(xattr) {
                 Ok(()) => {}
@@ -175,10 +133,7 @@ impl Setter {
                 Err(error @ (Errno::NOTSUP | Errno::PERM)) => {
                     if !self.told_of_xattrs.swap(true, Ordering::Relaxed) {
                         let name = String::from_utf8_lossy(&xattr.name);
-                        problems.say(
-                            "set extended attributes of",
-                            format!("{name}: {error} (said once)"),
-                        );
+                        problems.say("set extended attributes of", format!("{name}: {error} (said once)"));
                     }
                 }
                 Err(error) => {
@@ -200,23 +155,16 @@ impl Setter {
         let (owner, group) = match self.owner {
             Owner::ByNumber => (metadata.uid, metadata.gid),
             Owner::ByName => (
-                known(&self.users, &metadata.user, |name| {
-                    User::from_name(name).ok()?.map(|user| user.uid.as_raw())
-                })
-                .unwrap_or(metadata.uid),
+                known(&self.users, &metadata.user, |name| User::from_name(name).ok()?.map(|user| user.uid.as_raw()))
+                    .unwrap_or(metadata.uid),
                 known(&self.groups, &metadata.group, |name| {
                     Group::from_name(name).ok()?.map(|group| group.gid.as_raw())
                 })
                 .unwrap_or(metadata.gid),
             ),
             Owner::Restorer => {
-                let is_same =
-                    (metadata.uid, metadata.gid) == (self.user.as_raw(), self.group.as_raw());
-                return if is_same {
-                    metadata.mode
-                } else {
-                    metadata.mode & !0o6000
-                };
+                let is_same = (metadata.uid, metadata.gid) == (self.user.as_raw(), self.group.as_raw());
+                return if is_same { metadata.mode } else { metadata.mode & !0o6000 };
             }
         };
         let (owner, group) = (Uid::from_raw(owner), Gid::from_raw(group));
@@ -247,22 +195,17 @@ struct Problems<'a> {
 impl Problems<'_> {
     fn of(&mut self, action: &'static str, outcome: Result<(), Errno>) {
         if let Err(error) = outcome {
-            self.found
-                .push(TargetError::of_io(action, self.path.clone(), &error.into()));
+            self.found.push(TargetError::of_io(action, self.path.clone(), &error.into()));
         }
     }
 
     fn say(&mut self, action: &'static str, reason: String) {
-        self.found
-            .push(TargetError::new(action, self.path.clone(), reason));
+        self.found.push(TargetError::new(action, self.path.clone(), reason));
     }
 }
 
 fn times(metadata: &Metadata) -> Timestamps {
-    Timestamps {
-        last_access: timespec(metadata.atime),
-        last_modification: timespec(metadata.mtime),
-    }
+    Timestamps { last_access: timespec(metadata.atime), last_modification: timespec(metadata.mtime) }
 }
 
 fn timespec(time: Timestamp) -> Timespec {

@@ -18,8 +18,8 @@ use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
 use backup_core::model::{Node, NodeKind, SnapshotPath};
 use backup_core::observe::Amount;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, fremovexattr, fstatvfs, linkat, mkdirat, mknodat, openat,
-    readlinkat, statx, symlinkat, syncfs,
+    AtFlags, CWD, FileType, Mode, OFlags, fremovexattr, fstatvfs, linkat, mkdirat, mknodat, openat, readlinkat, statx,
+    symlinkat, syncfs,
 };
 use rustix::io::Errno;
 
@@ -64,42 +64,21 @@ struct Shared {
 impl FilesTarget {
     /// The target `dir`, which [`Target::begin`] makes when it is not there.
     pub fn new(dir: PathBuf, options: RestoreOptions) -> Self {
-        Self {
-            dir,
-            options,
-            shared: OnceLock::new(),
-        }
+        Self { dir, options, shared: OnceLock::new() }
     }
 
     fn shared(&self) -> Result<&Arc<Shared>, TargetError> {
-        let missing = || {
-            TargetError::new(
-                "restore to",
-                SnapshotPath::root(),
-                "the target was not begun",
-            )
-        };
+        let missing = || TargetError::new("restore to", SnapshotPath::root(), "the target was not begun");
         self.shared.get().ok_or_else(missing)
     }
 
     fn open(&self, expected: Amount) -> io::Result<OwnedFd> {
         fs::create_dir_all(&self.dir)?;
-        let root = openat(
-            CWD,
-            &self.dir,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let root = openat(CWD, &self.dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let space = fstatvfs(&root)?;
         let left = space.f_bavail.saturating_mul(space.f_frsize);
-        if self.options.space == SpaceCheck::Refuse
-            && left < expected.bytes
-            && list_anew(&root)?.count() == 0
-        {
-            let text = format!(
-                "{} bytes are to be restored, {left} are left",
-                expected.bytes
-            );
+        if self.options.space == SpaceCheck::Refuse && left < expected.bytes && list_anew(&root)?.count() == 0 {
+            let text = format!("{} bytes are to be restored, {left} are left", expected.bytes);
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
         Ok(root)
@@ -118,10 +97,7 @@ impl Target for FilesTarget {
     fn begin(&self, expected: Amount) -> Result<(), TargetError> {
         let root = self.open(expected).map_err(|error| {
             let path = std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
-            TargetError {
-                is_fatal: true,
-                ..TargetError::of_io("restore to", SnapshotPath::of_file(&path), &error)
-            }
+            TargetError { is_fatal: true, ..TargetError::of_io("restore to", SnapshotPath::of_file(&path), &error) }
         })?;
         let _ = self.shared.set(Arc::new(Shared {
             options: self.options,
@@ -136,32 +112,21 @@ impl Target for FilesTarget {
     fn enter(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
         let shared = self.shared()?;
         check(path, node)?;
-        shared
-            .enter(path)
-            .map_err(|error| TargetError::of_io("make folder", path.clone(), &error))
+        shared.enter(path).map_err(|error| TargetError::of_io("make folder", path.clone(), &error))
     }
 
     fn file(&self, path: &SnapshotPath, node: &Node) -> Result<Box<dyn TargetFile>, TargetError> {
         let shared = self.shared()?;
         check(path, node)?;
         let file = RestoredFile::open(shared, path, node);
-        Ok(Box::new(file.map_err(|error| {
-            TargetError::of_io("make", path.clone(), &error)
-        })?))
+        Ok(Box::new(file.map_err(|error| TargetError::of_io("make", path.clone(), &error))?))
     }
 
-    fn hard_link(
-        &self,
-        path: &SnapshotPath,
-        first: &SnapshotPath,
-        node: &Node,
-    ) -> Result<(), TargetError> {
+    fn hard_link(&self, path: &SnapshotPath, first: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
         let shared = self.shared()?;
         check(path, node)?;
         check_path(first)?;
-        shared
-            .hard_link(path, first, node)
-            .map_err(|error| TargetError::of_io("link", path.clone(), &error))
+        shared.hard_link(path, first, node).map_err(|error| TargetError::of_io("link", path.clone(), &error))
     }
 
     fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
@@ -171,18 +136,10 @@ impl Target for FilesTarget {
             // Its owner makes it anew.
             NodeKind::Socket => return Ok(()),
             NodeKind::File { .. } | NodeKind::Dir { .. } => {
-                return Err(TargetError::new(
-                    "make",
-                    path.clone(),
-                    "it is no special file",
-                ));
+                return Err(TargetError::new("make", path.clone(), "it is no special file"));
             }
             NodeKind::Other(word) => {
-                return Err(TargetError::new(
-                    "make",
-                    path.clone(),
-                    format!("its kind {word:?} is not known"),
-                ));
+                return Err(TargetError::new("make", path.clone(), format!("its kind {word:?} is not known")));
             }
             _ => {}
         }
@@ -191,12 +148,7 @@ impl Target for FilesTarget {
         problems.into_iter().next().map_or(Ok(()), Err)
     }
 
-    fn leave(
-        &self,
-        path: &SnapshotPath,
-        node: &Node,
-        names: &[Vec<u8>],
-    ) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
         let shared = self.shared()?;
         check(path, node)?;
         let failed = |error: &io::Error| TargetError::of_io("finish folder", path.clone(), error);
@@ -206,22 +158,12 @@ impl Target for FilesTarget {
             Extra::Delete => shared.remove_others(&folder, path, names),
         };
         shared.folders.release(path);
-        let is_untouched = shared
-            .untouched
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(path);
+        let is_untouched = shared.untouched.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
         let problems = if is_untouched {
             Vec::new()
         } else {
-            let before = if folder.is_plain {
-                Before::Nothing
-            } else {
-                Before::Attributes
-            };
-            shared
-                .setter
-                .set_open(folder.fd.as_fd(), path, node, before)
+            let before = if folder.is_plain { Before::Nothing } else { Before::Attributes };
+            shared.setter.set_open(folder.fd.as_fd(), path, node, before)
         };
         let removed = removed?;
         problems.into_iter().next().map_or(Ok(removed), Err)
@@ -231,8 +173,7 @@ impl Target for FilesTarget {
     /// nobody was told that the restore is done.
     fn finish(&self) -> Result<(), TargetError> {
         let root = self.shared()?.folders.root();
-        syncfs(&root.fd)
-            .map_err(|error| TargetError::of_io("sync", SnapshotPath::root(), &error.into()))
+        syncfs(&root.fd).map_err(|error| TargetError::of_io("sync", SnapshotPath::root(), &error.into()))
     }
 }
 
@@ -256,9 +197,7 @@ impl Shared {
             made = Ok(());
             if !is_found {
                 if self.options.overwrite == Overwrite::Never {
-                    return Err(io::Error::other(
-                        "something that is no folder is there and is to be kept",
-                    ));
+                    return Err(io::Error::other("something that is no folder is there and is to be kept"));
                 }
                 remove::make_way(self, &above.fd, name)?;
                 made = mkdirat(&above.fd, name, Mode::RWXU);
@@ -267,17 +206,8 @@ impl Shared {
         made?;
         let fd = open_folder(&above.fd, name)?;
         if is_found && self.options.overwrite == Overwrite::Never {
-            self.untouched
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(path.clone());
-            self.folders.keep(
-                path.clone(),
-                Folder {
-                    fd,
-                    is_plain: false,
-                },
-            );
+            self.untouched.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+            self.folders.keep(path.clone(), Folder { fd, is_plain: false });
             return Ok(());
         }
         if is_found {
@@ -294,46 +224,25 @@ impl Shared {
             }
         }
         // Attributes of a folder that was there are compared again when it is left.
-        self.folders.keep(
-            path.clone(),
-            Folder {
-                fd,
-                is_plain: !is_found,
-            },
-        );
+        self.folders.keep(path.clone(), Folder { fd, is_plain: !is_found });
         Ok(())
     }
 
     fn hard_link(&self, path: &SnapshotPath, first: &SnapshotPath, node: &Node) -> io::Result<()> {
         let folder = self.folders.above(path)?;
         let first_folder = self.folders.above(first)?;
-        let link = || {
-            linkat(
-                &first_folder.fd,
-                first.name(),
-                &folder.fd,
-                path.name(),
-                AtFlags::empty(),
-            )
-        };
+        let link = || linkat(&first_folder.fd, first.name(), &folder.fd, path.name(), AtFlags::empty());
         match link() {
             Err(Errno::EXIST) => {}
             outcome => return Ok(outcome?),
         }
-        let look = |folder: &Folder, name: &[u8]| {
-            statx(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW, FIELDS)
-        };
-        let (there, wanted) = (
-            look(&folder, path.name())?,
-            look(&first_folder, first.name())?,
-        );
+        let look = |folder: &Folder, name: &[u8]| statx(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW, FIELDS);
+        let (there, wanted) = (look(&folder, path.name())?, look(&first_folder, first.name())?);
         let is_same = (there.stx_ino, there.stx_dev_major, there.stx_dev_minor)
             == (wanted.stx_ino, wanted.stx_dev_major, wanted.stx_dev_minor);
         let keeps = match self.options.overwrite {
             Overwrite::Always => false,
-            Overwrite::IfNewer => {
-                super::metadata::timestamp(there.stx_mtime) >= node.metadata.mtime
-            }
+            Overwrite::IfNewer => super::metadata::timestamp(there.stx_mtime) >= node.metadata.mtime,
             Overwrite::Never => true,
         };
         if is_same || keeps {
@@ -367,9 +276,7 @@ impl Shared {
             let there = statx(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW, FIELDS)?;
             match self.options.overwrite {
                 Overwrite::Never => return Ok(Vec::new()),
-                Overwrite::IfNewer
-                    if super::metadata::timestamp(there.stx_mtime) >= node.metadata.mtime =>
-                {
+                Overwrite::IfNewer if super::metadata::timestamp(there.stx_mtime) >= node.metadata.mtime => {
                     return Ok(Vec::new());
                 }
                 Overwrite::IfNewer | Overwrite::Always => {}
@@ -389,17 +296,11 @@ impl Shared {
         }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = openat(&folder.fd, name, flags, Mode::empty())?;
-        let found = FileType::from_raw_mode(
-            statx(&handle, c"", AtFlags::EMPTY_PATH, FIELDS)?
-                .stx_mode
-                .into(),
-        );
+        let found = FileType::from_raw_mode(statx(&handle, c"", AtFlags::EMPTY_PATH, FIELDS)?.stx_mode.into());
         if found != kind {
             return Err(io::Error::other("something else was put in its place"));
         }
-        Ok(self
-            .setter
-            .set_named((&folder.fd, &handle), path, node, kind == FileType::Symlink))
+        Ok(self.setter.set_named((&folder.fd, &handle), path, node, kind == FileType::Symlink))
     }
 
     fn remove_others(
@@ -409,13 +310,11 @@ impl Shared {
         names: &[Vec<u8>],
     ) -> Result<Vec<SnapshotPath>, TargetError> {
         let wanted: HashSet<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        let there = list_anew(&folder.fd)
-            .map_err(|error| TargetError::of_io("list", path.clone(), &error.into()))?;
+        let there = list_anew(&folder.fd).map_err(|error| TargetError::of_io("list", path.clone(), &error.into()))?;
         let mut removed = Vec::new();
         for (name, _) in there.iter().filter(|(name, _)| !wanted.contains(name)) {
             let path = path.join(name);
-            remove::remove(&folder.fd, name)
-                .map_err(|error| TargetError::of_io("remove", path.clone(), &error))?;
+            remove::remove(&folder.fd, name).map_err(|error| TargetError::of_io("remove", path.clone(), &error))?;
             removed.push(path);
         }
         Ok(removed)
@@ -425,32 +324,16 @@ impl Shared {
 /// Refuses names that could lead elsewhere. The pipeline has refused them before; nothing depends on that.
 fn check(path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
     if path.is_root() {
-        return if node.is_dir() {
-            Ok(())
-        } else {
-            Err(unsafe_name(path))
-        };
+        return if node.is_dir() { Ok(()) } else { Err(unsafe_name(path)) };
     }
-    if node.has_safe_name() {
-        check_path(path)
-    } else {
-        Err(unsafe_name(path))
-    }
+    if node.has_safe_name() { check_path(path) } else { Err(unsafe_name(path)) }
 }
 
 fn check_path(path: &SnapshotPath) -> Result<(), TargetError> {
     let is_safe = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
-    if !path.is_root() && path.components().all(is_safe) {
-        Ok(())
-    } else {
-        Err(unsafe_name(path))
-    }
+    if !path.is_root() && path.components().all(is_safe) { Ok(()) } else { Err(unsafe_name(path)) }
 }
 
 fn unsafe_name(path: &SnapshotPath) -> TargetError {
-    TargetError::new(
-        "make",
-        path.clone(),
-        "its name would lead out of the folder that it belongs in",
-    )
+    TargetError::new("make", path.clone(), "its name would lead out of the folder that it belongs in")
 }

@@ -28,8 +28,7 @@ pub(super) fn remove(folder: &OwnedFd, name: &[u8]) -> io::Result<()> {
     let mut moved_count = 0;
     while let Some(name) = names.pop() {
         let mut move_up = |below: &OwnedFd, deep: &[u8]| {
-            let unique =
-                format!(".backup-removes-{}-{moved_count}", std::process::id()).into_bytes();
+            let unique = format!(".backup-removes-{}-{moved_count}", std::process::id()).into_bytes();
             moved_count += 1;
             renameat(below, deep, folder, unique.as_slice())?;
             names.push(unique);
