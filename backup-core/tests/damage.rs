@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use backup_core::cancel::Cancel;
 use backup_core::care::{
-    CheckOptions, CheckReport, IndexRepair, Originals, ReadData, ReadPacks, Severity, SnapshotRepair,
+    CheckOptions, CheckReport, IndexRepair, Originals, ReadData, ReadPacks, RepairedPack, Severity, SnapshotRepair,
     SnapshotRepairOptions, SnapshotVerdict, check, proofs,
 };
 use backup_core::clock::SystemClock;
@@ -413,6 +413,28 @@ fn without_any_index_the_packs_tell_what_is_in_them() {
     assert_eq!(assert_restores_nothing_wrong(&repository, "no index"), 2);
     let nothing_left = IndexRepair::plan(&repository, ReadPacks::Suspicious, &Cancel::new(), &Silent).unwrap();
     assert!(nothing_left.is_empty());
+}
+
+#[test]
+fn a_pack_that_a_power_failure_left_with_a_hole_is_not_believed_for_its_header() {
+    let sink = Arc::new(sound_repository());
+    let holed = objects(&sink, Kind::DataPack).remove(0);
+    for key in objects(&sink, Kind::Index) {
+        sink.remove(&key);
+    }
+    let mut bytes = sink.content(&holed).unwrap().to_vec();
+    bytes[..64].fill(0);
+    sink.replace(holed.clone(), bytes);
+    let repository = open(Arc::clone(&sink) as _).unwrap();
+    let repair = IndexRepair::plan(&repository, ReadPacks::Suspicious, &Cancel::new(), &Silent).unwrap();
+    let found = &repair.packs()[&PackId::from_key(&holed).unwrap()];
+    assert!(matches!(found, RepairedPack::Damaged { lost: 1, .. }), "{found:?}");
+    repair.apply(&Cancel::new(), &Silent).unwrap();
+    assert!(sink.content(&holed).is_none());
+    for (tag, tree) in trees() {
+        back_up(&repository, &tree, tag).unwrap();
+    }
+    assert!(checked(&repository, ReadData::All).is_sound());
 }
 
 #[test]

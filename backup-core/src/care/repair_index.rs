@@ -18,17 +18,18 @@ use crate::Result;
 use crate::cancel::Cancel;
 use crate::model::{IndexId, PackId};
 use crate::observe::{Amount, Event, Observer, Phase};
-use crate::pack::{PackedBlob, header_span, read_header};
+use crate::pack::{PackedBlob, read_header};
 use crate::repository::layout::Named;
 use crate::repository::{Index, IndexBuilder, IndexFile, IndexPack, Lock, LockMode, Repository};
 
 /// Which packs a repair reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadPacks {
-    /// The headers of those that no index lists, and the whole of those whose size or entry is wrong.
+    /// Those that no index lists, and those whose size or entry is wrong. A pack that no index lists may be what a power
+    /// failure left, with a sound header and a hole in the middle: it is hashed before it is believed.
     #[default]
     Suspicious,
-    /// All, whole: finds what has rotted.
+    /// All: finds what has rotted.
     All,
 }
 
@@ -113,7 +114,7 @@ impl IndexRepair {
         };
         let presences = presences(repository, &repair.index)?;
         repair.look_at_listed(&presences, &entries.suspicious, read, cancel, observer)?;
-        repair.look_at_unlisted(&presences, read, cancel, observer)?;
+        repair.look_at_unlisted(&presences, cancel, observer)?;
         Ok(repair)
     }
 
@@ -230,29 +231,15 @@ impl IndexRepair {
     fn look_at_unlisted(
         &mut self,
         presences: &Presences,
-        read: ReadPacks,
         cancel: &Cancel,
         observer: &dyn Observer,
     ) -> Result<()> {
-        let part = |(pack, bytes): &(PackId, u64)| {
-            let range = (read == ReadPacks::Suspicious).then(|| bytes.saturating_sub(TAIL_BYTES)..*bytes);
-            let bytes = range.as_ref().map_or(*bytes, |range| range.end - range.start);
-            Wanted { pack: *pack, range, bytes }
-        };
-        let wanted: Vec<_> = presences.unlisted.iter().map(part).collect();
-        let work = |at: usize, tail: Result<Bytes>| -> Result<std::result::Result<PackContent, String>> {
-            let (pack, bytes) = presences.unlisted[at];
-            let header = match &tail {
-                Ok(tail) => header_of(&self.repository, pack, bytes, tail),
-                Err(error) if is_of_object(error) => Err(error.to_string()),
-                Err(_) => return tail.map(|_| Err(String::new())),
-            };
-            match (header, read) {
-                (Ok(blobs), ReadPacks::Suspicious) => Ok(Ok(PackContent::Sound(blobs))),
-                (Ok(blobs), ReadPacks::All) => look_at_whole(&self.repository, pack, tail, || blobs.clone()).map(Ok),
-                (Err(what), _) => Ok(Err(what)),
-            }
-        };
+        let wanted: Vec<_> = presences
+            .unlisted
+            .iter()
+            .map(|(pack, bytes)| Wanted { pack: *pack, range: None, bytes: *bytes })
+            .collect();
+        let work = |at: usize, read: Result<Bytes>| look_at_unlisted(&self.repository, wanted[at].pack, read);
         let mut found = Vec::new();
         read_phase(observer, &wanted);
         read_each(self.repository.store(), &wanted, cancel, work, |at, content| {
@@ -287,9 +274,6 @@ impl fmt::Debug for IndexRepair {
         write!(f, "IndexRepair({repository:?}, {packs:?}, {unreadable:?})")
     }
 }
-
-/// The end of a pack that is read to find its header: most headers are shorter.
-const TAIL_BYTES: u64 = 64 * 1024;
 
 fn read_phase(observer: &dyn Observer, wanted: &[Wanted]) {
     let total = Amount { items: wanted.len() as u64, bytes: wanted.iter().map(|part| part.bytes).sum() };
@@ -329,24 +313,23 @@ fn look_at_whole(
     }
 }
 
-/// The blobs that a pack's header lists, from the end of the pack, more of which is read where it takes more.
-fn header_of(
+/// A pack that nothing is known of but its name: sound if that is its hash and the header reads, because what was
+/// sealed was proven then. `Err` when the header does not read.
+fn look_at_unlisted(
     repository: &Repository,
     pack: PackId,
-    bytes: u64,
-    tail: &[u8],
-) -> std::result::Result<Vec<PackedBlob>, String> {
-    let last_four = tail.last_chunk::<4>().ok_or("too short to be a pack")?;
-    let span = header_span(*last_four, bytes).map_err(|error| error.to_string())?;
-    let longer;
-    let tail = if span <= tail.len() as u64 {
-        tail
-    } else {
-        let read = repository.store().get(&pack.key(), Some(bytes - span..bytes));
-        longer = read.map_err(|error| error.to_string())?;
-        &longer
+    read: Result<Bytes>,
+) -> Result<std::result::Result<PackContent, String>> {
+    let bytes = match read {
+        Ok(bytes) => bytes,
+        Err(error) if is_of_object(&error) => return Ok(Err(error.to_string())),
+        Err(error) => return Err(error),
     };
-    read_header(repository.master_key(), tail, bytes).map_err(|error| error.to_string())
+    match read_header(repository.master_key(), &bytes, bytes.len() as u64) {
+        Err(error) => Ok(Err(error.to_string())),
+        Ok(blobs) if PackId::of(&bytes) == pack => Ok(Ok(PackContent::Sound(blobs))),
+        Ok(blobs) => look_at_whole(repository, pack, Ok(bytes), || blobs.clone()).map(Ok),
+    }
 }
 
 /// Which packs' entries cannot be right.
