@@ -18,6 +18,7 @@ compile_error!("backup-core runs on Linux for now: file metadata, locks and dura
 
 pub mod bridge;
 pub mod cancel;
+pub mod care;
 pub mod chunk;
 pub mod clock;
 pub mod codec;

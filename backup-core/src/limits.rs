@@ -92,6 +92,20 @@ pub const LOCK_LOST_SECONDS: u64 = 22 * 60 + 30;
 /// Two prune observations are at least this far apart before a pack is deleted.
 pub const PRUNE_DELAY_SECONDS: i64 = 24 * 60 * 60;
 
+/// Bytes of packs that a check, prune or repair has asked for and not yet done with. A pack larger than this is read
+/// alone.
+pub const CARE_BYTES_IN_FLIGHT_MAX: u64 = 64 * 1024 * 1024;
+
+/// Parts of a pack that lie closer together than this are read in one request: fetching the gap costs less than asking
+/// twice.
+pub const READ_GAP_BYTES_MAX: u32 = 64 * 1024;
+
+/// One request reads no more of a pack than this, unless a single blob is larger.
+pub const READ_SPAN_BYTES_MAX: u32 = 4 * 1024 * 1024;
+
+/// A finding names at most this many snapshots and this many files; the others are counted.
+pub const FINDING_NAMES_MAX: usize = 20;
+
 /// Requests to the store that one thread has under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 

@@ -391,7 +391,7 @@ fn confirm_presence(
         return Ok(contracts::Proof::Uploaded);
     }
     let proof = contracts::Proof::Present;
-    if let Err(error) = repository.save_record(RecordBody::Proof { snapshot, proof }) {
+    if let Err(error) = repository.save_record(RecordBody::Proof { snapshots: vec![snapshot], proof }) {
         observer.event(Event::Notice(&format!("the record of this backup could not be kept: {error}")));
     }
     Ok(proof)

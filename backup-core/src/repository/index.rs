@@ -106,6 +106,18 @@ impl Index {
         self.places(kind).iter().map(move |place| self.location(kind, place))
     }
 
+    /// The position of a blob's first place in [`Index::blobs`], for bitmaps.
+    pub fn position(&self, kind: BlobKind, id: &BlobId) -> Option<usize> {
+        let places = self.places(kind);
+        let first = first_at_or_after(places, id);
+        places.get(first).is_some_and(|place| place.id == *id).then_some(first)
+    }
+
+    /// What stands at a position of [`Index::blobs`].
+    pub fn at(&self, kind: BlobKind, position: usize) -> Option<BlobLocation> {
+        self.places(kind).get(position).map(|place| self.location(kind, place))
+    }
+
     fn places(&self, kind: BlobKind) -> &[Place] {
         match kind {
             BlobKind::Data => &self.data,
@@ -173,17 +185,26 @@ impl IndexBuilder {
 
     /// Adds one pack.
     fn add_pack(&mut self, pack: &IndexPack, marked: Option<Timestamp>) {
-        if let Some(number) = self.numbers.get(&pack.id) {
+        if let Some(number) = self.numbers.get(&pack.id).copied() {
             // The same pack in two index objects: while a prune or repair is between writing the new index and
             // deleting the old one. One that somebody still lists as in use is in use.
-            let info = &mut self.index.packs[*number as usize];
+            let info = &mut self.index.packs[number as usize];
             info.marked = info.marked.zip(marked).map(|(one, other)| one.max(other));
+            // A mark of a pack that no index knew has no blobs; its writer may have come to list them since.
+            if info.blobs == 0 && !pack.blobs.is_empty() {
+                info.bytes = pack.bytes();
+                self.add_blobs(number, pack);
+            }
             return;
         }
         let Ok(number) = u32::try_from(self.index.packs.len()) else { return };
         self.numbers.insert(pack.id, number);
-        let blobs = u32::try_from(pack.blobs.len()).unwrap_or(u32::MAX);
-        self.index.packs.push(PackInfo { id: pack.id, bytes: pack.bytes(), marked, blobs });
+        self.index.packs.push(PackInfo { id: pack.id, bytes: pack.bytes(), marked, blobs: 0 });
+        self.add_blobs(number, pack);
+    }
+
+    fn add_blobs(&mut self, number: u32, pack: &IndexPack) {
+        self.index.packs[number as usize].blobs = u32::try_from(pack.blobs.len()).unwrap_or(u32::MAX);
         for blob in pack.packed_blobs() {
             let PackedBlob { id, kind, offset, length, plain_bytes } = blob;
             let place = Place { id, pack: number, offset, length, plain_bytes: plain_bytes.unwrap_or(0) };
@@ -261,6 +282,28 @@ mod tests {
         let index = index(vec![pack(b"1", &[a])], vec![pack(b"1", &[a])]);
         assert_eq!(index.packs().len(), 1);
         assert!(index.known(BlobKind::Data, &a).is_some());
+    }
+
+    #[test]
+    fn a_mark_without_blobs_does_not_hide_what_another_index_lists() {
+        let a = BlobId::of(b"a");
+        let mark = IndexPack { size: Some(113), ..pack(b"1", &[]) };
+        for marks_first in [true, false] {
+            let mut files = [
+                IndexFile { packs_to_delete: vec![mark.clone()], ..IndexFile::default() },
+                IndexFile { packs: vec![pack(b"1", &[a])], ..IndexFile::default() },
+            ];
+            if !marks_first {
+                files.reverse();
+            }
+            let mut builder = IndexBuilder::default();
+            for file in &files {
+                builder.add(IndexId::of(b"i"), file);
+            }
+            let index = builder.finish();
+            assert!(index.known(BlobKind::Data, &a).is_some());
+            assert_eq!((index.packs().len(), index.packs()[0].blobs), (1, 1));
+        }
     }
 
     proptest! {

@@ -29,12 +29,20 @@ pub struct Record {
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RecordBody {
-    /// A snapshot reached a step of proof.
+    /// Snapshots reached a step of proof.
     Proof {
-        /// The snapshot.
-        snapshot: SnapshotId,
+        /// The snapshots.
+        snapshots: Vec<SnapshotId>,
         /// The step.
         proof: Proof,
+    },
+    /// Something that snapshots need was found missing or damaged.
+    Broken {
+        /// The snapshots.
+        snapshots: Vec<SnapshotId>,
+        /// The step of proof that was tried: only a later proof of at least this step outweighs what was found. A
+        /// blob whose bytes have rotted is still listed with its right size.
+        tried: Proof,
     },
     /// A run ended.
     Run {

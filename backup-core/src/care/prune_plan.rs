@@ -1,0 +1,378 @@
+//! What a prune would do with each pack: a pure function of the facts.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::prune_facts::{PackFacts, PackState};
+use crate::limits::{PACK_BYTES_TARGET, PRUNE_DELAY_SECONDS};
+use crate::model::{BlobKind, PackId};
+
+/// How a prune is made. Why the defaults are what they are: `docs/decisions/prune.md`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PruneOptions {
+    /// Whether packs are deleted at once.
+    pub mode: PruneMode,
+    /// How much that nobody needs may stay in packs of which something is needed.
+    pub max_unused: MaxUnused,
+    /// At most this many bytes are written anew; `None` for as many as it takes. What is left is the next prune's.
+    pub max_repack_bytes: Option<u64>,
+    /// Whether small packs are put together.
+    pub small_packs: SmallPacks,
+    /// Whether data that is stored plain is compressed.
+    pub uncompressed_data: UncompressedData,
+}
+
+/// Whether packs are deleted at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PruneMode {
+    /// What is unneeded is marked, and deleted by a prune at least a day later that finds it unneeded again. Nobody has
+    /// to stay away but for the moment in which the index is written.
+    #[default]
+    TwoPhase,
+    /// What is unneeded is deleted now. Everybody has to stay away until it is done, also those who take no locks.
+    Instant,
+}
+
+/// How much that nobody needs may stay in packs of which something is needed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MaxUnused {
+    /// So many percent of what is stored.
+    Percent(f64),
+    /// So many bytes.
+    Bytes(u64),
+    /// All of it: nothing is written anew for its sake.
+    Unlimited,
+}
+
+impl Default for MaxUnused {
+    fn default() -> Self {
+        Self::Percent(5.0)
+    }
+}
+
+/// Whether small packs are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SmallPacks {
+    /// Yes, once there are [`SMALL_PACKS_MIN`] of a kind.
+    #[default]
+    Merge,
+    /// No.
+    Leave,
+}
+
+/// Whether data that is stored plain is compressed. Trees always are, because restic's prune rewrites plain ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UncompressedData {
+    /// No.
+    #[default]
+    Leave,
+    /// Yes; what does not shrink stays plain.
+    Compress,
+}
+
+/// Packs below a quarter of the usual size are small.
+pub(super) const SMALL_PACK_BYTES: u64 = PACK_BYTES_TARGET as u64 / 4;
+/// So many small packs of a kind are worth the work of putting them together (restic's number).
+pub(super) const SMALL_PACKS_MIN: usize = 10;
+
+/// What happens to a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It stays as it is.
+    Keep,
+    /// What is needed of it is written into new packs; then it is marked, or deleted at once.
+    Repack,
+    /// It is marked for deletion.
+    Mark,
+    /// It is marked and needed again: the mark is taken away.
+    Recover,
+    /// It is marked and not to be deleted before this instant.
+    Wait(Timestamp),
+    /// It is deleted.
+    Delete,
+    /// It is gone already, and so its entry in the index goes.
+    Drop,
+}
+
+/// Why that happens to a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Snapshots need all or enough of it.
+    Needed,
+    /// No snapshot needs any of it.
+    Unneeded,
+    /// Too much of it is not needed.
+    PartlyUnneeded,
+    /// It is small.
+    Small,
+    /// It holds data and trees, which do not belong together.
+    Mixed,
+    /// It holds what could be compressed.
+    Uncompressed,
+    /// No index lists it.
+    Unlisted,
+    /// The index lists it, and it is not there.
+    Missing,
+}
+
+/// A pack and what happens to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedPack {
+    /// The pack.
+    pub id: PackId,
+    /// Its size in the store.
+    pub bytes: u64,
+    /// What the needed part of it takes.
+    pub needed_bytes: u64,
+    /// What the indexes said of it.
+    pub state: PackState,
+    /// What happens.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What a prune would do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrunePlan {
+    /// Every pack, in the order of the facts.
+    pub packs: Vec<PlannedPack>,
+    /// When it was made: the time of new marks.
+    pub now: Timestamp,
+    /// The options that it was made with.
+    pub options: PruneOptions,
+}
+
+/// A number of packs and what they take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PackCount {
+    /// How many.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A plan in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PruneFigures {
+    /// Packs that stay, those that are recovered among them.
+    pub keep: PackCount,
+    /// Packs that are written anew.
+    pub repack: PackCount,
+    /// What is written for them.
+    pub repack_needed_bytes: u64,
+    /// Packs that are marked, apart from those that are written anew.
+    pub mark: PackCount,
+    /// Packs whose mark is taken away.
+    pub recover: PackCount,
+    /// Packs whose mark is not old enough.
+    pub wait: PackCount,
+    /// Packs that are deleted, apart from those that are written anew.
+    pub delete: PackCount,
+    /// Entries of packs that are gone.
+    pub dropped: u64,
+    /// What of the packs that stay nobody needs.
+    pub unneeded_bytes_kept: u64,
+}
+
+/// Decides what happens to each pack. `version` is the repository's.
+pub fn plan_prune(packs: &[PackFacts], version: u64, options: &PruneOptions, now: Timestamp) -> PrunePlan {
+    let mut planned: Vec<_> = packs
+        .iter()
+        .map(|pack| {
+            let (action, reason) = first_decision(pack, options.mode, now);
+            let (id, state, needed_bytes) = (pack.id, pack.state, pack.needed_bytes);
+            PlannedPack { id, bytes: pack.stored_bytes.unwrap_or(0), needed_bytes, state, action, reason }
+        })
+        .collect();
+    choose_repacks(packs, &mut planned, version, options);
+    PrunePlan { packs: planned, now, options: options.clone() }
+}
+
+fn first_decision(pack: &PackFacts, mode: PruneMode, now: Timestamp) -> (Action, Reason) {
+    let is_instant = mode == PruneMode::Instant;
+    if pack.needed_blobs > 0 {
+        let action = if matches!(pack.state, PackState::Marked(_)) { Action::Recover } else { Action::Keep };
+        return (action, Reason::Needed);
+    }
+    if pack.stored_bytes.is_none() {
+        return (Action::Drop, Reason::Missing);
+    }
+    match pack.state {
+        PackState::Unlisted => (if is_instant { Action::Delete } else { Action::Mark }, Reason::Unlisted),
+        _ if is_instant => (Action::Delete, Reason::Unneeded),
+        PackState::InUse => (Action::Mark, Reason::Unneeded),
+        // A clock that was ahead, or a mark without a time: the waiting begins now.
+        PackState::Marked(since) if since > now => (Action::Mark, Reason::Unneeded),
+        PackState::Marked(since) => {
+            let until = since.saturating_add(SignedDuration::from_secs(PRUNE_DELAY_SECONDS)).unwrap_or(Timestamp::MAX);
+            (if until <= now { Action::Delete } else { Action::Wait(until) }, Reason::Unneeded)
+        }
+    }
+}
+
+/// Turns some of the packs that are kept into packs that are written anew: first what has to be, then small ones, then
+/// those with the greatest part that nobody needs, until the rest may stay.
+fn choose_repacks(packs: &[PackFacts], planned: &mut [PlannedPack], version: u64, options: &PruneOptions) {
+    let mut small: HashMap<Option<BlobKind>, Vec<usize>> = HashMap::new();
+    let mut chosen = Vec::new();
+    let mut partly = Vec::new();
+    let (mut needed_bytes, mut unneeded_bytes) = (0, 0);
+    for (at, (pack, plan)) in packs.iter().zip(&*planned).enumerate() {
+        needed_bytes += pack.needed_bytes;
+        if plan.action != Action::Keep {
+            continue;
+        }
+        let unneeded = unneeded_bytes_of(pack);
+        unneeded_bytes += unneeded;
+        let compresses = options.uncompressed_data == UncompressedData::Compress;
+        if pack.kind.is_none() {
+            chosen.push((at, Reason::Mixed));
+        } else if version > 1 && (pack.has_plain_trees || pack.has_plain_data && compresses) {
+            chosen.push((at, Reason::Uncompressed));
+        } else if options.small_packs == SmallPacks::Merge && plan.bytes < SMALL_PACK_BYTES {
+            small.entry(pack.kind).or_default().push(at);
+            if unneeded > 0 {
+                partly.push(at);
+            }
+        } else if unneeded > 0 {
+            partly.push(at);
+        }
+    }
+    let enough = small.into_values().filter(|packs| packs.len() >= SMALL_PACKS_MIN);
+    chosen.extend(enough.flatten().map(|at| (at, Reason::Small)));
+    // By the share that nobody needs, compared without rounding: a/b > c/d where a·d > c·b.
+    partly.sort_by(|one, other| {
+        let (one, other) = (&packs[*one], &packs[*other]);
+        let share = |pack: &PackFacts, by: &PackFacts| {
+            u128::from(unneeded_bytes_of(pack)) * u128::from(by.stored_bytes.unwrap_or(1))
+        };
+        share(other, one).cmp(&share(one, other)).then(one.id.cmp(&other.id))
+    });
+
+    let unneeded_bytes_max = match options.max_unused {
+        MaxUnused::Unlimited => u64::MAX,
+        MaxUnused::Bytes(bytes) => bytes,
+        MaxUnused::Percent(percent) => percent_of(needed_bytes, percent),
+    };
+    let mut budget = options.max_repack_bytes.unwrap_or(u64::MAX);
+    let mut repack = |at: usize, reason: Reason, unneeded_bytes: &mut u64| {
+        let plan = &mut planned[at];
+        if plan.action == Action::Keep && plan.needed_bytes <= budget {
+            budget -= plan.needed_bytes;
+            *unneeded_bytes = unneeded_bytes.saturating_sub(unneeded_bytes_of(&packs[at]));
+            (plan.action, plan.reason) = (Action::Repack, reason);
+        }
+    };
+    chosen.sort_by_key(|(at, reason)| (*reason == Reason::Small, *at));
+    for (at, reason) in chosen {
+        repack(at, reason, &mut unneeded_bytes);
+    }
+    for at in partly {
+        if unneeded_bytes > unneeded_bytes_max {
+            repack(at, Reason::PartlyUnneeded, &mut unneeded_bytes);
+        }
+    }
+}
+
+/// What of a pack nobody needs; its header is needed by nobody but counts for nothing when all blobs are needed.
+fn unneeded_bytes_of(pack: &PackFacts) -> u64 {
+    if pack.needed_blobs == pack.blobs {
+        return 0;
+    }
+    pack.stored_bytes.unwrap_or(0).saturating_sub(pack.needed_bytes)
+}
+
+/// How much may be unneeded so that it is `percent` of all, when `needed_bytes` are not.
+fn percent_of(needed_bytes: u64, percent: f64) -> u64 {
+    if percent >= 100.0 {
+        return u64::MAX;
+    }
+    let share = percent.max(0.0) / (100.0 - percent.max(0.0));
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a threshold; neither factor is negative"
+    )]
+    let bytes = (needed_bytes as f64 * share) as u64;
+    bytes
+}
+
+impl PrunePlan {
+    /// Whether nothing would be changed.
+    pub fn is_empty(&self) -> bool {
+        self.packs.iter().all(|pack| matches!(pack.action, Action::Keep | Action::Wait(_)))
+    }
+
+    /// The plan in numbers.
+    pub fn figures(&self) -> PruneFigures {
+        let mut figures = PruneFigures::default();
+        for pack in &self.packs {
+            let count = match pack.action {
+                Action::Keep => &mut figures.keep,
+                Action::Repack => &mut figures.repack,
+                Action::Mark => &mut figures.mark,
+                Action::Recover => &mut figures.recover,
+                Action::Wait(_) => &mut figures.wait,
+                Action::Delete => &mut figures.delete,
+                Action::Drop => {
+                    figures.dropped += 1;
+                    continue;
+                }
+            };
+            count.packs += 1;
+            count.bytes += pack.bytes;
+            match pack.action {
+                Action::Keep | Action::Recover => {
+                    figures.unneeded_bytes_kept += pack.bytes.saturating_sub(pack.needed_bytes);
+                }
+                Action::Repack => figures.repack_needed_bytes += pack.needed_bytes,
+                _ => {}
+            }
+        }
+        figures.keep.packs += figures.recover.packs;
+        figures.keep.bytes += figures.recover.bytes;
+        figures
+    }
+
+    /// The first instant at which another prune can delete what is marked now, if something is.
+    pub fn next_deletion(&self) -> Option<Timestamp> {
+        let after = self.now.saturating_add(SignedDuration::from_secs(PRUNE_DELAY_SECONDS)).unwrap_or(Timestamp::MAX);
+        let is_two_phase = self.options.mode == PruneMode::TwoPhase;
+        self.packs
+            .iter()
+            .filter_map(|pack| match pack.action {
+                Action::Wait(until) => Some(until),
+                Action::Mark | Action::Repack if is_two_phase => Some(after),
+                _ => None,
+            })
+            .min()
+    }
+}
+
+impl fmt::Display for PrunePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figures = self.figures();
+        let lines = [
+            ("keep", figures.keep),
+            ("recover", figures.recover),
+            ("repack", figures.repack),
+            ("mark", figures.mark),
+            ("wait", figures.wait),
+            ("delete", figures.delete),
+        ];
+        for (word, PackCount { packs, bytes }) in lines.into_iter().filter(|(_, count)| count.packs > 0) {
+            writeln!(f, "{word}: {packs} packs, {bytes} bytes")?;
+        }
+        if figures.dropped > 0 {
+            writeln!(f, "forget: {} packs that are gone", figures.dropped)?;
+        }
+        match self.next_deletion() {
+            Some(until) => writeln!(f, "marked packs can be deleted from {until:.0}"),
+            None => Ok(()),
+        }
+    }
+}
