@@ -28,9 +28,11 @@ pub(crate) struct Session {
 impl Session {
     /// The place that was named as the repository.
     pub(crate) fn place(&self) -> Result<&str, Failure> {
-        self.globals.repo.as_deref().filter(|place| !place.is_empty()).ok_or_else(|| {
-            Failure::usage("no repository was named", "give it with -r PLACE, or set BACKUP_REPO")
-        })
+        self.globals
+            .repo
+            .as_deref()
+            .filter(|place| !place.is_empty())
+            .ok_or_else(|| Failure::usage("no repository was named", "give it with -r PLACE, or set BACKUP_REPO"))
     }
 
     /// Opens the repository.
@@ -50,12 +52,14 @@ impl Session {
     /// A lock that bears others beside it, for as long as a command reads trees or data.
     pub(crate) fn lock(&self, repository: &Repository, observer: &dyn Observer) -> Result<Lock, Failure> {
         repository.lock(self.globals.shared_lock(), observer).map_err(|error| {
-            let is_refused = matches!(
-                error.kind(),
-                ErrorKind::Sink(SinkErrorKind::ReadOnly | SinkErrorKind::PermissionDenied)
-            );
+            let is_refused =
+                matches!(error.kind(), ErrorKind::Sink(SinkErrorKind::ReadOnly | SinkErrorKind::PermissionDenied));
             let failure = Failure::from(error);
-            if is_refused { failure.with_hint("--no-lock reads without leaving a lock in the repository") } else { failure }
+            if is_refused {
+                failure.with_hint("--no-lock reads without leaving a lock in the repository")
+            } else {
+                failure
+            }
         })
     }
 

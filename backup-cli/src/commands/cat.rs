@@ -34,7 +34,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let path = SnapshotPath::parse(args.path.as_encoded_bytes());
     let node = find_node(TreeReader::new(&repository, &index), &snapshot.tree, &path)?;
     let Some(NodeKind::File { content, .. }) = node.map(|node| node.kind) else {
-        return Err(Failure::usage(format!("{path} is not a file"), "`ls` shows what is in a folder, `restore` restores it"));
+        return Err(Failure::usage(
+            format!("{path} is not a file"),
+            "`ls` shows what is in a folder, `restore` restores it",
+        ));
     };
     let mut out = std::io::stdout().lock();
     for blob in content {

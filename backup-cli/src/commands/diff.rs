@@ -7,9 +7,9 @@ use backup_core::model::{BlobId, Node, SnapshotPath};
 use backup_core::pipeline::{TreeReader, find_node};
 use serde_json::{Map, Value, json};
 
+use crate::args::Which;
 use crate::console::{amounts, json};
 use crate::exit::{Exit, Failure};
-use crate::args::Which;
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
@@ -187,9 +187,9 @@ impl<'a> Told<'a> {
         Ok(())
     }
 
-    fn finish(mut self, head: &Value) -> Result<(), Failure> {
-        let Self { counts, bytes_added, bytes_removed, changes, .. } = &self;
-        if self.session.console.is_json() {
+    fn finish(self, head: &Value) -> Result<(), Failure> {
+        let Self { session, mut out, counts, bytes_added, bytes_removed, changes, .. } = self;
+        if session.console.is_json() {
             let mut document = head.clone();
             let more = json!({
                 "changes": changes, "counts": counts, "bytes_added": bytes_added, "bytes_removed": bytes_removed,
@@ -197,12 +197,12 @@ impl<'a> Told<'a> {
             if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
                 document.extend(more);
             }
-            return self.session.console.document(&document);
+            return session.console.document(&document);
         }
         let counts: Vec<_> = counts.iter().map(|(word, count)| format!("{} {word}", amounts::count(*count))).collect();
-        writeln!(self.out, "\n{}", counts.join(", "))?;
-        let (added, removed) = (amounts::size(*bytes_added), amounts::size(*bytes_removed));
-        writeln!(self.out, "{added} added, {removed} removed")?;
-        Ok(self.out.flush()?)
+        writeln!(out, "\n{}", counts.join(", "))?;
+        let (added, removed) = (amounts::size(bytes_added), amounts::size(bytes_removed));
+        writeln!(out, "{added} added, {removed} removed")?;
+        Ok(out.flush()?)
     }
 }

@@ -40,11 +40,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 /// The polynomial of another repository, which is opened with the same passphrase unless another is given.
-fn polynomial_of(
-    like: &str,
-    args: &Args,
-    session: &Session,
-) -> Result<backup_core::chunk::Polynomial, Failure> {
+fn polynomial_of(like: &str, args: &Args, session: &Session) -> Result<backup_core::chunk::Polynomial, Failure> {
     let sink = open_sink(like)?;
     let passphrase = match &args.like_password_file {
         Some(file) => password::additional(Some(file), None, &session.console)?,

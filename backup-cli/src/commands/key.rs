@@ -57,7 +57,9 @@ pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure>
             let id = find(&repository, key)?;
             repository.remove_key(id, &*reporter)?;
             session.console.either(&json!({"removed": id}), || {
-                format!("removed key {id:.8}; who has a copy of it and its passphrase can still read copies made before")
+                format!(
+                    "removed key {id:.8}; who has a copy of it and its passphrase can still read copies made before"
+                )
             })?;
         }
         Command::Passwd(new) => {
@@ -103,7 +105,9 @@ fn find(repository: &Repository, text: &str) -> Result<KeyId, Failure> {
     let found: Vec<_> = ids.into_iter().filter(|id| !text.is_empty() && id.to_string().starts_with(text)).collect();
     match found.as_slice() {
         [id] => Ok(*id),
-        [] => Err(Failure::new(format!("no key has an id that begins with {text:?}")).with_hint("`key list` lists them")),
+        [] => {
+            Err(Failure::new(format!("no key has an id that begins with {text:?}")).with_hint("`key list` lists them"))
+        }
         _ => Err(Failure::usage(format!("several keys have an id that begins with {text:?}"), "give more of it")),
     }
 }

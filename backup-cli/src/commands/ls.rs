@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn permissions_are_shown_as_everywhere() {
-        for (bits, shown) in [(0o755, "drwxr-xr-x"), (0o1777, "drwxrwxrwt"), (0o4640, "drwSr-----"), (0o2711, "drwx--s--x")]
+        for (bits, shown) in
+            [(0o755, "drwxr-xr-x"), (0o1777, "drwxrwxrwt"), (0o4640, "drwSr-----"), (0o2711, "drwx--s--x")]
         {
             let metadata = Metadata { mode: bits, ..Metadata::default() };
             let node = Node { name: b"a".to_vec(), kind: NodeKind::Dir { subtree: None }, metadata };

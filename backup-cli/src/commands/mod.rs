@@ -16,6 +16,7 @@ pub(crate) mod migrate;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
+pub(crate) mod selection;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
 pub(crate) mod tag;
@@ -36,8 +37,12 @@ use crate::session::Session;
 pub(crate) fn main() -> Exit {
     panic::set_hook(Box::new(|report| {
         let place = report.location().map(ToString::to_string).unwrap_or_default();
-        let what = report.payload_as_str().unwrap_or("no reason given");
-        say(&format!("backup: internal error at {place}: {what}\n  try: report it, this is a bug; no snapshot was lost"));
+        let payload = report.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let what = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
+        say(&format!(
+            "backup: internal error at {place}: {what}\n  try: report it, this is a bug; no snapshot was lost"
+        ));
     }));
     let Cli { globals, command } = match Cli::try_parse() {
         Ok(cli) => cli,

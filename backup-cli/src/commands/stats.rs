@@ -64,7 +64,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         stats.files += files;
         stats.bytes_restored += bytes;
     }
-    stats.bytes_unique = sizes.blobs.iter().filter_map(|id| index.find(BlobKind::Data, id)).map(|at| plain(&at.blob)).sum();
+    stats.bytes_unique =
+        sizes.blobs.iter().filter_map(|id| index.find(BlobKind::Data, id)).map(|at| plain(&at.blob)).sum();
     stats.deduplication = ratio(stats.bytes_restored, stats.bytes_unique);
     session.console.either(&stats, || text(&stats))?;
     Ok(Exit::Done)
@@ -100,9 +101,21 @@ fn text(stats: &Stats) -> String {
     row("snapshots", amounts::count(stats.snapshots), "");
     row("files", amounts::count(stats.files), "in these snapshots, counted in each");
     row("restored", amounts::size(stats.bytes_restored), "if each were restored on its own");
-    row("unique", amounts::size(stats.bytes_unique), &format!("each piece once: {:.2} times fewer", stats.deduplication));
-    row("stored", amounts::size(stats.bytes_stored), &format!("the whole repository, in {}", amounts::counted(stats.packs, "pack")));
-    row("blobs", amounts::count(stats.blobs), &format!("{} before compression: {:.2} times fewer", amounts::size(stats.bytes_plain), stats.compression));
+    row(
+        "unique",
+        amounts::size(stats.bytes_unique),
+        &format!("each piece once: {:.2} times fewer", stats.deduplication),
+    );
+    row(
+        "stored",
+        amounts::size(stats.bytes_stored),
+        &format!("the whole repository, in {}", amounts::counted(stats.packs, "pack")),
+    );
+    row(
+        "blobs",
+        amounts::count(stats.blobs),
+        &format!("{} before compression: {:.2} times fewer", amounts::size(stats.bytes_plain), stats.compression),
+    );
     table.text()
 }
 

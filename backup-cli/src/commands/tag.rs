@@ -31,7 +31,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let tags = || args.add.iter().chain(&args.remove).chain(&args.set);
     if let Some(tag) = tags().find(|tag| tag.contains(',') || tag.trim().is_empty()) {
-        return Err(Failure::usage(format!("{tag:?} cannot be a tag"), "tags are words without commas; repeat the option"));
+        return Err(Failure::usage(
+            format!("{tag:?} cannot be a tag"),
+            "tags are words without commas; repeat the option",
+        ));
     }
     if tags().any(|tag| Hold::spells(tag)) {
         return Err(Failure::usage("a tag that begins so protects a snapshot", "`hold` places and releases it"));

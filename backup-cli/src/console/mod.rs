@@ -53,11 +53,6 @@ impl Console {
         Self { format, voice }
     }
 
-    /// What standard output carries.
-    pub(crate) fn format(&self) -> Format {
-        self.format
-    }
-
     /// Whether standard output carries JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
@@ -130,7 +125,8 @@ pub(crate) fn say(text: &str) {
 
 /// A failure as people see it: what, and what to try.
 fn two_lines(what: &str, hint: Option<&str>) -> String {
-    let one_line = |text: &str| text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let one_line =
+        |text: &str| text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let hint = hint.map(|hint| format!("\n  try: {}", one_line(hint))).unwrap_or_default();
     format!("{RED}backup:{RED:#} {}{hint}", one_line(what))
 }

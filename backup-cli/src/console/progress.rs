@@ -38,7 +38,7 @@ pub(crate) struct Reporter {
     draws: bool,
     done: Arc<Done>,
     problems: AtomicU64,
-    losses: AtomicU64,
+    read: AtomicU64,
     current: Mutex<Current>,
 }
 
@@ -66,7 +66,7 @@ impl Reporter {
             draws,
             done: Arc::new(Done { items: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
             problems: AtomicU64::new(0),
-            losses: AtomicU64::new(0),
+            read: AtomicU64::new(0),
             current: Mutex::new(Current { phase: None, bar: None, total: None, began: now, told: now }),
         }
     }
@@ -80,9 +80,9 @@ impl Reporter {
         }
     }
 
-    /// How many of the problems were losses.
-    pub(crate) fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
+    /// Bytes of the files that a backup had to read, because they were new or changed.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -142,15 +142,28 @@ impl Reporter {
         self.json(&line);
     }
 
+    fn entry(&self, path: &SnapshotPath, outcome: EntryOutcome, bytes: u64) {
+        if matches!(outcome, EntryOutcome::New | EntryOutcome::Changed) {
+            self.read.fetch_add(bytes, Ordering::Relaxed);
+        }
+        match (self.voice, self.format) {
+            (Voice::Verbose, Format::Json) => {
+                let line = json!({"event": "entry", "outcome": became(outcome), "bytes": bytes});
+                self.json(&with_path(line, path));
+            }
+            (Voice::Verbose, Format::Text) => {
+                self.line(&format!("{:<10} {path} ({})", became(outcome), amounts::size(bytes)));
+            }
+            _ => {}
+        }
+    }
+
     fn problem(&self, problem: &Problem) {
         let Problem { path, action, reason, severity } = problem;
         let word = match severity {
             Severity::Note => "note",
             Severity::Loss => "loss",
         };
-        if *severity == Severity::Loss {
-            self.losses.fetch_add(1, Ordering::Relaxed);
-        }
         if self.format == Format::Json {
             let line = json!({"event": "problem", "severity": word, "action": action, "reason": reason});
             return self.json(&with_path(line, path));
@@ -167,13 +180,8 @@ impl Observer for Reporter {
         match event {
             Event::Phase { phase, total } => self.phase(phase, total),
             Event::Progress(amount) => self.progress(amount),
-            Event::Entry { path, outcome, bytes } if self.voice == Voice::Verbose => match self.format {
-                Format::Json => {
-                    let line = json!({"event": "entry", "outcome": became(outcome), "bytes": bytes});
-                    self.json(&with_path(line, path));
-                }
-                Format::Text => self.line(&format!("{:<10} {path} ({})", became(outcome), amounts::size(bytes))),
-            },
+            Event::Entry { path, outcome, bytes } => self.entry(path, outcome, bytes),
+
             Event::Problem(problem) => self.problem(problem),
             Event::Notice(text) => match self.format {
                 Format::Json => self.json(&json!({"event": "notice", "text": text})),

@@ -39,11 +39,7 @@ pub(crate) fn of_new_repository(session: &Session, place: &str) -> Result<Passph
 }
 
 /// A further or changed passphrase of a repository that is open already.
-pub(crate) fn additional(
-    file: Option<&Path>,
-    command: Option<&str>,
-    console: &Console,
-) -> Result<Passphrase, Failure> {
+pub(crate) fn additional(file: Option<&Path>, command: Option<&str>, console: &Console) -> Result<Passphrase, Failure> {
     match (file, command) {
         (Some(file), _) => read(&Origin::File(file.to_owned()), console),
         (None, Some(command)) => read(&Origin::Command(command.into()), console),
@@ -85,7 +81,10 @@ fn read(origin: &Origin, console: &Console) -> Result<Passphrase, Failure> {
         .map_err(|_| Failure::usage(format!("{name} is not UTF-8"), "a passphrase is text"))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
-        return Err(Failure::usage(format!("{name} gives an empty passphrase"), "an empty passphrase protects nothing"));
+        return Err(Failure::usage(
+            format!("{name} gives an empty passphrase"),
+            "an empty passphrase protects nothing",
+        ));
     }
     Ok(Passphrase::new(text))
 }
