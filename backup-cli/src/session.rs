@@ -49,6 +49,17 @@ impl Session {
         Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
     }
 
+    /// Refuses `--no-lock` for a command that is not safe without.
+    pub(crate) fn require_locks(&self) -> Result<(), Failure> {
+        if self.globals.no_lock {
+            return Err(Failure::usage(
+                "this command changes what others rely on, and needs its lock",
+                "leave out --no-lock",
+            ));
+        }
+        Ok(())
+    }
+
     /// A lock that bears others beside it, for as long as a command reads trees or data.
     pub(crate) fn lock(&self, repository: &Repository, observer: &dyn Observer) -> Result<Lock, Failure> {
         repository.lock(self.globals.shared_lock(), observer).map_err(|error| {

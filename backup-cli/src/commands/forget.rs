@@ -123,6 +123,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    session.require_locks()?;
     let rules = args.rules();
     match (args.snapshots.is_empty(), rules.is_empty()) {
         (false, false) => Err(Failure::usage("snapshots and rules exclude each other", "give ids, or --keep-… rules")),

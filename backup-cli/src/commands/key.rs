@@ -45,6 +45,9 @@ impl NewPassphrase {
 }
 
 pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure> {
+    if !matches!(command, Command::List) {
+        session.require_locks()?;
+    }
     let repository = session.open()?;
     let reporter = session.console.reporter();
     match command {

@@ -7,6 +7,7 @@ use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
 pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
+    session.require_locks()?;
     let repository = session.open()?;
     let reporter = session.console.reporter();
     let migration = plan(&repository);

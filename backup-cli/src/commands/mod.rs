@@ -25,8 +25,8 @@ pub(crate) mod unlock;
 
 use std::panic::{self, AssertUnwindSafe};
 
-use clap::Parser as _;
 use clap::error::ErrorKind as Misuse;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Cli, Command, Globals};
 use crate::console::{Console, say, signals};
@@ -103,9 +103,11 @@ fn misused(error: &clap::Error) -> Exit {
     }
     let text = error.render().to_string();
     let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
-    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
-    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
-    let hint = tip.or(usage).unwrap_or("backup --help");
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).map(str::to_owned);
+    let command = Cli::command();
+    let named = std::env::args().nth(1).and_then(|word| command.find_subcommand(&word).map(|found| found.get_name()));
+    let hint =
+        tip.unwrap_or_else(|| format!("backup {}--help", named.map(|name| format!("{name} ")).unwrap_or_default()));
     let is_json = std::env::args_os().any(|argument| argument == "--json");
     let globals = Globals { json: is_json, ..Globals::default() };
     Console::new(&globals).failure(&Failure::usage(what, hint));

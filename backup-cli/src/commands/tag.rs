@@ -61,6 +61,7 @@ pub(super) fn change(
     session: &Session,
     new_tags: impl Fn(&[String]) -> Vec<String>,
 ) -> Result<Exit, Failure> {
+    session.require_locks()?;
     let repository = session.open()?;
     let changed = changes(names, which, session, &repository, new_tags)?;
     let reporter = session.console.reporter();

@@ -10,6 +10,13 @@ pub(crate) fn put_path(object: &mut Map<String, Value>, path: &SnapshotPath) {
     put_bytes(object, "path", path.as_bytes());
 }
 
+/// A path alone.
+pub(crate) fn path(path: &SnapshotPath) -> Map<String, Value> {
+    let mut object = Map::new();
+    put_path(&mut object, path);
+    object
+}
+
 /// Puts bytes that are nearly always text into an object.
 fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     object.insert(name.to_owned(), String::from_utf8_lossy(bytes).into());
