@@ -97,8 +97,10 @@ fn misused(error: &clap::Error) -> Exit {
         let _ = error.print();
         return Exit::Done;
     }
-    if error.kind() == Misuse::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
+    // Options that come from the environment are no reason to keep the help back.
+    let is_bare = std::env::args_os().len() == 1;
+    if is_bare || error.kind() == Misuse::DisplayHelpOnMissingArgumentOrSubcommand {
+        say(Cli::command().render_help().ansi().to_string().trim_end());
         return Exit::Usage;
     }
     let text = error.render().to_string();
