@@ -74,7 +74,7 @@ fn a_place_without_a_repository_ends_with_10() {
     assert!(!world.repository().exists());
     fs::create_dir(world.repository()).unwrap();
     assert_two_lines(&world.run(["snapshots"]).ends_with(10));
-    let unnamed = Ran::of(world.command().env_remove("BACKUP_REPO").arg("snapshots").output().unwrap());
+    let unnamed = Ran::of(&world.command().env_remove("BACKUP_REPO").arg("snapshots").output().unwrap());
     assert_two_lines(&unnamed.ends_with(2));
     let remote = world.run(["snapshots", "-r", "s3://me:secret@bucket/x"]).ends_with(2);
     assert!(!remote.err.contains("secret"), "{}", remote.err);
@@ -90,7 +90,7 @@ fn passphrases_come_from_where_they_are_said_to_be() {
         command.env_remove("BACKUP_PASSWORD").arg("snapshots");
         command
     };
-    let run = |command: &mut std::process::Command| Ran::of(command.output().unwrap());
+    let run = |command: &mut std::process::Command| Ran::of(&command.output().unwrap());
 
     assert_two_lines(&run(&mut without()).ends_with(2));
     let wrong = run(without().env("BACKUP_PASSWORD", "wrong")).ends_with(12);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use backup_core::contracts::{Target as _, TargetError};
 use backup_core::model::SnapshotPath;
-use backup_core::pipeline::{Overwrite, RestoreOptions, RestoreOutcome, restore};
+use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
 use backup_sources::files::{self, Extra, FilesTarget, Owner, SpaceCheck, Zeros};
 use serde_json::json;
 
@@ -103,10 +103,9 @@ impl Args {
     fn options(&self, session: &Session) -> RestoreOptions {
         RestoreOptions {
             path: self.path.as_ref().map(|path| SnapshotPath::parse(path.as_encoded_bytes())),
-            overwrite: match self.overwrite {
-                Existing::Always | Existing::IfNewer => Overwrite::Always,
-                Existing::IfChanged => Overwrite::IfChanged,
-                Existing::Never => Overwrite::Never,
+            compare: match self.overwrite {
+                Existing::IfChanged => Compare::SizeAndTime,
+                Existing::Always | Existing::IfNewer | Existing::Never => Compare::Content,
             },
             verify: self.verify,
             dry_run: self.dry_run,

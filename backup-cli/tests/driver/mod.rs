@@ -3,7 +3,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -75,22 +74,13 @@ impl World {
     }
 
     pub(crate) fn run<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Ran {
-        Ran::of(self.command().args(arguments).output().unwrap())
+        Ran::of(&self.command().args(arguments).output().unwrap())
     }
 
     /// Runs with `--json` and gives the last document or line.
     pub(crate) fn json<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Value {
-        let ran = Ran::of(self.command().arg("--json").args(arguments).output().unwrap());
+        let ran = Ran::of(&self.command().arg("--json").args(arguments).output().unwrap());
         ran.succeeds().lines().pop().unwrap()
-    }
-
-    /// Runs with something on its standard input.
-    pub(crate) fn feed<'a>(&self, arguments: impl IntoIterator<Item = &'a str>, input: &[u8]) -> Ran {
-        let mut command = self.command();
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        Ran::of(child.wait_with_output().unwrap())
     }
 
     /// Backs up the source and gives the snapshot's id.
@@ -102,7 +92,7 @@ impl World {
 }
 
 impl Ran {
-    pub(crate) fn of(output: Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
