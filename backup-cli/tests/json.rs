@@ -15,7 +15,7 @@ use serde_json::Value;
 #[track_caller]
 fn documented(file: &str, heading: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json").join(file);
-    let text = fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
     let section = text.split("\n## ").find(|section| section.starts_with(heading));
     let section = section.unwrap_or_else(|| panic!("{file} has no section {heading}"));
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));

@@ -35,16 +35,18 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
 
 /// A length of time: `0.8 s`, `3 min 12 s`, `2 d 4 h`.
 pub(crate) fn span(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{:.1} s", seconds.max(0.0)) } else { whole_span(seconds) }
+}
+
+/// A length of time without fractions, for what is drawn again and again.
+pub(crate) fn whole_span(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
-    if seconds < 10.0 {
-        return format!("{seconds:.1} s");
-    }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; huge ones saturate")]
     let whole = seconds.round() as u64;
     let parts = [(whole / 86_400, "d"), (whole / 3_600 % 24, "h"), (whole / 60 % 60, "min"), (whole % 60, "s")];
     let first = parts.iter().position(|(number, _)| *number > 0).unwrap_or(3);
-    let told = parts[first..].iter().take(2).filter(|(number, _)| *number > 0);
-    told.map(|(number, unit)| format!("{number} {unit}")).collect::<Vec<_>>().join(" ")
+    let told = parts[first..].iter().take(2).enumerate().filter(|(at, (number, _))| *at == 0 || *number > 0);
+    told.map(|(_, (number, unit))| format!("{number} {unit}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Bytes in a time as a rate: `210 MiB/s`; `-` when the time is too short to say.
@@ -98,6 +100,7 @@ mod tests {
         for (seconds, text) in [(0.84, "0.8 s"), (59.6, "1 min"), (192.0, "3 min 12 s"), (187_200.0, "2 d 4 h")] {
             assert_eq!(span(seconds), text);
         }
+        assert_eq!([whole_span(0.2), whole_span(3.4), whole_span(7_200.0)], ["0 s", "3 s", "2 h"]);
         assert_eq!(rate(10 * 1024 * 1024, 2.0), "5.0 MiB/s");
         assert_eq!(rate(1, 0.0), "-");
     }

@@ -237,20 +237,20 @@ fn drawn(phase: Phase, total: Option<Amount>, items: u64, bytes: u64, elapsed: D
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 100")]
         let filled = (percent as usize) * BAR / 100;
         let _ = write!(line, " [{}{}] {percent:>3.0} %", "=".repeat(filled), " ".repeat(BAR - filled));
+    } else if items > 0 {
+        let _ = write!(line, "  {} {}", amounts::count(items), things(phase));
     }
     if bytes > 0 {
         let _ = write!(line, "  {}  {}", amounts::size(bytes), amounts::rate(bytes, seconds));
-    } else if items > 0 {
-        let _ = write!(line, "  {}", amounts::count(items));
     }
     match seconds_left(total, items, bytes, elapsed) {
-        Some(left) if seconds > 2.0 => {
-            let _ = write!(line, "  {} left", amounts::span(left.max(10.0 * f64::from(u8::from(left > 10.0)))));
+        _ if seconds < 2.0 => {}
+        Some(left) => {
+            let _ = write!(line, "  {} left", amounts::whole_span(left));
         }
-        _ if seconds > 2.0 => {
-            let _ = write!(line, "  {}", amounts::span(seconds.round().max(10.0)));
+        None => {
+            let _ = write!(line, "  {}", amounts::whole_span(seconds));
         }
-        _ => {}
     }
     line
 }
@@ -308,6 +308,15 @@ fn sentence(phase: Phase) -> &'static str {
         Phase::ReadPacks => "read data",
         Phase::FindUsed => "find used",
         phase => word(phase),
+    }
+}
+
+/// What a phase counts.
+fn things(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Backup | Phase::Restore | Phase::Verify => "files",
+        Phase::ReadPacks | Phase::Repack => "packs",
+        _ => "objects",
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backup_core::repository::Passphrase;
+use backup_core::{Error, ErrorKind};
 use zeroize::Zeroizing;
 
 use crate::console::{Console, signals};
@@ -134,9 +135,12 @@ fn ask(prompt: &str, times: Ask) -> Result<Passphrase, Failure> {
         ));
     }
     let typed = |prompt: &str| {
-        signals::while_typing(|| rpassword::prompt_password(prompt))
-            .map(Zeroizing::new)
-            .map_err(|error| Failure { exit: Exit::Usage, ..Failure::because("the terminal", &error) })
+        signals::while_typing(|| rpassword::prompt_password(prompt)).map(Zeroizing::new).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::Interrupted => Error::new(ErrorKind::Cancelled, "passphrase").into(),
+                _ => Failure { exit: Exit::Usage, ..Failure::because("the terminal", &error) },
+            }
+        })
     };
     let passphrase = typed(prompt)?;
     if passphrase.is_empty() {
