@@ -16,6 +16,8 @@ mod bitmap;
 mod check;
 mod check_objects;
 mod findings;
+pub mod forget;
+pub mod migrate;
 mod new_packs;
 mod proofs;
 mod prune;

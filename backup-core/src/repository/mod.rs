@@ -11,6 +11,7 @@
 mod config;
 mod index;
 mod index_file;
+mod key_files;
 mod keys;
 pub mod layout;
 mod lock;

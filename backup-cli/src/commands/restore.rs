@@ -1,0 +1,209 @@
+//! `backup restore`: a snapshot, or a part of it, back into a folder.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead as _, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use backup_core::contracts::{Target as _, TargetError};
+use backup_core::model::SnapshotPath;
+use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
+use backup_sources::files::{self, Extra, FilesTarget, Owner, SpaceCheck, Zeros};
+use serde_json::json;
+
+use crate::args::Which;
+use crate::console::{amounts, say, table::Table};
+use crate::exit::{Exit, Failure};
+use crate::session::Session;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A snapshot: the beginning of its id, or `latest`
+    #[arg(value_name = "SNAP")]
+    snapshot: String,
+    /// Restore what is in this folder, or this file, directly into DIR; without it, absolute paths appear below DIR
+    #[arg(long, value_name = "PATH")]
+    path: Option<OsString>,
+    /// The folder to restore into; `/` restores in place, after asking
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Show what would be restored, and write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Read everything again afterwards and compare
+    #[arg(long)]
+    verify: bool,
+    /// Remove what the snapshot does not have, in the folders that it has
+    #[arg(long)]
+    delete: bool,
+    /// What happens to files that are there already
+    #[arg(long, value_enum, default_value_t)]
+    overwrite: Existing,
+    /// Whose the restored files are
+    #[arg(long, value_enum, default_value_t)]
+    owner: Ownership,
+    /// Write zeros where the files may have had holes
+    #[arg(long)]
+    no_sparse: bool,
+    /// Begin even if the space left does not seem to be enough
+    #[arg(long)]
+    no_space_check: bool,
+    /// Do not ask before restoring in place
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// What happens to files that are there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Existing {
+    /// They are compared, and only what differs is written
+    #[default]
+    Always,
+    /// Those with the right size and time are taken for right, others are compared
+    IfChanged,
+    /// Only those that are older than the snapshot's become as in the snapshot
+    IfNewer,
+    /// They stay
+    Never,
+}
+
+/// Whose the restored files are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Ownership {
+    /// The numbers in the snapshot
+    #[default]
+    Number,
+    /// The names in the snapshot, where this machine knows them
+    Name,
+    /// Who runs this
+    Me,
+}
+
+impl Args {
+    fn target_options(&self) -> files::RestoreOptions {
+        files::RestoreOptions {
+            overwrite: match self.overwrite {
+                Existing::Always | Existing::IfChanged => files::Overwrite::Always,
+                Existing::IfNewer => files::Overwrite::IfNewer,
+                Existing::Never => files::Overwrite::Never,
+            },
+            extra: if self.delete { Extra::Delete } else { Extra::Keep },
+            zeros: if self.no_sparse { Zeros::Written } else { Zeros::Holes },
+            owner: match self.owner {
+                Ownership::Number => Owner::ByNumber,
+                Ownership::Name => Owner::ByName,
+                Ownership::Me => Owner::Restorer,
+            },
+            space: if self.no_space_check { SpaceCheck::Skip } else { SpaceCheck::Refuse },
+        }
+    }
+
+    fn options(&self, session: &Session) -> RestoreOptions {
+        RestoreOptions {
+            path: self.path.as_ref().map(|path| SnapshotPath::parse(path.as_encoded_bytes())),
+            compare: match self.overwrite {
+                Existing::IfChanged => Compare::SizeAndTime,
+                Existing::Always | Existing::IfNewer | Existing::Never => Compare::Content,
+            },
+            verify: self.verify,
+            dry_run: self.dry_run,
+            lock: session.globals.shared_lock(),
+            workers: None,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    if args.to.as_os_str().is_empty() {
+        return Err(Failure::usage("--to is empty", "give the folder to restore into"));
+    }
+    if args.to.exists() && !args.to.is_dir() {
+        return Err(Failure::usage(format!("{} is not a folder", args.to.display()), "give a folder to restore into"));
+    }
+    let repository = session.open()?;
+    let (id, snapshot) = session.find(&repository, &args.snapshot, &args.which)?;
+    if is_in_place(&args.to) && !args.dry_run && !args.yes {
+        confirm(args, &format!("{id:.8} of {}", amounts::local_time(snapshot.time)))?;
+    }
+    let target = FilesTarget::new(args.to.clone(), args.target_options());
+    let reporter = session.console.reporter();
+    let began = Instant::now();
+    let outcome = restore(&repository, &snapshot, &target, &args.options(session), &session.cancel, &*reporter)
+        .map_err(refused)?;
+    let seconds = began.elapsed().as_secs_f64();
+    reporter.finish();
+    let document = json!({
+        "event": "summary",
+        "snapshot": id,
+        "target": target.location(),
+        "dry_run": args.dry_run,
+        "files": outcome.files,
+        "dirs": outcome.dirs,
+        "others": outcome.others,
+        "bytes": outcome.bytes,
+        "bytes_written": outcome.bytes_written,
+        "files_kept": outcome.files_kept,
+        "deleted": outcome.deleted,
+        "verified": outcome.verified,
+        "seconds": seconds,
+        "losses": outcome.losses,
+    });
+    session.console.either(&document, || text(args, &outcome, seconds))?;
+    Ok(Exit::with_losses(outcome.losses))
+}
+
+/// A target that refuses for want of space can be told to try.
+fn refused(error: backup_core::Error) -> Failure {
+    use std::error::Error as _;
+    let is_space = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<TargetError>())
+        .is_some_and(|cause| cause.reason.contains("space"));
+    let failure = Failure::from(error);
+    if is_space && failure.hint.is_none() {
+        return failure.with_hint("free some space, restore a part with --path, or try it with --no-space-check");
+    }
+    failure
+}
+
+fn is_in_place(to: &Path) -> bool {
+    to.canonicalize().is_ok_and(|to| to == Path::new("/"))
+}
+
+fn confirm(args: &Args, what: &str) -> Result<(), Failure> {
+    let refused = || Failure::usage("nothing was restored: in place means over what is there", "--yes, if it is meant");
+    if !io::stdin().is_terminal() {
+        return Err(refused());
+    }
+    let delete = if args.delete { ", and remove what it does not have," } else { "" };
+    say(&format!("This will restore snapshot {what}{delete} over the files of this machine. Go on? [y/N]"));
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused()) }
+}
+
+fn text(args: &Args, outcome: &RestoreOutcome, seconds: f64) -> String {
+    let RestoreOutcome { files, dirs, others, bytes, bytes_written, files_kept, deleted, losses, verified } = outcome;
+    let mut table = Table::new(&["", ""]);
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    let verb = if args.dry_run { "would restore" } else { "restored" };
+    let (files, dirs) = (amounts::counted(*files, "file"), amounts::counted(*dirs, "folder"));
+    row(verb, format!("{files}, {dirs}, {}, {}", amounts::counted(*others, "other"), amounts::size(*bytes)));
+    if !args.dry_run {
+        let kept = amounts::counted(*files_kept, "file");
+        row("written", format!("{}; {kept} were there already", amounts::size(*bytes_written)));
+        if args.delete {
+            row("deleted", amounts::count(*deleted));
+        }
+        if let Some(verified) = verified {
+            row("verified", amounts::counted(*verified, "file"));
+        }
+        row("time", format!("{} ({})", amounts::span(seconds), amounts::rate(*bytes, seconds)));
+    }
+    if *losses > 0 {
+        row("losses", format!("{} not restored as they were: see above", amounts::count(*losses)));
+    }
+    table.text()
+}

@@ -1,0 +1,153 @@
+//! Passphrases: from a file, a command, the environment, or the terminal.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use backup_core::repository::Passphrase;
+use backup_core::{Error, ErrorKind};
+use zeroize::Zeroizing;
+
+use crate::console::{Console, signals};
+use crate::exit::{Exit, Failure};
+use crate::session::Session;
+
+/// Where a passphrase is to be read.
+#[derive(Clone, Debug)]
+enum Origin {
+    File(PathBuf),
+    Command(OsString),
+    Variable(&'static str),
+}
+
+/// The passphrase of the repository at `place`. Options come before the environment, because they are nearer to the
+/// hand of who runs the command.
+pub(crate) fn of_repository(session: &Session, place: &str) -> Result<Passphrase, Failure> {
+    match origin(session) {
+        Some(origin) => read(&origin, &session.console),
+        None => ask(&format!("passphrase of {place}: "), Ask::Once),
+    }
+}
+
+/// The passphrase of a repository that is about to be made; asked for twice when a person types it.
+pub(crate) fn of_new_repository(session: &Session, place: &str) -> Result<Passphrase, Failure> {
+    match origin(session) {
+        Some(origin) => read(&origin, &session.console),
+        None => ask(&format!("new passphrase for {place}: "), Ask::Twice),
+    }
+}
+
+/// A further or changed passphrase of a repository that is open already.
+pub(crate) fn additional(file: Option<&Path>, command: Option<&str>, console: &Console) -> Result<Passphrase, Failure> {
+    match (file, command) {
+        (Some(file), _) => read(&Origin::File(file.to_owned()), console),
+        (None, Some(command)) => read(&Origin::Command(command.into()), console),
+        (None, None) => ask("new passphrase: ", Ask::Twice).map_err(|failure| match failure.exit {
+            Exit::Usage if failure.what.starts_with("no passphrase") => {
+                failure.with_hint("give --new-password-file or --new-password-command")
+            }
+            _ => failure,
+        }),
+    }
+}
+
+fn origin(session: &Session) -> Option<Origin> {
+    let globals = &session.globals;
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(file) = &globals.password_file {
+        Some(Origin::File(file.clone()))
+    } else if let Some(command) = &globals.password_command {
+        Some(Origin::Command(command.into()))
+    } else if variable("BACKUP_PASSWORD").is_some() {
+        Some(Origin::Variable("BACKUP_PASSWORD"))
+    } else if let Some(file) = variable("BACKUP_PASSWORD_FILE") {
+        Some(Origin::File(file.into()))
+    } else {
+        variable("BACKUP_PASSWORD_COMMAND").map(Origin::Command)
+    }
+}
+
+fn read(origin: &Origin, console: &Console) -> Result<Passphrase, Failure> {
+    let (bytes, name) = match origin {
+        Origin::File(path) => (read_file(path, console)?, format!("the password file {}", path.display())),
+        Origin::Command(command) => (run(command)?, String::from("the password command")),
+        Origin::Variable(name) => {
+            let value = std::env::var_os(name).unwrap_or_default();
+            (Zeroizing::new(value.into_encoded_bytes()), format!("${name}"))
+        }
+    };
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::usage(format!("{name} is not UTF-8"), "a passphrase is text"))?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Err(Failure::usage(
+            format!("{name} gives an empty passphrase"),
+            "an empty passphrase protects nothing",
+        ));
+    }
+    Ok(Passphrase::new(text))
+}
+
+fn read_file(path: &Path, console: &Console) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |error: &io::Error| Failure {
+        exit: Exit::Usage,
+        hint: Some("check --password-file or BACKUP_PASSWORD_FILE".to_owned()),
+        ..Failure::because(format!("password file {}", path.display()), error)
+    };
+    let metadata = std::fs::metadata(path).map_err(|error| failed(&error))?;
+    if metadata.is_file() && metadata.permissions().mode() & 0o004 != 0 {
+        console.warn(&format!("everybody on this machine can read {}: chmod 600 it", path.display()));
+    }
+    std::fs::read(path).map(Zeroizing::new).map_err(|error| failed(&error))
+}
+
+fn run(command: &OsString) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let hint = "run it by hand to see what it says; it must print the passphrase and end with 0";
+    let ended = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::because("the password command could not be run", &error))?;
+    let bytes = Zeroizing::new(ended.stdout);
+    if ended.status.success() {
+        Ok(bytes)
+    } else {
+        Err(Failure::usage(format!("the password command failed: {}", ended.status), hint))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    Once,
+    Twice,
+}
+
+fn ask(prompt: &str, times: Ask) -> Result<Passphrase, Failure> {
+    // Standard input may carry a dump; whether a person is there shows elsewhere too.
+    if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
+        return Err(Failure::usage(
+            "no passphrase, and no terminal to ask on",
+            "set BACKUP_PASSWORD_FILE or give --password-file",
+        ));
+    }
+    let typed = |prompt: &str| {
+        signals::while_typing(|| rpassword::prompt_password(prompt)).map(Zeroizing::new).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::Interrupted => Error::new(ErrorKind::Cancelled, "passphrase").into(),
+                _ => Failure { exit: Exit::Usage, ..Failure::because("the terminal", &error) },
+            }
+        })
+    };
+    let passphrase = typed(prompt)?;
+    if passphrase.is_empty() {
+        return Err(Failure::usage("the passphrase is empty", "an empty passphrase protects nothing"));
+    }
+    if times == Ask::Twice && *typed("the same again: ")? != *passphrase {
+        return Err(Failure::usage("the two passphrases differ", "run it again"));
+    }
+    Ok(Passphrase::new(passphrase.as_str()))
+}

@@ -1,0 +1,81 @@
+//! Which passphrases open a repository: key files listed, added, removed.
+//!
+//! Always true, also after a crash at any moment: some key file opens the repository. A key is durable before the one
+//! that it replaces goes, and the one in use is never removed but by its replacement.
+//!
+//! Taking a key away closes the repository to its passphrase, not the data to whoever kept a copy of the key file: the
+//! master key stays the same.
+
+use super::layout::Named;
+use super::{KeyFile, LockMode, Passphrase, Repository, ScryptCost, load_key, save_key, unpacked};
+use crate::model::KeyId;
+use crate::observe::Observer;
+use crate::{Error, ErrorKind, Result};
+
+impl Repository {
+    /// All key files; those that cannot be read as errors.
+    pub fn keys(&self) -> Result<Vec<(KeyId, Result<KeyFile>)>> {
+        let ids = unpacked::list::<KeyId>(self.store())?;
+        Ok(ids.into_iter().map(|(id, _)| (id, load_key(self.store(), id))).collect())
+    }
+
+    /// Lets a further passphrase open the repository. `cost` is calibrated on this machine when not given.
+    pub fn add_key(
+        &self,
+        passphrase: &Passphrase,
+        cost: Option<ScryptCost>,
+        observer: &dyn Observer,
+    ) -> Result<KeyId> {
+        let lock = self.lock(LockMode::Shared, observer)?;
+        lock.confirm(observer)?;
+        self.write_key(passphrase, cost)
+    }
+
+    /// Removes a key. The one that opened this repository is refused, so that one always stays.
+    pub fn remove_key(&self, id: KeyId, observer: &dyn Observer) -> Result<()> {
+        if id == self.key_id() {
+            return Err(Error::invalid(format!("key {id:.8}"), "it is the one in use")
+                .with_hint("open the repository with another passphrase, or change this one with `key passwd`"));
+        }
+        let lock = self.lock(LockMode::Exclusive, observer)?;
+        lock.confirm(observer)?;
+        // Somebody else may have removed ours since we came in, and then this one may be the last.
+        load_key(self.store(), self.key_id())?;
+        self.store().delete(&id.key())?;
+        self.store().sync()
+    }
+
+    /// Replaces the key in use by one for another passphrase, and returns it.
+    ///
+    /// After a crash in between both passphrases open the repository.
+    pub fn change_passphrase(
+        &self,
+        passphrase: &Passphrase,
+        cost: Option<ScryptCost>,
+        observer: &dyn Observer,
+    ) -> Result<KeyId> {
+        let lock = self.lock(LockMode::Exclusive, observer)?;
+        lock.confirm(observer)?;
+        let new = self.write_key(passphrase, cost)?;
+        self.store().delete(&self.key_id().key())?;
+        self.store().sync()?;
+        Ok(new)
+    }
+
+    /// Stores a key file, proves that it opens, and waits until it is durable.
+    fn write_key(&self, passphrase: &Passphrase, cost: Option<ScryptCost>) -> Result<KeyId> {
+        if passphrase.is_empty() {
+            return Err(Error::invalid("passphrase", "must not be empty"));
+        }
+        let cost = cost.map_or_else(ScryptCost::calibrated, Ok)?;
+        let key = KeyFile::create(self.master_key(), passphrase, cost, self.identity(), self.clock().now())?;
+        let id = save_key(self.store(), &key)?;
+        self.store().sync()?;
+        let opened = load_key(self.store(), id)?.open(passphrase)?;
+        if opened.is_none_or(|master| master != **self.master_key()) {
+            self.store().delete(&id.key())?;
+            return Err(Error::new(ErrorKind::Broken("a new key does not open"), id.key().as_str()));
+        }
+        Ok(id)
+    }
+}
