@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let index = repository.load_index(&*reporter)?;
     reporter.finish();
     let path = SnapshotPath::parse(args.path.as_encoded_bytes());
-    let node = find_node(TreeReader::new(&repository, &index), &snapshot.tree, &path)?;
+    let node = find_node(&TreeReader::new(&repository, &index), &snapshot.tree, &path)?;
     let Some(NodeKind::File { content, .. }) = node.map(|node| node.kind) else {
         return Err(Failure::usage(
             format!("{path} is not a file"),

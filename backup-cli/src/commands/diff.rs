@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let reader = TreeReader::new(&repository, &index);
     let path = SnapshotPath::parse(args.path.as_deref().unwrap_or_default().as_encoded_bytes());
     let tree = |root: BlobId| -> Result<Option<BlobId>, Failure> {
-        match find_node(reader, &root, &path)? {
+        match find_node(&reader, &root, &path)? {
             None => Ok(Some(root)),
             Some(node) if node.is_dir() => Ok(node.subtree()),
             Some(_) => Err(Failure::usage(format!("{path} is not a folder"), "compare the folder that it is in")),
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     };
     let (old_tree, new_tree) = (tree(old.tree)?, tree(new.tree)?);
     let mut told = Told::new(args, session);
-    told.compare(reader, path, old_tree, new_tree)?;
+    told.compare(&reader, path, old_tree, new_tree)?;
     told.finish(&json!({"old": old_id, "new": new_id}))?;
     Ok(Exit::Done)
 }
@@ -123,7 +123,7 @@ impl<'a> Told<'a> {
     /// Compares two trees and what is below them. Equal trees are not read: their names say that they are equal.
     fn compare(
         &mut self,
-        reader: TreeReader<'_>,
+        reader: &TreeReader<'_>,
         path: SnapshotPath,
         old: Option<BlobId>,
         new: Option<BlobId>,

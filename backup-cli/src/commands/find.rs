@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let (mut documents, mut losses, mut any) = (Vec::<Value>::new(), 0, false);
     for (id, snapshot) in snapshots.iter().rev() {
         let mut found = Vec::new();
-        losses += search.run(reader, snapshot, session, |path, node| found.push((path.clone(), node.clone())))?;
+        losses += search.run(&reader, snapshot, session, |path, node| found.push((path.clone(), node.clone())))?;
         if found.is_empty() {
             continue;
         }
@@ -109,7 +109,7 @@ impl Search {
     /// Hands over what matches; returns how many folders could not be read.
     fn run(
         &mut self,
-        reader: TreeReader<'_>,
+        reader: &TreeReader<'_>,
         snapshot: &Snapshot,
         session: &Session,
         mut found: impl FnMut(&SnapshotPath, &Node),

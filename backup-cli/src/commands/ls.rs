@@ -43,13 +43,13 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let is_deep = args.recursive || args.path.is_none();
     let mut shown = Shown { args, session, out: BufWriter::new(std::io::stdout().lock()), entries: Vec::new() };
     let mut losses = 0;
-    let start = find_node(reader, &snapshot.tree, &path)?;
+    let start = find_node(&reader, &snapshot.tree, &path)?;
     let tree = match &start {
         None => Some(snapshot.tree),
         Some(node) => node.subtree(),
     };
     match (tree, &start) {
-        (Some(tree), _) => walk(reader, &tree, &path, |path, step| {
+        (Some(tree), _) => walk(&reader, &tree, &path, |path, step| {
             session.cancel.check()?;
             match step {
                 WalkStep::Node(node) => shown.entry(path, node),

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let mut sizes = Sizes::default();
     let mut stats = Stats { snapshots: snapshots.len() as u64, ..of_repository(&index) };
     for (_, snapshot) in &snapshots {
-        let Size { files, bytes } = sizes.of(reader, &snapshot.tree, session)?;
+        let Size { files, bytes } = sizes.of(&reader, &snapshot.tree, session)?;
         stats.files += files;
         stats.bytes_restored += bytes;
     }
@@ -133,7 +133,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(&mut self, reader: TreeReader<'_>, tree: &BlobId, session: &Session) -> Result<Size, Failure> {
+    fn of(&mut self, reader: &TreeReader<'_>, tree: &BlobId, session: &Session) -> Result<Size, Failure> {
         let mut levels = vec![Size::default()];
         walk(reader, tree, &SnapshotPath::root(), |path, step| {
             session.cancel.check()?;

@@ -60,7 +60,7 @@ pub(super) fn attribute(
         }
         // For each folder that was entered, whether something below it is lost.
         let mut open = vec![!hits.is_empty()];
-        let walked = walk(reader, &snapshot.tree, &root, |path, step| {
+        let walked = walk(&reader, &snapshot.tree, &root, |path, step| {
             cancel.check()?;
             match step {
                 WalkStep::Node(node) => {

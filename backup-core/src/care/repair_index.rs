@@ -228,17 +228,9 @@ impl IndexRepair {
     }
 
     /// Packs that no index lists.
-    fn look_at_unlisted(
-        &mut self,
-        presences: &Presences,
-        cancel: &Cancel,
-        observer: &dyn Observer,
-    ) -> Result<()> {
-        let wanted: Vec<_> = presences
-            .unlisted
-            .iter()
-            .map(|(pack, bytes)| Wanted { pack: *pack, range: None, bytes: *bytes })
-            .collect();
+    fn look_at_unlisted(&mut self, presences: &Presences, cancel: &Cancel, observer: &dyn Observer) -> Result<()> {
+        let wanted: Vec<_> =
+            presences.unlisted.iter().map(|(pack, bytes)| Wanted { pack: *pack, range: None, bytes: *bytes }).collect();
         let work = |at: usize, read: Result<Bytes>| look_at_unlisted(&self.repository, wanted[at].pack, read);
         let mut found = Vec::new();
         read_phase(observer, &wanted);

@@ -20,12 +20,7 @@ impl Repository {
     }
 
     /// Lets a further passphrase open the repository. `cost` is calibrated on this machine when not given.
-    pub fn add_key(
-        &self,
-        passphrase: &Passphrase,
-        cost: Option<ScryptCost>,
-        observer: &dyn Observer,
-    ) -> Result<KeyId> {
+    pub fn add_key(&self, passphrase: &Passphrase, cost: Option<ScryptCost>, observer: &dyn Observer) -> Result<KeyId> {
         let lock = self.lock(LockMode::Shared, observer)?;
         lock.confirm(observer)?;
         self.write_key(passphrase, cost)
