@@ -423,7 +423,7 @@ fn a_pack_that_a_power_failure_left_with_a_hole_is_not_believed_for_its_header()
         sink.remove(&key);
     }
     let mut bytes = sink.content(&holed).unwrap().to_vec();
-    bytes[..64].fill(0);
+    bytes[..20].fill(0);
     sink.replace(holed.clone(), bytes);
     let repository = open(Arc::clone(&sink) as _).unwrap();
     let repair = IndexRepair::plan(&repository, ReadPacks::Suspicious, &Cancel::new(), &Silent).unwrap();
@@ -435,6 +435,40 @@ fn a_pack_that_a_power_failure_left_with_a_hole_is_not_believed_for_its_header()
         back_up(&repository, &tree, tag).unwrap();
     }
     assert!(checked(&repository, ReadData::All).is_sound());
+}
+
+#[test]
+fn what_is_left_of_a_file_stands_beside_its_name_and_nothing_under_it() {
+    let sink = Arc::new(sound_repository());
+    let largest =
+        objects(&sink, Kind::DataPack).into_iter().max_by_key(|key| sink.content(key).unwrap().len()).unwrap();
+    let mut bytes = sink.content(&largest).unwrap().to_vec();
+    bytes[1_000_000] ^= 1;
+    sink.replace(largest, bytes);
+    let repository = open(sink).unwrap();
+    let repair = IndexRepair::plan(&repository, ReadPacks::All, &Cancel::new(), &Silent).unwrap();
+    repair.apply(&Cancel::new(), &Silent).unwrap();
+    let repair = SnapshotRepair::plan(&repository, &SnapshotRepairOptions::default(), &Cancel::new(), &Silent).unwrap();
+    for (_, verdict) in repair.verdicts() {
+        let SnapshotVerdict::Repairable { dropped: 0, shortened: 1, paths, .. } = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert_eq!(paths[0].to_string(), "/both/large");
+    }
+    let outcome = repair.apply(&Cancel::new(), &Silent).unwrap();
+    for (_, id) in outcome.repaired {
+        let (_, snapshot) = repository.find_snapshot(&id.to_string(), &Default::default()).unwrap();
+        let target = MemoryTarget::default();
+        let options = RestoreOptions { lock: LockMode::None, ..RestoreOptions::default() };
+        assert_eq!(restore(&repository, &snapshot, &target, &options, &Cancel::new(), &Silent).unwrap().losses, 0);
+        let tree = target.tree();
+        assert!(tree.get("/both/large").is_none());
+        assert_eq!(tree.get("/both/small").unwrap().bytes, b"small");
+        let left = &tree.get("/both/large.damaged").unwrap().bytes;
+        assert!(!left.is_empty() && left.len() < 2_500_000, "{}", left.len());
+        let whole = noise(1, 2_500_000);
+        assert!(whole.starts_with(left) || whole.ends_with(left));
+    }
 }
 
 #[test]
