@@ -96,8 +96,8 @@ pub const LOCK_LOST_SECONDS: u64 = 22 * 60 + 30;
 pub const PRUNE_DELAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// Bytes of packs that a check, prune or repair has asked for and not yet done with. A pack larger than this is read
-/// alone.
-pub const CARE_BYTES_IN_FLIGHT_MAX: u64 = 64 * 1024 * 1024;
+/// alone. About three packs of the usual size: two at work while the next arrives.
+pub const CARE_BYTES_IN_FLIGHT_MAX: u64 = 48 * 1024 * 1024;
 
 /// Parts of a pack that lie closer together than this are read in one request: fetching the gap costs less than asking
 /// twice.

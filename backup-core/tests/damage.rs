@@ -423,7 +423,7 @@ fn a_pack_that_a_power_failure_left_with_a_hole_is_not_believed_for_its_header()
         sink.remove(&key);
     }
     let mut bytes = sink.content(&holed).unwrap().to_vec();
-    bytes[..64].fill(0);
+    bytes[..20].fill(0);
     sink.replace(holed.clone(), bytes);
     let repository = open(Arc::clone(&sink) as _).unwrap();
     let repair = IndexRepair::plan(&repository, ReadPacks::Suspicious, &Cancel::new(), &Silent).unwrap();
@@ -435,6 +435,43 @@ fn a_pack_that_a_power_failure_left_with_a_hole_is_not_believed_for_its_header()
         back_up(&repository, &tree, tag).unwrap();
     }
     assert!(checked(&repository, ReadData::All).is_sound());
+}
+
+#[test]
+fn what_is_left_of_a_file_stands_beside_its_name_and_nothing_under_it() {
+    // Longer than the longest piece, so that there are at least two.
+    let mut whole = noise(5, 9_000_000);
+    whole[..8].copy_from_slice(b"a number");
+    let sink = Arc::new(MemorySink::new());
+    let repository = create(Arc::clone(&sink) as _);
+    let tree = MemoryTree::new().with_file("/a/large", whole.clone()).with_file("/a/small", "small");
+    back_up(&repository, &tree, "one").unwrap();
+    let index = repository.load_index(&Silent).unwrap();
+    let largest = index.blobs(BlobKind::Data).max_by_key(|place| place.blob.opened_bytes()).unwrap();
+    let mut bytes = sink.content(&largest.pack.key()).unwrap().to_vec();
+    bytes[largest.blob.offset as usize + 40] ^= 1;
+    sink.replace(largest.pack.key(), bytes);
+    let repair = IndexRepair::plan(&repository, ReadPacks::All, &Cancel::new(), &Silent).unwrap();
+    repair.apply(&Cancel::new(), &Silent).unwrap();
+    let repair = SnapshotRepair::plan(&repository, &SnapshotRepairOptions::default(), &Cancel::new(), &Silent).unwrap();
+    for (_, verdict) in repair.verdicts() {
+        let SnapshotVerdict::Repairable { dropped: 0, shortened: 1, paths, .. } = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert_eq!(paths[0].to_string(), "/a/large");
+    }
+    let outcome = repair.apply(&Cancel::new(), &Silent).unwrap();
+    let (_, new) = outcome.repaired[0];
+    let (_, snapshot) = repository.find_snapshot(&new.to_string(), &Default::default()).unwrap();
+    let target = MemoryTarget::default();
+    let options = RestoreOptions { lock: LockMode::None, ..RestoreOptions::default() };
+    assert_eq!(restore(&repository, &snapshot, &target, &options, &Cancel::new(), &Silent).unwrap().losses, 0);
+    let tree = target.tree();
+    assert!(tree.get("/a/large").is_none());
+    assert_eq!(tree.get("/a/small").unwrap().bytes, b"small");
+    let left = &tree.get("/a/large.damaged").unwrap().bytes;
+    assert_eq!(left.len() as u64, 9_000_000 - largest.blob.opened_bytes());
+    assert!(whole.starts_with(left) || whole.ends_with(left));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use backup_core::care::{
     Action, CheckOptions, MaxUnused, Prune, PruneMode, PruneOptions, PruneOutcome, ReadData, Severity, check,
 };
 use backup_core::clock::ManualClock;
-use backup_core::contracts::{Report, Sink, Source, SourceError, SourceEvent, SourceInfo};
+use backup_core::contracts::{PutMode, Report, Sink, Source, SourceError, SourceEvent, SourceInfo};
 use backup_core::model::SnapshotId;
 use backup_core::observe::Silent;
 use backup_core::pipeline::{BackupOptions, RestoreOptions, backup, restore};
@@ -136,7 +136,7 @@ fn live(seed: u64) {
                 let tag = format!("tree{step}");
                 // Now and then a tree of the past, whose packs may be marked.
                 let tree = match trees.len() as u64 {
-                    count if count > 0 && next(&mut state) % 3 == 0 => {
+                    count if count > 0 && next(&mut state).is_multiple_of(3) => {
                         trees[usize::try_from(next(&mut state) % count).unwrap()].1.clone()
                     }
                     _ => some_tree(&mut state),
@@ -159,7 +159,8 @@ fn live(seed: u64) {
                 history += " instant";
             }
             _ => {
-                let max_unused = if next(&mut state) % 2 == 0 { MaxUnused::Bytes(0) } else { MaxUnused::default() };
+                let max_unused =
+                    if next(&mut state).is_multiple_of(2) { MaxUnused::Bytes(0) } else { MaxUnused::default() };
                 let outcome = store.prune(&PruneOptions { max_unused, ..PruneOptions::default() });
                 history += " prune";
                 assert_eq!((outcome.left_for_next, outcome.damaged.len()), (0, 0), "{history}");
@@ -261,6 +262,27 @@ fn a_snapshot_that_was_committed_after_the_plan_keeps_what_it_needs() {
     let outcome = prune.apply(&Cancel::new(), &Silent).unwrap();
     assert_eq!((outcome.marked, outcome.spared), (0, 2));
     store.assert_whole(&[("tree".to_owned(), tree), ("other".to_owned(), other)], "after the prune");
+}
+
+#[test]
+fn marked_packs_that_a_backup_without_lock_takes_back_after_the_plan_are_not_deleted() {
+    let store = Store::create(Arc::new(MemorySink::new()));
+    let tree = MemoryTree::new().with_file("/a", file(1)).with_file("/b", file(2));
+    let first = store.back_up(&tree, "tree");
+    let (_, snapshot) = store.repository.find_snapshot(&first.to_string(), &Default::default()).unwrap();
+    let indexes = store.repository.store().list("index").unwrap();
+    let before = store.repository.store().get(&indexes[0].key, None).unwrap();
+    store.forget(first);
+    assert_eq!(store.prune(&PruneOptions::default()).marked, 2);
+    store.clock.advance(DAY_AND_A_BIT);
+    let prune = Prune::plan(&store.repository, &PruneOptions::default(), &Cancel::new(), &Silent).unwrap();
+    assert_eq!(prune.planned().figures().delete.packs, 2);
+    // The index that lists them comes first, the snapshot later than the deletion would.
+    store.repository.store().put(&indexes[0].key, before, PutMode::Overwrite).unwrap();
+    let outcome = prune.apply(&Cancel::new(), &Silent).unwrap();
+    assert_eq!((outcome.deleted, outcome.marked, store.packs()), (0, 0, 2));
+    store.repository.save_snapshot(&snapshot).unwrap();
+    store.assert_whole(&[("tree".to_owned(), tree)], "after the prune");
 }
 
 #[test]

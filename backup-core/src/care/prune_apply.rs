@@ -140,10 +140,10 @@ impl Verdicts {
     fn condemns(&self, index: &Index, number: u32) -> bool {
         let info = &index.packs()[number as usize];
         match self.get(info.id) {
-            Some(Action::Keep | Action::Recover) => false,
+            Some(Action::Recover) => false,
             Some(Action::Repack | Action::Mark | Action::Wait(_) | Action::Delete | Action::Drop) => true,
-            // It came lately. One that somebody else has marked meanwhile is not to be relied on either.
-            None => info.marked.is_some(),
+            // One that somebody else has marked meanwhile is not to be relied on.
+            Some(Action::Keep) | None => info.marked.is_some(),
         }
     }
 
@@ -177,11 +177,19 @@ impl Verdicts {
         }
         refuse(&used.add(repository, index, roots, &|_, _, _| {}, cancel, observer)?)?;
 
-        // Packs that no index listed belong to a backup that has since listed them.
-        let were_unlisted = facts.packs.iter().filter(|pack| pack.state == PackState::Unlisted);
-        let were_unlisted: HashSet<PackId> = were_unlisted.map(|pack| pack.id).collect();
-        for info in index.packs().iter().filter(|info| were_unlisted.contains(&info.id)) {
-            self.actions.insert(info.id, Action::Keep);
+        // What the indexes say of a pack has changed since: a backup has listed the packs that it had stored, or taken
+        // back marked ones that it relies on, or another prune was here. The next prune looks at it afresh.
+        let planned: HashMap<PackId, PackState> = facts.packs.iter().map(|pack| (pack.id, pack.state)).collect();
+        for info in index.packs() {
+            let is_as_planned = match planned.get(&info.id) {
+                Some(PackState::InUse) => info.marked.is_none(),
+                Some(PackState::Marked(since)) => info.marked == Some(*since),
+                Some(PackState::Unlisted) => false,
+                None => true,
+            };
+            if !is_as_planned {
+                self.actions.insert(info.id, Action::Keep);
+            }
         }
         let present = presences(repository, index)?.of_packs;
         let mut spared = HashSet::new();

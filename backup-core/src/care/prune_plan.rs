@@ -437,7 +437,7 @@ mod tests {
         for (pack, two_phase, instant) in table {
             for (mode, expected) in [(PruneMode::TwoPhase, two_phase), (PruneMode::Instant, instant)] {
                 let options = PruneOptions { mode, ..PruneOptions::default() };
-                assert_eq!(decisions(&[pack.clone()], &options)[0].0, expected, "{mode:?} {pack:?}");
+                assert_eq!(decisions(std::slice::from_ref(&pack), &options)[0].0, expected, "{mode:?} {pack:?}");
             }
         }
     }

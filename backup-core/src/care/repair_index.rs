@@ -158,14 +158,16 @@ impl IndexRepair {
                 RepairedPack::Unreadable(_) => continue,
                 RepairedPack::Listed | RepairedPack::Relisted => outcome.listed += 1,
                 RepairedPack::Damaged { .. } if left.contains(&id) => continue,
-                RepairedPack::Damaged { .. } => deletions.push(id),
-                RepairedPack::Gone { .. } => {}
+                RepairedPack::Damaged { .. } => {
+                    deletions.push(id);
+                    outcome.dropped += u64::from(is_listed.contains(&id));
+                }
+                RepairedPack::Gone { .. } => outcome.dropped += 1,
             }
             if is_listed.contains(&id) {
                 change.fates.insert(id, Fate::Gone);
             }
         }
-        outcome.dropped = (change.fates.len() as u64).saturating_sub(outcome.listed.min(change.fates.len() as u64));
         lock.check()?;
         cancel.check()?;
         rewrite_index(&repository, &change, observer)?;
