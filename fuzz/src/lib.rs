@@ -5,7 +5,8 @@
 //! decoders, and ask of every input the same: no panic, no endless work, no more memory than [`bounded`] allows.
 
 use std::alloc::System;
-use std::sync::{Arc, LazyLock};
+use std::panic;
+use std::sync::{Arc, LazyLock, Once};
 
 use backup_core::clock::SystemClock;
 use backup_core::codec::MasterKey;
@@ -21,6 +22,15 @@ static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 /// Runs `work` with at most `bytes` more of memory than there is in use. More ends the process, which the fuzzer
 /// reports with the input.
 pub fn bounded<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    static LIFTED_BY_PANICS: Once = Once::new();
+    LIFTED_BY_PANICS.call_once(|| {
+        // Telling of a panic takes memory too.
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let _ = MEMORY.set_limit(usize::MAX);
+            tell(info);
+        }));
+    });
     // There may be less in use than the last bound supposed; never fails upwards.
     let _ = MEMORY.set_limit(MEMORY.allocated().saturating_add(bytes));
     let result = work();
