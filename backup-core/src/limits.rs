@@ -24,6 +24,10 @@ pub const PACK_BYTES_MAX: u64 = u32::MAX as u64;
 /// tree of a folder with a few million entries is about this large.
 pub const BLOB_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024 - 1;
 
+/// The longest chunk that a repository may ask for: each thread of a backup holds a few of them. Restic's are 8 MiB at
+/// most; sixteen times as much is left for repositories of rustic that were given other sizes.
+pub const CHUNK_BYTES_MAX: usize = 128 * 1024 * 1024;
+
 /// The largest unpacked object (config, key, lock, index, snapshot, record) that is read.
 pub const UNPACKED_BYTES_MAX: u64 = 512 * 1024 * 1024;
 

@@ -128,7 +128,12 @@ fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
 /// signatures and tokens are.
 fn without_secret(text: &OsStr) -> String {
     let text = text.to_string_lossy();
-    let (url, query) = text.split_once('?').map_or((&*text, ""), |(url, _)| (url, "?…"));
+    let (url, query) = match text.split_once('?') {
+        // A `?` in a password, or an `@` in a token: no telling where the secret ends.
+        Some((url, query)) if query.contains('@') => return format!("{}:…", url.split(':').next().unwrap_or_default()),
+        Some((url, _)) => (url, "?…"),
+        None => (&*text, ""),
+    };
     match url.rsplit_once('@') {
         Some((before, after)) => format!("{}:…@{after}{query}", before.split(':').next().unwrap_or_default()),
         None => format!("{url}{query}"),

@@ -12,6 +12,7 @@
 use std::fmt;
 
 use super::polynomial::Polynomial;
+use crate::limits::CHUNK_BYTES_MAX;
 
 /// How many bytes F looks at.
 const WINDOW_BYTES: usize = 64;
@@ -34,7 +35,7 @@ pub struct RabinSizes {
     pub min_bytes: usize,
     /// Beyond `min_bytes` one position in 2^`average_bits` is a cut. At most the degree of the polynomial.
     pub average_bits: u32,
-    /// No chunk is longer.
+    /// No chunk is longer. At most [`CHUNK_BYTES_MAX`].
     pub max_bytes: usize,
 }
 
@@ -53,6 +54,12 @@ pub enum RabinSizesError {
     MaxBelowMin {
         /// The minimum that was asked for.
         min_bytes: usize,
+        /// The maximum that was asked for.
+        max_bytes: usize,
+    },
+    /// The maximum is more than [`CHUNK_BYTES_MAX`].
+    #[error("largest chunk of {max_bytes} bytes is above the {CHUNK_BYTES_MAX} that fit into memory")]
+    MaxAboveLimit {
         /// The maximum that was asked for.
         max_bytes: usize,
     },
@@ -103,6 +110,9 @@ impl Rabin {
         }
         if max_bytes < min_bytes {
             return Err(RabinSizesError::MaxBelowMin { min_bytes, max_bytes });
+        }
+        if max_bytes > CHUNK_BYTES_MAX {
+            return Err(RabinSizesError::MaxAboveLimit { max_bytes });
         }
         if average_bits > degree {
             return Err(RabinSizesError::AverageAboveDegree { average_bits, degree });

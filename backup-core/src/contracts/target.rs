@@ -14,7 +14,7 @@ use crate::observe::Amount;
 /// the root itself is entered and left like any folder when it has metadata to be restored.
 ///
 /// A target never lets a path lead out of its bounds, whatever names the repository holds and whatever links somebody
-/// plants while the restore runs.
+/// plants while the restore runs. What has a name that could ([`Node::has_safe_name`]), or lies below one, is refused.
 pub trait Target: Send + Sync + Debug {
     /// Where it is, for people, without secrets.
     fn location(&self) -> String;

@@ -180,7 +180,8 @@ impl Selection {
             cancel.check()?;
             if let WalkStep::Node(node) = step {
                 amount.items += 1;
-                amount.bytes += node.size();
+                // A repository may say anything of sizes.
+                amount.bytes = amount.bytes.saturating_add(node.size());
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -246,7 +247,7 @@ impl Restore<'_> {
             }
             NodeKind::File { size, .. } => {
                 self.outcome.files += 1;
-                self.outcome.bytes += size;
+                self.outcome.bytes = self.outcome.bytes.saturating_add(*size);
                 self.file(path, node)?;
             }
             _ => {
@@ -359,10 +360,19 @@ fn verify(
     selection.each(reader, |path, step| {
         cancel.check()?;
         let WalkStep::Node(node) = step else { return Ok(ControlFlow::Continue(())) };
-        if let NodeKind::File { content, .. } = &node.kind
-            && node.has_safe_name()
-        {
-            let file = target.file(path, node).map_err(|error| target_failed(&error))?;
+        if !path.is_root() && !node.has_safe_name() {
+            // It was not restored, nor was what lies in it.
+            return Ok(ControlFlow::Break(()));
+        }
+        if let NodeKind::File { content, .. } = &node.kind {
+            let file = match target.file(path, node) {
+                Ok(file) => file,
+                Err(error) => {
+                    *losses += 1;
+                    tell(error, Severity::Loss, observer)?;
+                    return Ok(ControlFlow::Continue(()));
+                }
+            };
             let is_kept = file.is_kept();
             match reader.compare(content, &*file, &mut buffer) {
                 _ if is_kept => {}

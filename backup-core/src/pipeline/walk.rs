@@ -108,6 +108,10 @@ impl<'a> TreeReader<'a> {
         for id in content {
             let location = self.index.find(BlobKind::Data, id).ok_or_else(|| format!("data blob {id} is missing"))?;
             let bytes = location.blob.opened_bytes();
+            // Asked first: the index may promise any length, and the buffer is made for it.
+            if file.existing_bytes() < offset + bytes {
+                return Err("it is shorter than what was backed up".to_owned());
+            }
             buffer.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
             file.read_at(offset, buffer).map_err(|error| error.to_string())?;
             if BlobId::of(buffer) != *id {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::chunk::{Chunking, Fixed, Polynomial, PolynomialError, Rabin, RabinSizes};
 use crate::contracts::ObjectKey;
-use crate::limits::BLOB_BYTES_MAX;
+use crate::limits::CHUNK_BYTES_MAX;
 use crate::model::Id;
 use crate::{Error, ErrorKind, Result};
 
@@ -116,7 +116,7 @@ impl Config {
                 Ok(Chunking::Rabin(Arc::new(rabin)))
             }
             Some("FixedSize") => match NonZeroUsize::new(self.chunk_size.unwrap_or(1024 * 1024)) {
-                Some(bytes) if bytes.get() <= BLOB_BYTES_MAX => Ok(Chunking::Fixed(Fixed::new(bytes))),
+                Some(bytes) if bytes.get() <= CHUNK_BYTES_MAX => Ok(Chunking::Fixed(Fixed::new(bytes))),
                 _ => Err(unknown("chunk_size is out of range")),
             },
             Some(other) => Err(unknown(&format!("its chunker is {other:?}"))),

@@ -88,7 +88,8 @@ impl LockFile {
 
 /// Whether a process with this number lives and is older than `since`; a younger one has only inherited the number.
 fn process_lives_since(pid: i32, since: Timestamp) -> bool {
-    let Some(pid) = Pid::from_raw(pid) else { return false };
+    // 0 and below are no process but groups of them; a lock may say so all the same.
+    let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return false };
     // "Not permitted" means that it lives and is somebody else's.
     if test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
         return false;

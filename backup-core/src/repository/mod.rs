@@ -359,8 +359,8 @@ fn open_key(
     observer: &dyn Observer,
 ) -> Result<(MasterKey, KeyId)> {
     let mut failure = None;
-    for (id, _) in keys.iter().take(KEYS_TRIED_MAX) {
-        match load_key(store, *id).and_then(|key| key.open(passphrase)) {
+    for (id, bytes) in keys.iter().take(KEYS_TRIED_MAX) {
+        match load_key(store, *id, *bytes).and_then(|key| key.open(passphrase)) {
             Ok(Some(master)) => return Ok((master, *id)),
             Ok(None) => {}
             Err(error) => {
@@ -381,13 +381,14 @@ fn open_key(
     })
 }
 
-/// Reads a key file and checks that it is what its name says.
-fn load_key(store: &Store, id: KeyId) -> Result<KeyFile> {
+/// Reads a key file that was listed with this size, and checks that it is what its name says.
+fn load_key(store: &Store, id: KeyId, bytes: u64) -> Result<KeyFile> {
     let key = id.key();
-    let stored = store.get(&key, None)?;
-    if stored.len() as u64 > SMALL_OBJECT_BYTES_MAX {
+    if bytes > SMALL_OBJECT_BYTES_MAX {
         return Err(Error::new(ErrorKind::Limit("the size of a key"), key.as_str()));
     }
+    // As a range, so that no more comes than was listed.
+    let stored = store.get(&key, Some(0..bytes))?;
     if Id::of(&stored) != id.id() {
         return Err(Error::damaged(&key, "its content does not match its name"));
     }

@@ -203,8 +203,9 @@ impl Target for MemoryTarget {
         Ok(())
     }
 
-    fn enter(&self, path: &SnapshotPath, _node: &Node) -> Result<(), TargetError> {
+    fn enter(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
         if !path.is_root() {
+            check(path, node)?;
             let mut tree = self.lock();
             if !tree.get_path(path).is_some_and(|entry| matches!(entry.kind, NodeKind::Dir { .. })) {
                 tree.put(path, MemoryEntry::folder());
@@ -213,13 +214,15 @@ impl Target for MemoryTarget {
         Ok(())
     }
 
-    fn file(&self, path: &SnapshotPath, _node: &Node) -> Result<Box<dyn TargetFile>, TargetError> {
+    fn file(&self, path: &SnapshotPath, node: &Node) -> Result<Box<dyn TargetFile>, TargetError> {
+        check(path, node)?;
         let before = self.lock().get_path(path).filter(|entry| matches!(entry.kind, NodeKind::File { .. })).cloned();
         let bytes = Mutex::new(before.as_ref().map(|entry| entry.bytes.clone()).unwrap_or_default());
         Ok(Box::new(MemoryFile { target: self.clone(), path: path.clone(), before, bytes }))
     }
 
-    fn hard_link(&self, path: &SnapshotPath, first: &SnapshotPath, _node: &Node) -> Result<(), TargetError> {
+    fn hard_link(&self, path: &SnapshotPath, first: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+        check(path, node)?;
         let mut tree = self.lock();
         let missing = || TargetError::new("link", path.clone(), "its first name is not there");
         let entry = tree.get_path(first).cloned().ok_or_else(missing)?;
@@ -228,6 +231,7 @@ impl Target for MemoryTarget {
     }
 
     fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+        check(path, node)?;
         let (kind, metadata) = (node.kind.clone(), node.metadata.clone());
         self.lock().put(path, MemoryEntry { kind, metadata, bytes: Vec::new() });
         Ok(())
@@ -244,6 +248,15 @@ impl Target for MemoryTarget {
     fn finish(&self) -> Result<(), TargetError> {
         Ok(())
     }
+}
+
+/// Memory has no outside, but whoever tests against it wants to know that a name would lead there.
+fn check(path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+    let is_up = |name: &[u8]| matches!(name, b"." | b".." | b"");
+    if node.has_safe_name() && !path.components().any(is_up) {
+        return Ok(());
+    }
+    Err(TargetError::new("make", path.clone(), "its name would lead elsewhere"))
 }
 
 impl MemoryTree {
