@@ -47,8 +47,9 @@ pub const INDEX_AGE_SECONDS_MAX: u64 = 5 * 60;
 /// At most this many key files are tried with a passphrase, as restic does: each costs half a second.
 pub const KEYS_TRIED_MAX: usize = 20;
 
-/// The largest scrypt memory that a key file may ask for: 128·N·r bytes.
-pub const SCRYPT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The largest scrypt memory that a key file may ask for, 128·N·r bytes, which each core takes once. Restic's keys take
+/// 32 MiB, rustic's 128.
+pub const SCRYPT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The largest scrypt work that a key file may ask for: N·r·p. Calibration ends near 2²¹; a hostile key file must not
 /// hold the machine for hours.

@@ -212,7 +212,9 @@ impl Restore<'_> {
             WalkStep::Node(node) => self.node(path, node),
             WalkStep::Leave(node) => {
                 let names = self.folders.pop().unwrap_or_default();
-                self.batch.leave(path.clone(), node.clone(), names);
+                if !self.options.dry_run {
+                    self.batch.leave(path.clone(), node.clone(), names);
+                }
                 Ok(ControlFlow::Continue(()))
             }
             WalkStep::Unreadable(_, error) => {
@@ -316,8 +318,8 @@ impl Restore<'_> {
             WriteOrder::Any => super::backup::workers(self.options.workers),
             WriteOrder::Sequential => 1,
         };
-        let Self { repository, target, options, cancel, observer, outcome, .. } = self;
-        batch.run(repository, *target, options.compare, threads, cancel, *observer, outcome)
+        let Self { repository, index, target, options, cancel, observer, outcome, .. } = self;
+        batch.run(repository, index, *target, options.compare, threads, cancel, *observer, outcome)
     }
 
     fn lose(&mut self, path: &SnapshotPath, action: &'static str, error: &Error) -> Result<()> {

@@ -9,10 +9,10 @@ use crate::contracts::{Target, TargetError, TargetFile, WriteOrder};
 use crate::limits::{
     RESTORE_BLOBS_MAX, RESTORE_FILES_OPEN_MAX, RESTORE_GAP_BYTES_MAX, RESTORE_RANGE_BLOBS_MAX, RESTORE_RANGE_BYTES_MAX,
 };
-use crate::model::{BlobId, Node, SnapshotPath};
+use crate::model::{BlobId, BlobKind, Node, SnapshotPath};
 use crate::observe::{Amount, EntryOutcome, Event, Observer, Severity};
 use crate::repository::layout::Named;
-use crate::repository::{BlobLocation, Repository};
+use crate::repository::{BlobLocation, Index, Repository};
 use crate::{Error, Result};
 
 /// Files that are written together, and what can only be done after them.
@@ -98,6 +98,7 @@ impl Batch {
     pub(super) fn run(
         mut self,
         repository: &Repository,
+        index: &Index,
         target: &dyn Target,
         compare: Compare,
         threads: usize,
@@ -112,8 +113,16 @@ impl Batch {
                 (pack_number, blob.offset, piece.file, piece.offset)
             });
         }
-        let work =
-            Work { repository, target, compare, cancel, observer, files: &self.files, failure: Mutex::default() };
+        let work = Work {
+            repository,
+            index,
+            target,
+            compare,
+            cancel,
+            observer,
+            files: &self.files,
+            failure: Mutex::default(),
+        };
         let ranges = ranges(&self.pieces, target.order());
         let (next_file, next_range) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
@@ -147,7 +156,10 @@ impl Batch {
         }
         for step in afterwards {
             let result = match step {
-                Afterwards::Link { path, first, node } => target.hard_link(&path, &first, &node),
+                Afterwards::Link { path, first, node } => target.hard_link(&path, &first, &node).map_err(|error| {
+                    let reason = format!("{} (it is another name of {first})", error.reason);
+                    TargetError { reason, ..error }
+                }),
                 Afterwards::Leave { path, node, names } => target.leave(&path, &node, &names).map(|deleted| {
                     outcome.deleted += deleted.len() as u64;
                     for path in &deleted {
@@ -205,6 +217,7 @@ struct Buffers {
 /// What the threads of a batch share.
 struct Work<'a> {
     repository: &'a Repository,
+    index: &'a Index,
     target: &'a dyn Target,
     compare: Compare,
     cancel: &'a Cancel,
@@ -280,6 +293,11 @@ impl Work<'_> {
                     }
                     Err(error) => Err(Error::new(error.kind().clone(), error.subject())),
                 };
+                // The rest of a cut pack may be whole, and another pack may hold the same piece.
+                let opened = opened.or_else(|_| {
+                    buffers.plain = self.repository.read_blob(self.index, BlobKind::Data, &blob.id)?;
+                    Ok(())
+                });
                 if let Err(error) = opened {
                     self.give_up(&self.files[piece.file], &error)?;
                     continue;

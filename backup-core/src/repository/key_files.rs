@@ -16,7 +16,7 @@ impl Repository {
     /// All key files; those that cannot be read as errors.
     pub fn keys(&self) -> Result<Vec<(KeyId, Result<KeyFile>)>> {
         let ids = unpacked::list::<KeyId>(self.store())?;
-        Ok(ids.into_iter().map(|(id, _)| (id, load_key(self.store(), id))).collect())
+        Ok(ids.into_iter().map(|(id, bytes)| (id, load_key(self.store(), id, bytes))).collect())
     }
 
     /// Lets a further passphrase open the repository. `cost` is calibrated on this machine when not given.
@@ -35,7 +35,7 @@ impl Repository {
         let lock = self.lock(LockMode::Exclusive, observer)?;
         lock.confirm(observer)?;
         // Somebody else may have removed ours since we came in, and then this one may be the last.
-        load_key(self.store(), self.key_id())?;
+        self.load_key(self.key_id())?;
         self.store().delete(&id.key())?;
         self.store().sync()
     }
@@ -57,6 +57,10 @@ impl Repository {
         Ok(new)
     }
 
+    fn load_key(&self, id: KeyId) -> Result<KeyFile> {
+        load_key(self.store(), id, self.store().stat(&id.key())?.bytes)
+    }
+
     /// Stores a key file, proves that it opens, and waits until it is durable.
     fn write_key(&self, passphrase: &Passphrase, cost: Option<ScryptCost>) -> Result<KeyId> {
         if passphrase.is_empty() {
@@ -66,7 +70,7 @@ impl Repository {
         let key = KeyFile::create(self.master_key(), passphrase, cost, self.identity(), self.clock().now())?;
         let id = save_key(self.store(), &key)?;
         self.store().sync()?;
-        let opened = load_key(self.store(), id)?.open(passphrase)?;
+        let opened = self.load_key(id)?.open(passphrase)?;
         if opened.is_none_or(|master| master != **self.master_key()) {
             self.store().delete(&id.key())?;
             return Err(Error::new(ErrorKind::Broken("a new key does not open"), id.key().as_str()));

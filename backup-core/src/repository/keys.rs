@@ -2,11 +2,12 @@
 //! (restic's design document, *Keys, Encryption and MAC*).
 
 use std::fmt;
-use std::time::Instant;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -59,10 +60,15 @@ impl ScryptCost {
     /// for every guess (`docs/decisions/keys.md`).
     pub fn calibrated() -> Result<Self> {
         const HALF_A_SECOND: f64 = 0.5;
-        // The machine's clock is not asked what time it is, only how long something took.
-        let begin = Instant::now();
+        // Time spent computing: a machine that is busy with other things must not get a weaker key.
+        let spent = || {
+            let spent = clock_gettime(ClockId::ProcessCPUTime);
+            Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or_default())
+        };
+        let before = spent();
         derive(&Passphrase::new("calibration"), &[0; 64], Self::LEAST)?;
-        let repetitions = (HALF_A_SECOND / begin.elapsed().as_secs_f64().max(0.001)).round();
+        let once = spent().saturating_sub(before).as_secs_f64();
+        let repetitions = (HALF_A_SECOND / once.max(0.001)).round();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 1..=64 before")]
         let p = repetitions.clamp(1.0, 64.0) as u32;
         Ok(Self { p, ..Self::LEAST })
@@ -72,6 +78,8 @@ impl ScryptCost {
 /// A key file as it is stored, in restic's words. It holds nothing that opens without the passphrase.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeyFile {
+    // Other programs leave out what only tells of the maker.
+    #[serde(default)]
     created: String,
     #[serde(default)]
     username: String,

@@ -62,8 +62,8 @@ pub struct LockFile {
     /// The holder's group number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
-    /// The holder's process-number space: two containers with one host name are two worlds. Ours; restic passes over
-    /// it.
+    /// The boot of the machine and the process-number space on it: two containers, or two machines, with one host name
+    /// are two worlds. Ours; restic passes over it.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "x_pid_space")]
     pub pid_space: Option<String>,
 }
@@ -80,8 +80,11 @@ impl LockFile {
         if now.as_second() - self.time.as_second() > LOCK_STALE_SECONDS {
             return true;
         }
-        let same_world = self.hostname == own.hostname
-            && (self.pid_space.is_none() || own.pid_space.is_none() || self.pid_space == own.pid_space);
+        let same_world = match (&self.pid_space, &own.pid_space) {
+            (Some(theirs), Some(ours)) => theirs == ours,
+            // Another program's lock tells no more than the host.
+            _ => self.hostname == own.hostname,
+        };
         same_world && self.pid != own.pid && !process_lives_since(self.pid, self.time)
     }
 }
@@ -109,8 +112,19 @@ fn process_start(pid: Pid) -> Option<Timestamp> {
     Timestamp::from_second(boot + ticks / per_second).ok()
 }
 
+/// The namespace's number alone is the same on every machine that has no containers.
 fn pid_space() -> Option<String> {
-    Some(std::fs::read_link("/proc/self/ns/pid").ok()?.to_string_lossy().into_owned())
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), namespace.to_string_lossy()))
+}
+
+/// What this machine is called, whatever name its snapshots carry: `restic unlock` compares with it.
+fn machine_name(identity: &super::Identity) -> String {
+    match rustix::system::uname().nodename().to_str() {
+        Ok(name) if !name.is_empty() => name.to_owned(),
+        _ => identity.hostname.clone(),
+    }
 }
 
 /// A lock that is held until it is dropped.
@@ -124,6 +138,8 @@ struct Held {
     repository: Arc<super::Inner>,
     file: LockFile,
     current: std::sync::Mutex<LockId>,
+    /// When it was last written.
+    written: std::sync::Mutex<Timestamp>,
     lost: AtomicBool,
     /// The waiting time after writing; taken by the first confirmation.
     settling: std::sync::Mutex<Option<Pending<()>>>,
@@ -144,7 +160,7 @@ impl Lock {
         let file = LockFile {
             time: inner.clock.now(),
             exclusive,
-            hostname: identity.hostname.clone(),
+            hostname: machine_name(identity),
             username: identity.username.clone(),
             pid: identity.pid,
             uid: Some(identity.uid),
@@ -157,6 +173,7 @@ impl Lock {
         inner.store.sync()?;
         let held = Arc::new(Held {
             repository: Arc::clone(inner),
+            written: std::sync::Mutex::new(file.time),
             file,
             current: std::sync::Mutex::new(id),
             lost: AtomicBool::new(false),
@@ -215,8 +232,13 @@ impl Held {
                     () = tokio::time::sleep(wait) => {}
                 }
                 let Some(held) = held.upgrade() else { return };
-                // `Instant` stands still while the machine sleeps; the next try then finds the lock gone stale for
-                // others, which the wall clock of the lock's own time would tell as well.
+                // `Instant` stands still while the machine sleeps; the wall clock tells that others may have taken the
+                // lock for stale, and come in, meanwhile.
+                let age = held.repository.clock.now().as_second() - lock(&held.written).as_second();
+                if age > LOCK_STALE_SECONDS {
+                    held.lost.store(true, Ordering::Release);
+                    return;
+                }
                 match held.refresh().await {
                     Ok(()) => {
                         refreshed = tokio::time::Instant::now();
@@ -241,6 +263,7 @@ impl Held {
         }
         let file = LockFile { time: now, ..self.file.clone() };
         let sealed = unpacked::seal_unpacked(&repository.master, repository.form, &file)?;
+        *lock(&self.written) = now;
         let new = LockId::from(Id::of(&sealed));
         let sink = repository.store.sink();
         sink.put(&new.key(), sealed, PutMode::Overwrite).await?;
@@ -320,7 +343,7 @@ pub(super) fn unlock(repository: &Repository, which: Unlock) -> Result<(usize, u
     let own = LockFile {
         time: inner.clock.now(),
         exclusive: true,
-        hostname: identity.hostname.clone(),
+        hostname: machine_name(identity),
         username: String::new(),
         pid: identity.pid,
         uid: None,
@@ -372,12 +395,15 @@ mod tests {
         let own = file("here", i32::try_from(std::process::id()).unwrap(), now);
         let gone = i32::MAX - 7;
         assert!(file("here", gone, now).is_stale(&own, now));
-        assert!(!file("there", gone, now).is_stale(&own, now));
-        assert!(!file("there", gone, now - minutes(29)).is_stale(&own, now));
-        assert!(file("there", gone, now - minutes(31)).is_stale(&own, now));
+        let of_restic = |hostname: &str, time| LockFile { pid_space: None, ..file(hostname, gone, time) };
+        assert!(of_restic("here", now).is_stale(&own, now));
+        assert!(!of_restic("there", now).is_stale(&own, now));
+        assert!(!of_restic("there", now - minutes(29)).is_stale(&own, now));
+        assert!(of_restic("there", now - minutes(31)).is_stale(&own, now));
         // Process 1 lives and is older than any lock written now.
         assert!(!file("here", 1, now).is_stale(&own, now));
-        let another_world = LockFile { pid_space: Some("pid:[1]".into()), ..file("here", gone, now) };
+        // Another machine of the same name, or another container.
+        let another_world = LockFile { pid_space: Some("boot pid:[1]".into()), ..file("here", gone, now) };
         assert!(!another_world.is_stale(&own, now));
     }
 
