@@ -390,6 +390,13 @@ fn a_prune_that_was_cut_off_costs_no_snapshot_and_the_next_one_goes_on() {
             }
         }
         let options = PruneOptions { mode, max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() };
+        // An index that lists a pack that stays beside one that goes: the data is needed still, its tree is not.
+        let base = MemoryTree::new().with_file("/same", file(11));
+        let first = store.back_up(&base, "base");
+        let more = base.with_file("/more", "1");
+        store.back_up(&more, "more");
+        trees.push(("more".to_owned(), more));
+        store.forget(first);
         if aged {
             store.prune(&options);
         }
