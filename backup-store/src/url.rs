@@ -178,6 +178,8 @@ mod tests {
             ("sftp://me:sec@ret@host/repo", "sftp:…@host/repo"),
             ("az://container/x?sig=secret", "az://container/x?…"),
             ("ftp://host/x", "ftp://host/x"),
+            ("sftp://me:secret?@host/repo", "sftp:…"),
+            ("s3://bucket/x?token=secret@x", "s3:…"),
         ] {
             let error = Place::parse(url).unwrap_err();
             let kind = url.split(':').next().unwrap();

@@ -18,7 +18,8 @@ fuzz_target!(|bytes: &[u8]| bounded(MIB + 32 * bytes.len(), || {
             // The text is for a terminal, and must not repeat what may be a password.
             let text = error.to_string();
             if let Ok(place) = str::from_utf8(bytes)
-                && let Some((_, rest)) = place.split_once("://")
+                && let Some((scheme, rest)) = place.split_once("://")
+                && scheme != "file"
                 && let Some((user, _)) = rest.split('/').next().unwrap_or_default().rsplit_once('@')
                 && let Some((_, password)) = user.split_once(':')
                 && password.len() > 8

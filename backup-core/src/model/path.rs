@@ -57,6 +57,12 @@ impl SnapshotPath {
         }
     }
 
+    /// Takes back what [`SnapshotPath::push`] did with `name`, which in a hostile repository may hold slashes.
+    pub(crate) fn pop_name(&mut self, name: &[u8]) {
+        debug_assert!(self.0.ends_with(name), "only what was pushed last can be taken back");
+        self.0.truncate(self.0.len().saturating_sub(name.len() + 1));
+    }
+
     /// The last component; empty at the root.
     pub fn name(&self) -> &[u8] {
         match self.0.iter().rposition(|byte| *byte == b'/') {

@@ -155,7 +155,7 @@ pub fn walk(
         let Some(node) = level.rest.pop_front() else {
             if let Some(folder) = levels.pop().and_then(|level| level.folder) {
                 let _ = each(&path, WalkStep::Leave(&folder))?;
-                path.pop();
+                path.pop_name(&folder.name);
             }
             continue;
         };
@@ -179,7 +179,7 @@ pub fn walk(
                 }
             }
         }
-        path.pop();
+        path.pop_name(&node.name);
     }
     Ok(())
 }
