@@ -114,7 +114,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
     keep_figures(&repository, &outcome, &reporter, seconds, session);
-    session.console.either(&document(&outcome, &reporter, seconds), || text(&outcome, &reporter, seconds, &what))?;
+    let document = document(&outcome, &reporter, seconds);
+    session.console.summary(&document, || text(&outcome, &reporter, seconds, &what))?;
     Ok(Exit::with_losses(outcome.losses))
 }
 
