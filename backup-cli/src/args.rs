@@ -40,7 +40,7 @@ pub(crate) struct Globals {
     /// Print JSON on standard output: one document, or lines from commands that take long
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print results and problems only
+    /// Print what was asked for and problems, not what was done
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// List every file, and every problem

@@ -155,7 +155,7 @@ fn by_name(args: &Args, session: &Session) -> Result<Exit, Failure> {
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
     let document = json!({"event": "forget", "dry_run": args.dry_run, "removed": chosen, "groups": []});
-    session.console.either(&document, || chosen.iter().map(|id| format!("{verb} snapshot {id:.8}\n")).collect())?;
+    session.console.summary(&document, || chosen.iter().map(|id| format!("{verb} snapshot {id:.8}\n")).collect())?;
     afterwards(args, session, &repository)
 }
 
@@ -175,28 +175,28 @@ fn by_rules(args: &Args, rules: Rules, session: &Session) -> Result<Exit, Failur
     facts.retain(mine);
     let plan = forget::plan(&facts, &policy, SystemClock.now(), &options)?;
     let reporter = session.console.reporter();
-    if !session.console.is_json() {
-        session.console.text(text(&plan, &facts))?;
+    match (session.console.is_json(), args.dry_run) {
+        (true, _) => {}
+        (false, true) => session.console.text(text(&plan, &facts))?,
+        // What is about to happen is shown before it does.
+        (false, false) => session.console.summary(&(), || text(&plan, &facts))?,
     }
     let removed = if args.dry_run || plan.removals().next().is_none() {
         Vec::new()
     } else {
         forget::apply(&repository, &plan, &policy, &options, mine, &*reporter)?
     };
-    if session.console.is_json() {
-        let document = json!({"event": "forget", "dry_run": args.dry_run, "removed": removed, "groups": plan.groups});
-        session.console.document(&document)?;
-    } else {
-        let (goes, stays) = (plan.removals().count() as u64, plan.kept().count() as u64);
-        session.console.text(if args.dry_run {
+    let document = json!({"event": "forget", "dry_run": args.dry_run, "removed": removed, "groups": plan.groups});
+    let (goes, stays) = (plan.removals().count() as u64, plan.kept().count() as u64);
+    if args.dry_run {
+        session.console.either(&document, || {
             format!("would remove {}, keep {}", amounts::counted(goes, "snapshot"), amounts::count(stays))
-        } else {
-            let removed = removed.len() as u64;
-            format!(
-                "removed {}, kept {}",
-                amounts::counted(removed, "snapshot"),
-                amounts::count(stays + goes - removed)
-            )
+        })?;
+    } else {
+        let removed = removed.len() as u64;
+        session.console.summary(&document, || {
+            let kept = amounts::count(stays + goes - removed);
+            format!("removed {}, kept {kept}", amounts::counted(removed, "snapshot"))
         })?;
     }
     if is_unproven(&plan) {

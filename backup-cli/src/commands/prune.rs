@@ -69,15 +69,18 @@ fn prune(args: &Args, repository: &Repository, session: &Session) -> Result<Exit
     let prune = Prune::plan(repository, &options, &session.cancel, &*reporter)?;
     reporter.finish();
     let plan = prune.planned().clone();
-    if !session.console.is_json() {
-        session.console.text(planned(&plan))?;
-    }
     if args.dry_run || plan.is_empty() {
         drop(prune);
-        if session.console.is_json() {
-            session.console.document(&document(&plan, args.dry_run))?;
+        let document = document(&plan, args.dry_run);
+        match args.dry_run {
+            true => session.console.either(&document, || planned(&plan))?,
+            false => session.console.summary(&document, || planned(&plan))?,
         }
         return Ok(Exit::Done);
+    }
+    // What is about to happen is shown before it does.
+    if !session.console.is_json() {
+        session.console.summary(&(), || planned(&plan))?;
     }
     let outcome = prune.apply(&session.cancel, &*reporter)?;
     reporter.finish();
@@ -93,7 +96,7 @@ fn prune(args: &Args, repository: &Repository, session: &Session) -> Result<Exit
         "left_for_next": outcome.left_for_next,
         "damaged": damaged,
     });
-    session.console.either(&document, || {
+    session.console.summary(&document, || {
         let parts = [
             (outcome.repacked, "written anew"),
             (outcome.marked, "marked"),

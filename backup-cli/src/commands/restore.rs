@@ -150,7 +150,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         "seconds": seconds,
         "losses": outcome.losses,
     });
-    session.console.either(&document, || text(args, &outcome, seconds))?;
+    session.console.summary(&document, || text(args, &outcome, seconds))?;
     Ok(Exit::with_losses(outcome.losses))
 }
 

@@ -85,6 +85,14 @@ impl Console {
         }
     }
 
+    /// The same for what a command says at its end of what it did: with `--quiet`, people are spared it.
+    pub(crate) fn summary(&self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.format == Format::Text && self.voice == Voice::Quiet {
+            return Ok(());
+        }
+        self.either(document, text)
+    }
+
     /// Something worth knowing; dropped with `--quiet`.
     pub(crate) fn note(&self, text: &str) {
         if self.voice != Voice::Quiet {

@@ -5,7 +5,7 @@
 //! goes away does not end a backup, and `restic unlock` sends it to ask whether a process lives. SIGPIPE is ignored by
 //! Rust's runtime; a reader that went away shows as a write error.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process;
 use std::sync::{Mutex, PoisonError};
 
@@ -68,5 +68,7 @@ fn asked(cancel: &Cancel) {
         process::exit(Exit::Interrupted as i32);
     }
     cancel.request();
-    say("stopping at the next safe point; once more to stop at once");
+    // A bar that is being drawn is in the way.
+    let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    say(&format!("{clear}stopping at the next safe point; once more to stop at once"));
 }

@@ -115,7 +115,7 @@ fn expected(path: &Path, options: &FilesOptions, bytes_max: u64, session: &Sessi
     Ok(source.taken_bytes())
 }
 
-/// A repository whose passphrase nobody will ever know.
+/// A repository whose passphrase is its folder's path: it holds copies of what lies open beside it.
 fn throw_away(scratch: &Scratch) -> Result<Repository, Failure> {
     let sink = Place::Folder(scratch.repository()).create().map_err(backup_core::Error::from)?;
     let passphrase = Passphrase::new(scratch.path().to_string_lossy());

@@ -1,14 +1,11 @@
 //! `docs/json/` says what `--json` prints, and this holds both to each other: what a table names is printed, and what
 //! is printed is named.
 
-#[cfg(test)]
-mod driver;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use driver::{Ran, World};
+use crate::driver::{Ran, World};
 use serde_json::Value;
 
 /// The fields that the table below `## heading` in a file of `docs/json/` names.

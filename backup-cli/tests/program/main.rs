@@ -1,0 +1,12 @@
+//! The program as its users meet it: run, with its exit codes, its words and its JSON.
+
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod json;
+#[cfg(test)]
+mod versions;
+#[cfg(test)]
+mod wrong_use;
