@@ -13,6 +13,8 @@ mod locks;
 #[cfg(test)]
 mod ours;
 #[cfg(test)]
+mod rich;
+#[cfg(test)]
 mod same_trees;
 #[cfg(test)]
 mod theirs;

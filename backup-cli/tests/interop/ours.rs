@@ -5,14 +5,14 @@ use std::process::Command;
 
 use crate::driver::World;
 use crate::judge::{Expect, Judge, Kind};
-use crate::tree;
+use crate::rich;
 
 /// Goes through everything that writes, and calls `judge` after each step with its name, what may be found, and the
 /// newest snapshot.
 fn live(world: &World, judge: impl Fn(&str, Expect, Option<&str>)) {
     use Expect::{Clean, UnlistedPacks};
     let source = world.source();
-    tree::fill(&source);
+    rich::fill(&source);
     world.run(["init"]).succeeds();
     judge("init", Clean, None);
 
@@ -20,7 +20,7 @@ fn live(world: &World, judge: impl Fn(&str, Expect, Option<&str>)) {
     judge("the first create", Clean, Some(&first));
     let mut snapshots = vec![first];
     for round in 1..=3 {
-        tree::change(&source, round);
+        rich::change(&source, round);
         snapshots.push(world.create(["--tag", "changed"]));
     }
     judge("creates of changes", Clean, snapshots.last().map(String::as_str));

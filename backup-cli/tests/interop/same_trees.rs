@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::driver::World;
 use crate::judge::{Judge, Kind};
-use crate::tree;
+use crate::rich;
 
 /// The id of the tree of `folder` in a snapshot. Not the snapshot's own tree: that one holds the folders above, which
 /// all programs of the machine write into.
@@ -29,7 +29,7 @@ fn summary(restic: &Judge<'_>, source: &Path, more: &[&str]) -> Value {
 fn restic_after_us_finds_nothing_changed_and_makes_the_same_trees() {
     let world = World::new();
     let source = world.source();
-    tree::fill(&source);
+    rich::fill(&source);
     world.run(["init"]).succeeds();
     let ours = world.create([]);
     let restic = Judge::new(Kind::Restic, &world);
@@ -66,7 +66,7 @@ fn restic_after_us_finds_nothing_changed_and_makes_the_same_trees() {
 #[ignore = "needs restic"]
 fn debians_restic_stores_nothing_of_a_file_after_us() {
     let world = World::new();
-    tree::fill(&world.source());
+    rich::fill(&world.source());
     world.run(["init"]).succeeds();
     world.create([]);
     let restic = Judge::new(Kind::ResticDebian, &world);
