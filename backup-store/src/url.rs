@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backup_core::contracts::{Sink, SinkError};
+use backup_core::repository::layout::{DATA, INDEX, KEYS, LOCKS, SNAPSHOTS};
 use backup_core::{Error, Result};
 
 use crate::sinks::LocalSink;
@@ -63,12 +64,21 @@ impl Place {
 
     /// Makes a store at this place, or opens what is there. Blocks for as long as the file system needs.
     ///
+    /// In a folder it makes the folders of a repository as well: where one of them is missing `rustic check` speaks of
+    /// errors, even in a repository that has nothing yet to put there.
+    ///
     /// # Errors
     ///
     /// What the store says when it cannot be made.
     pub fn create(&self) -> Result<Arc<dyn Sink>, SinkError> {
         match self {
-            Self::Folder(path) => Ok(Arc::new(LocalSink::create(path)?)),
+            Self::Folder(path) => {
+                let sink = LocalSink::create(path)?;
+                for folder in [DATA, INDEX, KEYS, LOCKS, SNAPSHOTS] {
+                    LocalSink::create(path.join(folder))?;
+                }
+                Ok(Arc::new(sink))
+            }
         }
     }
 }
@@ -157,6 +167,15 @@ mod tests {
         }
         let raw = OsStr::from_bytes(b"/mnt/\xff");
         assert_eq!(Place::parse(raw).unwrap(), Place::Folder(raw.into()));
+    }
+
+    #[test]
+    fn a_new_place_has_the_folders_that_other_programs_look_into() {
+        let scratch = tempfile::tempdir().unwrap();
+        Place::Folder(scratch.path().join("new")).create().unwrap();
+        for name in ["data", "index", "keys", "locks", "snapshots"] {
+            assert!(scratch.path().join("new").join(name).is_dir(), "{name}");
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl ScryptCost {
 /// A key file as it is stored, in restic's words. It holds nothing that opens without the passphrase.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeyFile {
-    // Other programs leave out what only tells of the maker.
+    // Empty in rustic's key files, which do not say when and by whom they were made.
     #[serde(default)]
     created: String,
     #[serde(default)]
@@ -166,12 +166,12 @@ impl KeyFile {
         if master.is_valid() { Ok(Some(master)) } else { Err(damaged("its master key is empty")) }
     }
 
-    /// When it was made, as the file says.
+    /// When it was made, as the file says; empty when it does not.
     pub fn created(&self) -> &str {
         &self.created
     }
 
-    /// Who made it, as the file says: user, then host.
+    /// Who made it, as the file says: user, then host; empty when it does not.
     pub fn made_by(&self) -> (&str, &str) {
         (&self.username, &self.hostname)
     }
@@ -224,6 +224,18 @@ mod tests {
         let stored: KeyFile = serde_json::from_str(&serde_json::to_string(&file).unwrap()).unwrap();
         assert!(stored.open(&Passphrase::new("right")).unwrap() == Some(master));
         assert!(stored.open(&Passphrase::new("wrong")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_key_file_that_does_not_say_who_made_it_and_when_opens_as_those_of_rustic() {
+        let (master, file) = file("right");
+        let mut stored = serde_json::to_value(&file).unwrap();
+        for field in ["created", "username", "hostname"] {
+            stored.as_object_mut().unwrap().remove(field).unwrap();
+        }
+        let stored: KeyFile = serde_json::from_value(stored).unwrap();
+        assert!(stored.open(&Passphrase::new("right")).unwrap() == Some(master));
+        assert_eq!((stored.created(), stored.made_by()), ("", ("", "")));
     }
 
     #[test]
