@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 #[expect(dead_code, reason = "the other tests need more of the driver")]
+#[path = "program/driver.rs"]
 mod driver;
 #[cfg(test)]
 mod tree;

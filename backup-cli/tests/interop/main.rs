@@ -4,7 +4,7 @@
 //! `BACKUP_TEST_RUSTIC`; `scripts/tools` installs them. A missing one fails its tests.
 
 #[cfg(test)]
-#[path = "../driver/mod.rs"]
+#[path = "../program/driver.rs"]
 mod driver;
 #[cfg(test)]
 mod judge;
