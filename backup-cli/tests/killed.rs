@@ -2,6 +2,8 @@
 //!
 //! The moments are drawn at random over the time that the command takes. `BACKUP_TEST_SEED` repeats a run's draws.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[cfg(test)]
 #[expect(dead_code, reason = "the other tests need more of the driver")]
 #[path = "program/driver.rs"]

@@ -1,5 +1,7 @@
 //! Several processes use one repository at once, and nothing is lost.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[cfg(test)]
 #[expect(dead_code, reason = "the other tests need more of the driver")]
 #[path = "program/driver.rs"]
