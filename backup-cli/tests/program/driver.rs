@@ -80,9 +80,6 @@ impl World {
         const NOBODY: u32 = 65_534;
         let mut command = self.command();
         if rustix::process::geteuid().is_root() {
-            // Where the program was built may be closed to others.
-            let program = self.path().join("program");
-            fs::copy(env!("CARGO_BIN_EXE_backup"), &program).unwrap();
             let mut folders = vec![self.path().to_owned()];
             while let Some(path) = folders.pop() {
                 lchown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -90,6 +87,11 @@ impl World {
                     folders.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
                 }
             }
+            // Where the program was built may be closed to others.
+            let program = self.path().join("program");
+            let built = env!("CARGO_BIN_EXE_backup");
+            // On one file system a second name is enough, and takes no space.
+            fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
             let environment: Vec<_> =
                 command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
             command = Command::new(program);
