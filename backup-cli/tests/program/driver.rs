@@ -3,8 +3,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::lchown;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -72,30 +70,6 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backup"));
         command.env_clear().env("TZ", "UTC").env("TMPDIR", self.path()).current_dir(self.path());
         command.env("BACKUP_REPO", self.repository()).env("BACKUP_PASSWORD", PASSPHRASE).stdin(Stdio::null());
-        command
-    }
-
-    /// The same by a user without privileges, who then owns everything here; root runs it as nobody.
-    pub(crate) fn plain_command(&self) -> Command {
-        const NOBODY: u32 = 65_534;
-        let mut command = self.command();
-        if rustix::process::geteuid().is_root() {
-            // Where the program was built may be closed to others.
-            let program = self.path().join("program");
-            fs::copy(env!("CARGO_BIN_EXE_backup"), &program).unwrap();
-            let mut folders = vec![self.path().to_owned()];
-            while let Some(path) = folders.pop() {
-                lchown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
-                if path.symlink_metadata().unwrap().is_dir() {
-                    folders.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-                }
-            }
-            let environment: Vec<_> =
-                command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
-            command = Command::new(program);
-            command.env_clear().envs(environment).current_dir(self.path()).stdin(Stdio::null());
-            command.uid(NOBODY).gid(NOBODY);
-        }
         command
     }
 
