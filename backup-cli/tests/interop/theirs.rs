@@ -37,7 +37,7 @@ fn take_over(writer: Kind, version: u8, judges: &[Kind]) {
     let names = world.json(["ls", "latest"]);
     assert!(names["entries"].as_array().unwrap().len() > 80, "{names}");
     world.run(["check", "--read-data"]).succeeds();
-    restored(&world, &theirs);
+    restored(&world, &theirs, Some(writer.kind));
 
     // The second backup of the same files stores none of them, whether it trusts their snapshot or reads everything.
     let blobs = || world.json(["stats"])["blobs"].as_u64().unwrap();
@@ -75,13 +75,17 @@ fn take_over(writer: Kind, version: u8, judges: &[Kind]) {
     }
 }
 
-/// Restores with us, and compares.
-fn restored(world: &World, snapshot: &str) {
+/// Restores what `writer` (or we) backed up, and compares.
+fn restored(world: &World, snapshot: &str, writer: Option<Kind>) {
     let to = world.path().join("restored by us");
     let source = world.source();
     let to = to.to_str().unwrap();
     world.run(["restore", snapshot, "--path", source.to_str().unwrap(), "--to", to, "--verify"]).succeeds();
-    let found = tree::differences(&source, to.as_ref());
+    let mut found = tree::differences(&source, to.as_ref());
+    if writer == Some(Kind::Rustic) {
+        // Of the folder that was named to it, and of those above, it stores nothing but the names.
+        found.retain(|difference| !difference.starts_with(&format!("{}:\n", source.display())));
+    }
     assert!(found.is_empty(), "{}", found.join("\n"));
     fs::remove_dir_all(to).unwrap();
 }
@@ -124,7 +128,7 @@ fn restics_prune_after_our_marks_loses_nothing() {
     restic.run(["prune", "--max-unused", "0"]).succeeds();
     restic.checks(Expect::Clean, "restic's prune");
     world.run(["check", "--read-data"]).succeeds();
-    restored(&world, &last);
+    restored(&world, &last, None);
     world.run(["prune"]).succeeds();
     world.run(["check", "--read-data"]).succeeds();
 }
@@ -137,12 +141,12 @@ fn rustics_prune_after_our_marks_and_ours_after_its_lose_nothing() {
     rustic.run(["prune", "--max-unused", "0"]).succeeds();
     rustic.checks(Expect::UnlistedPacks, "rustic's prune");
     world.run(["check", "--read-data"]).succeeds();
-    restored(&world, &last);
+    restored(&world, &last, None);
     world.run(["prune"]).succeeds();
     rustic.run(["prune", "--instant-delete"]).succeeds();
     rustic.checks(Expect::Clean, "rustic's deletion");
     world.run(["check", "--read-data"]).succeeds();
-    restored(&world, &last);
+    restored(&world, &last, None);
 }
 
 /// A world whose repository holds marked packs, and its last snapshot.
