@@ -278,7 +278,8 @@ fn read_content(
         buffer.resize(filled + wanted, 0);
         wanted = READ_BUFFER_BYTES;
         let mut read = 0;
-        while filled + read < buffer.len() {
+        // A slow stream fills the buffer bit by bit; a request to stop does not wait for that.
+        while filled + read < buffer.len() && !shared.cancel.requested() {
             match reader.read(&mut buffer[filled + read..]) {
                 Ok(0) => {
                     at_end = true;
