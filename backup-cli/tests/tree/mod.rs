@@ -12,7 +12,7 @@ pub(crate) fn differences(original: &Path, copy: &Path) -> Vec<String> {
     let mut comparison = Comparison::default();
     comparison.pair(original, copy);
     let Comparison { mut found, links, .. } = comparison;
-    let groups = |which: fn(&(PathBuf, Option<Inode>, Option<Inode>)) -> Option<Inode>| {
+    let groups = |which: fn(&Link) -> Option<Inode>| {
         let mut groups = BTreeMap::<Inode, BTreeSet<&Path>>::new();
         for link in &links {
             if let Some(inode) = which(link) {
@@ -43,11 +43,14 @@ pub(crate) fn noise(count: usize, seed: u64) -> Vec<u8> {
 
 type Inode = (u64, u64);
 
+/// A path with the inode that it names in the original and in the copy.
+type Link = (PathBuf, Option<Inode>, Option<Inode>);
+
 #[derive(Default)]
 struct Comparison {
     found: Vec<String>,
     /// Files with several names: the original's path, its inode, its copy's.
-    links: Vec<(PathBuf, Option<Inode>, Option<Inode>)>,
+    links: Vec<Link>,
 }
 
 impl Comparison {

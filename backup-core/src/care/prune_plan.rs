@@ -55,7 +55,7 @@ impl Default for MaxUnused {
 /// Whether small packs are put together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SmallPacks {
-    /// Yes, once there are [`SMALL_PACKS_MIN`] of a kind.
+    /// Yes, once there are ten of a kind, as restic counts.
     #[default]
     Merge,
     /// No.
