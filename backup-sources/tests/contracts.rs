@@ -1,7 +1,5 @@
 //! The sources and the target of this crate keep the engine's contracts.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::cell::Cell;
 use std::fs;
 use std::io::Cursor;
