@@ -115,6 +115,18 @@ fn a_part_of_a_snapshot_is_restored_to_the_root_of_the_target() {
 }
 
 #[test]
+fn a_dry_run_of_a_restore_touches_nothing_and_loses_nothing() {
+    let repository = repository(Arc::new(MemorySink::new()));
+    let tree = MemoryTree::new().with_file("/a/b/c", "1").with_file("/x", "22");
+    let snapshot = snapshot(&repository, &create(&repository, &tree));
+    let target = MemoryTarget::default();
+    let options = RestoreOptions { dry_run: true, ..RestoreOptions::default() };
+    let outcome = restored(&repository, &snapshot, &target, &options);
+    assert_eq!((outcome.files, outcome.dirs, outcome.bytes, outcome.losses), (2, 2, 3, 0));
+    assert_eq!(target.tree(), MemoryTree::new());
+}
+
+#[test]
 fn an_unchanged_backup_writes_what_it_must_and_lists_no_more_than_it_must() {
     let sink = Arc::new(RecordingSink::new(Arc::new(MemorySink::new())));
     let repository = repository(Arc::clone(&sink) as _);

@@ -274,7 +274,7 @@ fn restored(repository: &Repository, snapshot: &Snapshot, to: &Path, options: Re
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_outside_of_the_target_changes_and_what_is_good_comes_back(
@@ -309,6 +309,23 @@ proptest! {
         }
         prop_assert_eq!(fs::read_dir(WORK.path()).unwrap().count(), 1);
     }
+}
+
+#[test]
+fn a_name_with_slashes_does_not_displace_its_neighbours() {
+    let mut forge = Forge::new();
+    let file = |name: &[u8]| {
+        let entry = Entry::File { content: vec![Piece::Good], size: 23 };
+        (name.to_vec(), Metadata { mode: 0o600, ..Metadata::default() }, entry)
+    };
+    let folder = (b"b/c/d".to_vec(), Metadata::default(), Entry::Folder(vec![file(b"lost")]));
+    let root = forge.tree(&[file(b"a/b"), folder, file(b"/"), file(b"z")]);
+    let (repository, snapshot) = forge.finish(root);
+    let target = tempfile::tempdir().unwrap();
+    let outcome = restored(&repository, &snapshot, target.path(), RestoreOptions::default());
+    assert_eq!(outcome.losses, 3);
+    let names: Vec<_> = fs::read_dir(target.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["z"]);
 }
 
 #[test]

@@ -83,6 +83,7 @@ impl Cutter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::CHUNK_BYTES_MAX;
     use proptest::prelude::*;
     use std::num::NonZeroUsize;
 
@@ -249,6 +250,8 @@ mod tests {
         assert_eq!(with(64, 53, 64), Ok(()));
         assert_eq!(with(63, 20, 100), Err(RabinSizesError::MinBelowWindow { min_bytes: 63 }));
         assert_eq!(with(100, 20, 99), Err(RabinSizesError::MaxBelowMin { min_bytes: 100, max_bytes: 99 }));
+        let over = CHUNK_BYTES_MAX + 1;
+        assert_eq!(with(64, 20, over), Err(RabinSizesError::MaxAboveLimit { max_bytes: over }));
         assert_eq!(with(64, 54, 100), Err(RabinSizesError::AverageAboveDegree { average_bits: 54, degree: 53 }));
     }
 

@@ -127,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_other_programs_are_kept_to_the_last_digit() {
+        let tree = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let text =
+            format!(r#"{{"time":"2024-01-02T03:04:05Z","tree":"{tree}","x":1288888888888888888888888888888896}}"#);
+        let snapshot: Snapshot = serde_json::from_str(&text).unwrap();
+        let again: Snapshot = serde_json::from_str(&serde_json::to_string(&snapshot).unwrap()).unwrap();
+        assert_eq!(again, snapshot);
+        assert_eq!(again.other["x"].as_f64(), Some(1_288_888_888_888_888_888_888_888_888_888_896.0));
+    }
+
+    #[test]
     fn a_snapshot_without_a_tree_is_refused() {
         assert!(serde_json::from_str::<Snapshot>(r#"{"time":"2024-01-02T03:04:05Z","paths":[]}"#).is_err());
     }

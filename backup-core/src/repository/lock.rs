@@ -400,6 +400,10 @@ mod tests {
         assert!(!of_restic("there", now).is_stale(&own, now));
         assert!(!of_restic("there", now - minutes(29)).is_stale(&own, now));
         assert!(of_restic("there", now - minutes(31)).is_stale(&own, now));
+        // No process has such a number, and the system takes it for a group.
+        for no_process in [0, -1, i32::MIN] {
+            assert!(file("here", no_process, now).is_stale(&own, now));
+        }
         // Process 1 lives and is older than any lock written now.
         assert!(!file("here", 1, now).is_stale(&own, now));
         // Another machine of the same name, or another container.
