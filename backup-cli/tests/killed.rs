@@ -3,6 +3,7 @@
 //! The moments are drawn at random over the time that the command takes. `BACKUP_TEST_SEED` repeats a run's draws.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the seed repeats a failed run, and the counts say what was tried")]
 
 #[cfg(test)]
 #[expect(dead_code, reason = "the other tests need more of the driver")]
@@ -318,7 +319,6 @@ fn copied(from: &Path, to: &Path) {
 fn kill_in_two_worlds(span: Duration, judge: impl Fn(&Path, &str) + Sync) {
     let seed = std::env::var("BACKUP_TEST_SEED").ok().and_then(|text| text.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
-    #[expect(clippy::print_stdout, reason = "the seed repeats a failed run")]
     println!("BACKUP_TEST_SEED={seed}");
     let tallies: Vec<_> = thread::scope(|scope| {
         let threads = [seed, seed.rotate_left(32)].map(|seed| {
