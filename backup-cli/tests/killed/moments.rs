@@ -1,15 +1,4 @@
-//! Killed at any moment, a command leaves a repository that the next one uses as if nothing had happened.
-//!
-//! The moments are drawn at random over the time that the command takes. `BACKUP_TEST_SEED` repeats a run's draws.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[cfg(test)]
-#[expect(dead_code, reason = "the other tests need more of the driver")]
-#[path = "program/driver.rs"]
-mod driver;
-#[cfg(test)]
-mod tree;
+//! Draws the moments, kills, and looks what is left.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,10 +8,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::driver::{PASSPHRASE, Ran, World};
+use crate::tree;
 use backup_core::clock::SystemClock;
 use backup_core::observe::Silent;
 use backup_core::repository::{Identity, Passphrase, Repository, ScryptCost};
-use driver::{PASSPHRASE, Ran, World};
 
 /// The passphrase that a change of it gives way to.
 const OTHER_PASSPHRASE: &str = "battery staple";
@@ -318,7 +308,6 @@ fn copied(from: &Path, to: &Path) {
 fn kill_in_two_worlds(span: Duration, judge: impl Fn(&Path, &str) + Sync) {
     let seed = std::env::var("BACKUP_TEST_SEED").ok().and_then(|text| text.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
-    #[expect(clippy::print_stdout, reason = "the seed repeats a failed run")]
     println!("BACKUP_TEST_SEED={seed}");
     let tallies: Vec<_> = thread::scope(|scope| {
         let threads = [seed, seed.rotate_left(32)].map(|seed| {
