@@ -4,7 +4,6 @@
 //! `BACKUP_TEST_RUSTIC`; `scripts/tools` installs them. A missing one fails its tests.
 
 #[cfg(test)]
-#[expect(dead_code, reason = "the other tests need more of the driver")]
 #[path = "../program/driver.rs"]
 mod driver;
 #[cfg(test)]

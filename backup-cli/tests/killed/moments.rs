@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::driver::{PASSPHRASE, Ran, World};
-use crate::tree;
 use backup_core::clock::SystemClock;
 use backup_core::observe::Silent;
 use backup_core::repository::{Identity, Passphrase, Repository, ScryptCost};
+
+use crate::driver::{PASSPHRASE, Ran, World};
+use crate::tree;
 
 /// The passphrase that a change of it gives way to.
 const OTHER_PASSPHRASE: &str = "battery staple";
