@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 use rustix::io::Errno;
 
-use crate::tree::noise;
+use crate::tree::{differences, noise};
 
 /// More than a pack holds, so that one file spans several.
 const LARGE_BYTES: usize = 21 << 20;
@@ -100,4 +100,43 @@ pub(crate) fn change(folder: &Path, round: u8) {
 fn attribute(path: &Path, name: &str, value: &[u8]) {
     let set = setxattr(path, name, value, XattrFlags::empty());
     assert!(matches!(set, Ok(()) | Err(Errno::NOTSUP)), "{set:?}");
+}
+
+#[test]
+fn the_comparison_that_judges_restores_sees_every_change() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (original, copy) = (scratch.path().join("original"), scratch.path().join("copy"));
+    fs::create_dir(&original).unwrap();
+    fill(&original);
+    let copied = std::process::Command::new("cp").arg("-a").args([&original, &copy]).status().unwrap();
+    assert!(copied.success());
+    assert_eq!(differences(&original, &copy), [""; 0]);
+
+    let at = |name: &str| copy.join(name);
+    let set_time = |name: &str| {
+        let times = FileTimes::new().set_modified(UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_788));
+        fs::File::open(at(name)).unwrap().set_times(times).unwrap();
+    };
+    let replace = |name: &str, make: &dyn Fn(&Path)| {
+        fs::remove_file(at(name)).unwrap();
+        make(&at(name));
+    };
+    let changes: [(&str, &dyn Fn()); 8] = [
+        ("deep/er", &|| set_time("deep/er")),
+        ("text", &|| fs::set_permissions(at("text"), Permissions::from_mode(0o755)).unwrap()),
+        ("empty folder", &|| attribute(&at("empty folder"), "user.of a folder", b"no")),
+        ("should not be there", &|| fs::write(at("odd/more"), "").unwrap()),
+        ("raw link", &|| replace(RAW_LINK, &|path| symlink("nowhere \u{fffd}", path).unwrap())),
+        ("fifo is missing", &|| fs::remove_file(at("fifo")).unwrap()),
+        ("hard links", &|| replace("linked as well", &|path| assert!(fs::copy(at("deep/linked"), path).is_ok()))),
+        ("large: content", &|| {
+            let large = fs::File::options().write(true).open(at("large")).unwrap();
+            large.write_at(b"?", 20 << 20).unwrap();
+        }),
+    ];
+    for (word, change) in changes {
+        change();
+        let found = differences(&original, &copy).join("\n");
+        assert!(found.contains(word), "{word}: {found}");
+    }
 }

@@ -16,12 +16,12 @@ pub(crate) fn differences(original: &Path, copy: &Path) -> Vec<String> {
         let mut groups = BTreeMap::<Inode, BTreeSet<&Path>>::new();
         for link in &links {
             if let Some(inode) = which(link) {
-                groups.entry(inode).or_default().insert(&link.0);
+                groups.entry(inode).or_default().insert(&link.path);
             }
         }
         groups.into_values().filter(|group| group.len() > 1).collect::<BTreeSet<_>>()
     };
-    if groups(|link| link.1) != groups(|link| link.2) {
+    if groups(|link| link.original) != groups(|link| link.copy) {
         found.push("hard links differ".to_owned());
     }
     found
@@ -43,14 +43,17 @@ pub(crate) fn noise(count: usize, seed: u64) -> Vec<u8> {
 
 type Inode = (u64, u64);
 
-/// A path with the inode that it names in the original and in the copy.
-type Link = (PathBuf, Option<Inode>, Option<Inode>);
-
 #[derive(Default)]
 struct Comparison {
     found: Vec<String>,
-    /// Files with several names: the original's path, its inode, its copy's.
     links: Vec<Link>,
+}
+
+/// A file that may have several names, in the original or in the copy.
+struct Link {
+    path: PathBuf,
+    original: Option<Inode>,
+    copy: Option<Inode>,
 }
 
 impl Comparison {
@@ -69,7 +72,7 @@ impl Comparison {
         }
         if before.is_file() {
             let inode = |metadata: &Metadata| (metadata.nlink() > 1).then_some((metadata.dev(), metadata.ino()));
-            self.links.push((original.to_owned(), inode(&before), inode(&after)));
+            self.links.push(Link { path: original.to_owned(), original: inode(&before), copy: inode(&after) });
             if fs::read(original).unwrap() != fs::read(copy).unwrap() {
                 self.found.push(format!("{}: content differs", original.display()));
             }

@@ -1,16 +1,4 @@
-//! Killed at any moment, a command leaves a repository that the next one uses as if nothing had happened.
-//!
-//! The moments are drawn at random over the time that the command takes. `BACKUP_TEST_SEED` repeats a run's draws.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "the seed repeats a failed run, and the counts say what was tried")]
-
-#[cfg(test)]
-#[expect(dead_code, reason = "the other tests need more of the driver")]
-#[path = "program/driver.rs"]
-mod driver;
-#[cfg(test)]
-mod tree;
+//! Draws the moments, kills, and looks what is left.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use backup_core::clock::SystemClock;
 use backup_core::observe::Silent;
 use backup_core::repository::{Identity, Passphrase, Repository, ScryptCost};
-use driver::{PASSPHRASE, Ran, World};
+
+use crate::driver::{PASSPHRASE, Ran, World};
+use crate::tree;
 
 /// The passphrase that a change of it gives way to.
 const OTHER_PASSPHRASE: &str = "battery staple";

@@ -1,13 +1,4 @@
-//! Several processes use one repository at once, and nothing is lost.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[cfg(test)]
-#[expect(dead_code, reason = "the other tests need more of the driver")]
-#[path = "program/driver.rs"]
-mod driver;
-#[cfg(test)]
-mod tree;
+//! Backups beside backups, and beside prunes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use driver::{Ran, World};
+use crate::driver::{Ran, World};
+use crate::tree;
 
 /// Exit code of a command that another one's lock keeps away.
 const LOCKED: i32 = 11;
