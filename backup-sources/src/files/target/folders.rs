@@ -63,8 +63,11 @@ impl Folders {
         while let Some(name) = missing.pop() {
             let fd = match open_folder(&folder.fd, &name) {
                 Err(Errno::NOENT) => {
-                    mkdirat(&folder.fd, &name, Mode::RWXU)?;
-                    open_folder(&folder.fd, &name)?
+                    match mkdirat(&folder.fd, &name, Mode::RWXU) {
+                        // Another thread needed it too, and was faster.
+                        Ok(()) | Err(Errno::EXIST) => open_folder(&folder.fd, &name)?,
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 outcome => outcome?,
             };
