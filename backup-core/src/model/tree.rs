@@ -119,7 +119,8 @@ pub fn encode_node(node: &Node, out: &mut Vec<u8>) {
     let metadata = &node.metadata;
     out.extend_from_slice(b"{\"name\":");
     push_json_string(out, &quote(&node.name));
-    push_text(out, "type", node.kind.word());
+    push_key(out, "type");
+    push_json_string(out, node.kind.word());
     push_number(out, "mode", mode_to_go(&node.kind, metadata.mode).into());
     for (key, time) in [("mtime", metadata.mtime), ("atime", metadata.atime), ("ctime", metadata.ctime)] {
         push_key(out, key);

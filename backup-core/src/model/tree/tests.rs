@@ -50,6 +50,12 @@ fn a_tree_is_written_field_by_field_as_restic_writes_it() {
 }
 
 #[test]
+fn a_kind_that_is_an_empty_word_reads_back() {
+    let node = Node { name: b"a".to_vec(), kind: NodeKind::Other(String::new()), metadata: Metadata::default() };
+    assert_eq!(decode(&encode(std::slice::from_ref(&node))).unwrap(), [node]);
+}
+
+#[test]
 fn names_out_of_order_are_refused() {
     let node = |name: &[u8]| Node { name: name.to_vec(), kind: NodeKind::Fifo, metadata: Metadata::default() };
     let mut writer = TreeWriter::default();
