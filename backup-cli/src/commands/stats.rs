@@ -23,7 +23,7 @@ pub(crate) struct Args {
     which: Which,
 }
 
-/// Figures in `docs/json/stats.md`.
+/// Figures in `docs/json/look.md`.
 #[derive(Debug, Default, Serialize)]
 struct Stats {
     snapshots: u64,

@@ -241,6 +241,12 @@ impl Held {
                 }
                 match held.refresh().await {
                     Ok(()) => {
+                        // Given up in the middle of a refresh: the new object would stay behind.
+                        if end.try_recv() != Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+                            let current = lock(&held.current).key();
+                            let _ = held.repository.store.sink().delete(&current).await;
+                            return;
+                        }
                         refreshed = tokio::time::Instant::now();
                         wait = Duration::from_secs(LOCK_REFRESH_SECONDS);
                     }

@@ -1,3 +1,5 @@
+//! Names and links that lead elsewhere lead nowhere, also while a restore runs.
+
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;

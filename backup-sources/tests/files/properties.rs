@@ -1,3 +1,5 @@
+//! Any tree on a real file system comes back as it was.
+
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};

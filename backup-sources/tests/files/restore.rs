@@ -1,3 +1,5 @@
+//! What a restore does with what is there, with metadata, and with what it may not do.
+
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! What a walk finds, leaves out, and says of what it cannot read.
+
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};

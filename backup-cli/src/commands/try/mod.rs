@@ -236,7 +236,7 @@ impl Proof {
             }
             None => "Everything that this made is removed again.".to_owned(),
         };
-        format!("{}\n{end}\n\nFor real, with a disk or server of your own:\n{}", table.text(), self.commands())
+        format!("{}\n{end}\n\nFor real, with a disk of your own:\n{}", table.text(), self.commands())
     }
 
     fn commands(&self) -> String {

@@ -1,3 +1,5 @@
+//! The spelling of trees: known answers, refusals, and that every tree reads back.
+
 use proptest::prelude::*;
 
 use super::*;

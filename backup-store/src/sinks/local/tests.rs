@@ -1,3 +1,5 @@
+//! What a local folder keeps of its promises, on a real file system.
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
