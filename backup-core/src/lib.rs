@@ -25,6 +25,7 @@ pub mod codec;
 pub mod contracts;
 pub mod error;
 pub mod limits;
+pub mod look;
 pub mod model;
 pub mod observe;
 pub mod pack;

@@ -18,7 +18,7 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// What each room of the core may import of the others, from the bottom up. A room that is not named here may not be.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: &[(&str, &[&str])] = &[
     // Plain data, and what everybody may name.
     ("limits", &[]),
     ("model", &[]),
@@ -69,6 +69,8 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "retention",
         ],
     ),
+    // What only looks: it reads trees and the index, and nothing else.
+    ("look", &["cancel", "error", "model", "pipeline", "repository"]),
     // It only thinks: no store, no clock, no repository.
     ("retention", &["contracts", "model"]),
     // Stands in for everything outside, and knows nothing of what is inside.
