@@ -324,6 +324,27 @@ fn the_library_never_prints_nor_exits_nor_reads_the_environment_and_asks_only_it
 }
 
 #[test]
+fn unsafe_code_lies_in_one_file_which_says_why() {
+    let allowed = top().join("backup-cli/src/allocator.rs");
+    let mut wrong = Vec::new();
+    for source in CRATES.iter().flat_map(|(name, _)| sources(&top().join(name))) {
+        for (line, code) in source.code() {
+            let is_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "expect(unsafe_code"]
+                .iter()
+                .any(|word| positions(code, word).next().is_some());
+            if is_unsafe && source.path != allowed {
+                wrong.push(source.at(line));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for library in ["core", "sources", "store"] {
+        let text = fs::read_to_string(top().join(format!("backup-{library}/src/lib.rs"))).unwrap();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "backup-{library} must forbid unsafe code");
+    }
+}
+
+#[test]
 fn no_file_is_too_long_and_none_is_named_after_nothing() {
     let mut wrong = Vec::new();
     let mut folders: Vec<_> = CRATES.iter().map(|(name, _)| top().join(name)).collect();
