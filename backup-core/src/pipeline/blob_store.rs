@@ -69,16 +69,13 @@ pub(crate) struct Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     sealed: Vec<u8>,
-    opened: Vec<u8>,
 }
 
 impl Scratch {
     /// Gives back what an unusually large piece has taken.
     fn shrink(&mut self) {
-        for buffer in [&mut self.sealed, &mut self.opened] {
-            if buffer.capacity() > BUFFER_KEPT_BYTES_MAX {
-                *buffer = Vec::new();
-            }
+        if self.sealed.capacity() > BUFFER_KEPT_BYTES_MAX {
+            self.sealed = Vec::new();
         }
     }
 }
@@ -185,9 +182,9 @@ impl<'a> BlobStore<'a> {
             BlobKind::Data => (&self.data_codec, &self.counts.data_blobs),
             BlobKind::Tree => (&self.tree_codec, &self.counts.tree_blobs),
         };
-        let Scratch { sealed, opened } = scratch;
+        let Scratch { sealed } = scratch;
         sealed.clear();
-        let outcome = codec.seal_and_prove(plain, sealed, opened).map_err(|error| {
+        let outcome = codec.seal_and_prove(plain, sealed).map_err(|error| {
             Error::new(ErrorKind::Broken("a blob could not be sealed"), id.to_string()).caused_by(error)
         })?;
         let plain_bytes = if outcome.is_compressed { u32::try_from(plain.len()).ok() } else { None };
