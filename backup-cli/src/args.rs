@@ -94,6 +94,8 @@ pub(crate) enum Command {
     Tag(commands::tag::Args),
     /// Protect snapshots from being removed
     Hold(commands::hold::Args),
+    /// Copy snapshots to another repository
+    Copy(Box<commands::copy::Args>),
     /// Manage passphrases
     #[command(subcommand)]
     Key(commands::key::Command),

@@ -111,6 +111,17 @@ pub const READ_GAP_BYTES_MAX: u32 = 64 * 1024;
 /// One request reads no more of a pack than this, unless a single blob is larger.
 pub const READ_SPAN_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
+/// A copy makes snapshots visible where it copies to when this much was to be read for them: what a run that is cut off
+/// leaves unfinished is bounded, and the two packs that stay part-filled at each such end are one in thirty.
+pub const COPY_BATCH_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Snapshots whose trees a copy walks together: enough that round trips are shared, few enough that a batch stays near
+/// its size.
+pub const COPY_SNAPSHOTS_AT_ONCE_MAX: usize = 64;
+
+/// The largest pack that a copy reads as a whole, to pass it on unopened; of larger ones it reads stretches.
+pub const COPY_WHOLE_PACK_BYTES_MAX: u64 = 2 * PACK_BYTES_TARGET as u64;
+
 /// A finding names at most this many snapshots and this many files; the others are counted.
 pub const FINDING_NAMES_MAX: usize = 20;
 

@@ -3,6 +3,7 @@
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod find;
@@ -81,6 +82,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Prune(args) => prune::run(&args, session),
         Command::Tag(args) => tag::run(&args, session),
         Command::Hold(args) => hold::run(&args, session),
+        Command::Copy(args) => copy::run(&args, session),
         Command::Key(command) => key::run(&command, session),
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),

@@ -4,14 +4,14 @@
 //! indexes before the snapshot. Just before the snapshot is written the index is looked at again: a prune on another
 //! machine may have marked packs that the snapshot relies on, and they are then listed anew.
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Sender, bounded};
 use jiff::Timestamp;
 
-use super::blob_store::{BlobStore, Scratch, Writing, entries_of};
+use super::blob_store::{BlobStore, Scratch, Writing};
+use super::commit::{confirm_presence, list_anew_what_was_marked};
 use super::parent::{Ignored, ParentWalk, is_unchanged, newest_parent, read_ahead};
 use super::reader::{FileTask, Shared, read_file, work};
 use super::tree_assembly::Folder;
@@ -20,10 +20,9 @@ use crate::cancel::Cancel;
 use crate::codec::{Compression, Proof};
 use crate::contracts::{self, Entry, Report, Source, SourceError, SourceEvent};
 use crate::limits::{CHUNKS_WAITING_PER_WORKER, ENTRIES_AHEAD_MAX, PARENT_FOLDERS_AHEAD_MAX};
-use crate::model::{BlobId, BlobKind, IndexId, Node, NodeKind, PackId, Snapshot, SnapshotId, SnapshotPath, Summary};
+use crate::model::{BlobId, BlobKind, Node, NodeKind, Snapshot, SnapshotId, SnapshotPath, Summary};
 use crate::observe::{EntryOutcome, Event, Observer, Phase};
-use crate::repository::layout::Named;
-use crate::repository::{Index, IndexFile, Lock, LockMode, RecordBody, Repository, layout};
+use crate::repository::{LockMode, Repository};
 use crate::{Error, ErrorKind, Result};
 
 /// How a backup is made.
@@ -178,7 +177,7 @@ pub fn backup(
     list_anew_what_was_marked(repository, &index, &blobs, &lock, observer)?;
     let id = repository.save_snapshot(&snapshot)?;
     outcome.snapshot = Some(id);
-    outcome.reached = confirm_presence(repository, &index, &blobs, id, observer)?;
+    outcome.reached = confirm_presence(repository, &index, &blobs, vec![id], observer)?;
     Ok(outcome)
 }
 
@@ -366,66 +365,4 @@ fn broken_source(what: &str) -> Error {
 fn source_failed(error: &SourceError) -> Error {
     let what = format!("failed to {}: {}", error.action, error.reason);
     Error::new(ErrorKind::Source(what), error.path.to_string())
-}
-
-/// Looks at the index again: packs that the snapshot relies on and that were marked for deletion meanwhile are listed
-/// as in use once more. Fails when one of them is gone altogether.
-fn list_anew_what_was_marked(
-    repository: &Repository,
-    index: &Index,
-    blobs: &BlobStore<'_>,
-    lock: &Lock,
-    observer: &dyn Observer,
-) -> Result<()> {
-    let listed: HashSet<IndexId> = repository.list::<IndexId>()?.into_iter().map(|(id, _)| id).collect();
-    // Marking a pack replaces the index object that lists it; where all objects are still there, nothing was marked.
-    if index.files().iter().all(|id| listed.contains(id)) {
-        return Ok(());
-    }
-    let fresh = repository.load_index(observer)?;
-    let in_use: HashSet<PackId> =
-        fresh.packs().iter().filter(|pack| pack.marked.is_none()).map(|pack| pack.id).collect();
-    let relied_on = blobs.relied_on().map(|number| index.packs()[number].id);
-    let missing: HashSet<PackId> = relied_on.filter(|pack| !in_use.contains(pack)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let present: HashSet<PackId> =
-        repository.store().list(layout::DATA)?.iter().filter_map(|info| PackId::from_key(&info.key)).collect();
-    if let Some(gone) = missing.difference(&present).next() {
-        return Err(Error::new(ErrorKind::Missing, gone.key().as_str())
-            .with_hint("a prune removed it while this backup ran; run the backup again"));
-    }
-    lock.check()?;
-    repository.save_index(&IndexFile { packs: entries_of(index, &missing), ..IndexFile::default() })?;
-    repository.store().sync()?;
-    let count = missing.len();
-    observer.event(Event::Notice(&format!("{count} packs were marked for deletion meanwhile and are in use again")));
-    Ok(())
-}
-
-/// Lists the stored packs and looks whether all that the snapshot needs are there with their sizes.
-fn confirm_presence(
-    repository: &Repository,
-    index: &Index,
-    blobs: &BlobStore<'_>,
-    snapshot: SnapshotId,
-    observer: &dyn Observer,
-) -> Result<contracts::Proof> {
-    observer.event(Event::Phase { phase: Phase::Confirm, total: None });
-    let listed = repository.store().list(layout::DATA)?;
-    let sizes: std::collections::HashMap<PackId, u64> =
-        listed.iter().filter_map(|info| Some((PackId::from_key(&info.key)?, info.bytes))).collect();
-    let known = blobs.relied_on().map(|number| (index.packs()[number].id, index.packs()[number].bytes));
-    let mut needed = known.chain(blobs.stored_packs());
-    if let Some((pack, _)) = needed.find(|(pack, bytes)| sizes.get(pack) != Some(bytes)) {
-        let what = format!("pack {pack:.8} is not there with its right size: run `check`, then `repair`");
-        observer.event(Event::Notice(&what));
-        return Ok(contracts::Proof::Uploaded);
-    }
-    let proof = contracts::Proof::Present;
-    if let Err(error) = repository.save_record(RecordBody::Proof { snapshots: vec![snapshot], proof }) {
-        observer.event(Event::Notice(&format!("the record of this backup could not be kept: {error}")));
-    }
-    Ok(proof)
 }

@@ -11,6 +11,7 @@
 
 mod backup;
 mod blob_store;
+mod commit;
 mod file_reader;
 mod parent;
 mod reader;
@@ -20,6 +21,8 @@ mod tree_assembly;
 mod walk;
 
 pub use backup::{BackupOptions, BackupOutcome, Parent, backup};
+pub(crate) use blob_store::{BlobStore, Writing};
+pub(crate) use commit::{confirm_presence, list_anew_what_was_marked};
 pub use file_reader::FileReader;
 pub use restore::{Compare, RestoreOptions, RestoreOutcome, restore};
 pub use walk::{TreeReader, WalkStep, find_node, walk};
