@@ -138,6 +138,9 @@ pub const DATA_PACKS_OPEN: usize = 1;
 /// Finished packs on their way to the store. Together with the open ones they are most of a backup's memory.
 pub const PACKS_IN_FLIGHT_MAX: usize = 2;
 
+/// Repositories that one backup goes to at once: each takes the memory of a backup of its own.
+pub const DESTINATIONS_MAX: usize = 8;
+
 /// Chunks cut from large files that wait for a thread, per thread; beyond it the reader does the work itself.
 pub const CHUNKS_WAITING_PER_WORKER: usize = 1;
 

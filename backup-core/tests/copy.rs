@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use backup_core::cancel::Cancel;
 use backup_core::care::{
-    CheckOptions, Copy, CopyFate, CopyOptions, CopyOutcome, Prune, PruneOptions, ReadData, Severity, check,
+    CheckOptions, CopyFate, CopyOptions, CopyOutcome, Prune, PruneOptions, ReadData, Severity, SnapshotCopy, check,
 };
 use backup_core::clock::SystemClock;
 use backup_core::contracts::{Proof, Sink};
@@ -21,12 +21,13 @@ use backup_core::testing::{Call, Ending, MemorySink, MemoryTarget, MemoryTree, R
 use backup_core::{ErrorKind, Result};
 
 const CHEAP: ScryptCost = ScryptCost { n: 2, r: 1, p: 1 };
-/// Waiting for locks to be seen is not what is tested here.
+/// Waiting for locks to be seen is not what is tested here; every batch is as small as it can be.
 const WITHOUT_LOCKS: CopyOptions = CopyOptions {
     from_lock: LockMode::None,
     to_lock: LockMode::None,
     level: 3,
     proof: backup_core::codec::Proof::Each,
+    batch_bytes: 1,
 };
 
 fn identity() -> Identity {
@@ -52,8 +53,8 @@ fn ids(repository: &Repository) -> Vec<SnapshotId> {
     repository.snapshots().unwrap().into_iter().map(|(id, _)| id).collect()
 }
 
-fn plan(from: &Repository, to: &Repository) -> Copy {
-    Copy::plan(from, to, &ids(from), &WITHOUT_LOCKS, &Cancel::new(), &Silent).unwrap()
+fn plan(from: &Repository, to: &Repository) -> SnapshotCopy {
+    SnapshotCopy::plan(from, to, &ids(from), &WITHOUT_LOCKS, &Cancel::new(), &Silent).unwrap()
 }
 
 fn copy(from: &Repository, to: &Repository) -> CopyOutcome {
@@ -144,7 +145,7 @@ fn a_copy_with_another_key_restores_to_the_same_and_is_made_once() {
     let to = create(Arc::new(MemorySink::new()), Like::Cuts(from.clone()));
     assert_ne!(from.master_key(), to.master_key());
     let options = CopyOptions::default();
-    let planned = Copy::plan(&from, &to, &ids(&from), &options, &Cancel::new(), &Silent).unwrap();
+    let planned = SnapshotCopy::plan(&from, &to, &ids(&from), &options, &Cancel::new(), &Silent).unwrap();
     assert!(planned.planned().snapshots.iter().all(|snapshot| snapshot.fate == CopyFate::ToCopy));
     let expected = planned.planned().blobs;
     let outcome = planned.apply(&Cancel::new(), &Silent).unwrap();
@@ -164,7 +165,9 @@ fn a_copy_with_another_key_restores_to_the_same_and_is_made_once() {
     let again = copy(&from, &to);
     assert_eq!((copies(&again), again.blobs, ids(&to).len()), (0, 0, 3));
     assert!(again.snapshots.iter().all(|snapshot| matches!(snapshot.fate, CopyFate::There(_))));
-    assert_eq!(from_sink.count(Verb::Get, "data"), 0, "what is there already is not even looked at");
+    for folder in ["data", "index"] {
+        assert_eq!(from_sink.count(Verb::Get, folder), 0, "what is there already is not even looked at");
+    }
 
     let [_, _, (_, three)] = states();
     back_up(&from, &three.with_file("/new", "new"), "four");
@@ -204,7 +207,7 @@ fn with_the_same_key_whole_packs_go_over_sealed_as_they_are() {
     let new = create(Arc::new(MemorySink::new()), Like::CutsAndKey(from.clone()));
     let first = ids(&from)[0];
     for chosen in [vec![first], ids(&from)] {
-        let copy = Copy::plan(&from, &new, &chosen, &WITHOUT_LOCKS, &Cancel::new(), &Silent).unwrap();
+        let copy = SnapshotCopy::plan(&from, &new, &chosen, &WITHOUT_LOCKS, &Cancel::new(), &Silent).unwrap();
         copy.apply(&Cancel::new(), &Silent).unwrap();
         assert_whole(&new, "copied in two steps");
     }
@@ -226,8 +229,8 @@ fn the_same_key_does_not_excuse_from_looking_at_what_is_copied() {
     for like in [Like::CutsAndKey(from.clone()), Like::Cuts(from.clone())] {
         let to = create(Arc::new(MemorySink::new()), like);
         let outcome = copy(&from, &to);
-        assert!(outcome.failures() > 0, "{outcome:?}");
-        assert_eq!(copies(&outcome), ids(&to).len());
+        // Two of the three share what is damaged; they are in different batches.
+        assert_eq!((outcome.failures(), copies(&outcome), ids(&to).len()), (2, 1, 1), "{outcome:?}");
         assert_whole(&to, "of damaged data");
     }
 }
@@ -268,10 +271,12 @@ fn cut_off_anywhere_a_copy_shows_only_what_is_whole_and_the_next_one_finishes() 
     let recorder = Arc::new(RecordingSink::new(before));
     assert_eq!(copies(&copy(&from, &open(Arc::clone(&recorder) as _))), 3);
     let recording = recorder.recording();
+    let mut seen = std::collections::BTreeSet::new();
     for ending in [Ending::Killed, Ending::PowerLost] {
-        for (tick, seed) in (0..=recording.ticks()).flat_map(|tick| (0..2).map(move |seed| (tick, seed))) {
-            let moment = format!("{ending:?} at {tick}/{seed}");
-            let to = open(Arc::new(recording.left_behind(&start, tick, ending, seed)));
+        for tick in 0..=recording.ticks() {
+            let moment = format!("{ending:?} at {tick}");
+            let to = open(Arc::new(recording.left_behind(&start, tick, ending, tick)));
+            seen.insert(ids(&to).len());
             assert_whole(&to, &moment);
             let outcome = copy(&from, &to);
             assert_eq!(outcome.failures(), 0, "{moment}");
@@ -279,6 +284,7 @@ fn cut_off_anywhere_a_copy_shows_only_what_is_whole_and_the_next_one_finishes() 
             assert_whole(&to, &moment);
         }
     }
+    assert!(seen.contains(&1), "the first batch is there before the last: {seen:?}");
 }
 
 #[test]
@@ -360,7 +366,7 @@ fn a_copy_asks_for_parts_of_packs_that_lie_together_in_one_request() {
 #[test]
 fn a_repository_is_not_copied_to_itself() -> Result<()> {
     let repository = with_states(Arc::new(MemorySink::new()));
-    let error = Copy::plan(&repository, &repository, &[], &WITHOUT_LOCKS, &Cancel::new(), &Silent).unwrap_err();
+    let error = SnapshotCopy::plan(&repository, &repository, &[], &WITHOUT_LOCKS, &Cancel::new(), &Silent).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Invalid(_)), "{error}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backup_core::care::{Copy, CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy};
+use backup_core::care::{CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy, SnapshotCopy};
 use backup_core::clock::SystemClock;
 use backup_core::codec::{Compression, Proof};
 use backup_core::model::SnapshotId;
@@ -55,9 +55,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let (ids, damaged) = chosen(args, &from, session)?;
     let lock = session.globals.shared_lock();
     let proof = if args.skip_proof { Proof::Off } else { Proof::Each };
-    let options = CopyOptions { from_lock: lock, to_lock: lock, level: args.compression, proof };
+    let options =
+        CopyOptions { from_lock: lock, to_lock: lock, level: args.compression, proof, ..CopyOptions::default() };
     let reporter = session.console.reporter();
-    let copy = Copy::plan(&from, &to, &ids, &options, &session.cancel, &*reporter)?;
+    let copy = SnapshotCopy::plan(&from, &to, &ids, &options, &session.cancel, &*reporter)?;
     if args.dry_run {
         reporter.finish();
         let plan = copy.planned();

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod copy;
 pub(crate) mod create;
+mod destinations;
 pub(crate) mod diff;
 pub(crate) mod find;
 pub(crate) mod forget;

@@ -76,10 +76,15 @@ pub(crate) fn hint_at_second(second: Second, failure: Failure) -> Failure {
     ))
 }
 
-/// The passphrase of the repository at `place`. Options come before the environment, because they are nearer to the
-/// hand of who runs the command.
+/// The passphrase of the only, or the first, repository, at `place`.
 pub(crate) fn of_repository(session: &Session, place: &str) -> Result<Passphrase, Failure> {
-    match origin(session) {
+    of_nth_repository(session, 0, place)
+}
+
+/// The passphrase of one of the repositories, at `place`. Options come before the environment, because they are nearer to the
+/// hand of who runs the command.
+pub(crate) fn of_nth_repository(session: &Session, number: usize, place: &str) -> Result<Passphrase, Failure> {
+    match origin(session, number)? {
         Some(origin) => read(&origin, &session.console),
         None => ask(&format!("passphrase of {place}: "), Ask::Once),
     }
@@ -87,7 +92,7 @@ pub(crate) fn of_repository(session: &Session, place: &str) -> Result<Passphrase
 
 /// The passphrase of a repository that is about to be made; asked for twice when a person types it.
 pub(crate) fn of_new_repository(session: &Session, place: &str) -> Result<Passphrase, Failure> {
-    match origin(session) {
+    match origin(session, 0)? {
         Some(origin) => read(&origin, &session.console),
         None => ask(&format!("new passphrase for {place}: "), Ask::Twice),
     }
@@ -107,14 +112,21 @@ pub(crate) fn additional(file: Option<&Path>, command: Option<&str>, console: &C
     }
 }
 
-fn origin(session: &Session) -> Option<Origin> {
+/// Where the passphrase of the repository of this number is to be read: options are given once for all repositories, or
+/// once for each in their order.
+fn origin(session: &Session, number: usize) -> Result<Option<Origin>, Failure> {
     let globals = &session.globals;
-    if let Some(file) = &globals.password_file {
-        Some(Origin::File(file.clone()))
-    } else if let Some(command) = &globals.password_command {
-        Some(Origin::Command(command.into()))
-    } else {
-        of_variables(["BACKUP_PASSWORD", "BACKUP_PASSWORD_FILE", "BACKUP_PASSWORD_COMMAND"])
+    let mut given = globals.password_file.iter().cloned().map(Origin::File).collect::<Vec<_>>();
+    given.extend(globals.password_command.iter().map(|command| Origin::Command(command.into())));
+    let repositories = globals.repo.len().max(1);
+    match given.len() {
+        0 => Ok(of_variables(["BACKUP_PASSWORD", "BACKUP_PASSWORD_FILE", "BACKUP_PASSWORD_COMMAND"])),
+        1 => Ok(given.pop()),
+        count if count == repositories => Ok(Some(given.swap_remove(number))),
+        count => Err(Failure::usage(
+            format!("{count} passphrases are given for {repositories} repositories"),
+            "give --password-file or --password-command once for all, or once for each -r",
+        )),
     }
 }
 

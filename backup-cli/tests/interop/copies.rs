@@ -92,6 +92,50 @@ fn rustic_verifies_and_restores_our_copies() {
     judged(&[Kind::Rustic]);
 }
 
+/// One pass for two repositories that have nothing in common.
+fn backed_up_to_both(kinds: &[Kind]) {
+    let world = World::with_repository();
+    rich::fill(&world.source());
+    let second = place(&world, "second");
+    world.run(["init", "-r", second.to_str().unwrap()]).succeeds();
+    let (first, second_name) = (world.repository(), second.to_str().unwrap().to_owned());
+    let both = |world: &World| {
+        let source = world.source();
+        let names = ["-r", first.to_str().unwrap(), "-r", &second_name];
+        let summary = world.json(["create"].iter().chain(&names).chain(&[source.to_str().unwrap()]));
+        let repositories = summary["repositories"].as_array().unwrap().iter();
+        repositories.map(|one| one["snapshot"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    both(&world);
+    rich::change(&world.source(), 1);
+    let newest = both(&world);
+    for (repository, snapshot) in [&first, &second].into_iter().zip(&newest) {
+        for kind in kinds {
+            let judge = Judge::new(*kind, &world).at(repository.clone());
+            judge.checks(Expect::Clean, "a create into two");
+            if *kind != Kind::ResticDebian {
+                judge.restores(snapshot, &world.source(), "a create into two");
+            }
+        }
+    }
+    if kinds[0] == Kind::Restic {
+        restic_copies(&world, &Judge::new(Kind::Restic, &world).at(second.clone()));
+        assert_eq!(count(&second), 2, "restic copied what one pass had put into both");
+    }
+}
+
+#[test]
+#[ignore = "needs restic"]
+fn restic_verifies_both_repositories_of_one_pass_and_copies_nothing_between_them() {
+    backed_up_to_both(&[Kind::Restic, Kind::ResticDebian]);
+}
+
+#[test]
+#[ignore = "needs rustic"]
+fn rustic_verifies_both_repositories_of_one_pass() {
+    backed_up_to_both(&[Kind::Rustic]);
+}
+
 #[test]
 #[ignore = "needs restic"]
 fn restic_and_we_know_each_others_copies() {

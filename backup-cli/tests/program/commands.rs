@@ -318,6 +318,48 @@ fn a_copy_takes_what_was_chosen_and_tells_what_it_could_not_take() {
 }
 
 #[test]
+fn one_create_backs_up_to_several_repositories_and_one_that_fails_is_behind() {
+    let world = World::with_repository();
+    world.run(["init", "-r", "far", "--password-command", "echo far"]).succeeds();
+    let near = world.repository();
+    let names = ["create", "-r", near.to_str().unwrap(), "-r", "far", "source"];
+    let passwords = ["--password-command", "echo correct horse", "--password-command", "echo far"];
+    let create = |more: &[&str]| Ran::of(&world.command().arg("--json").args(names).args(more).output().unwrap());
+    let snapshots = |ran: &Ran| -> Vec<bool> {
+        let summary = ran.lines().pop().unwrap();
+        let repositories = summary["repositories"].as_array().unwrap().iter();
+        repositories.map(|one| one["snapshot"].is_string() && one["failure"].is_null()).collect()
+    };
+    assert_eq!(snapshots(&create(&passwords).succeeds()), [true, true]);
+    // Another passphrase is a repository that cannot be opened, and so is one that is not there.
+    let ran = create(&[]).ends_with(5);
+    assert_eq!(snapshots(&ran), [true, false]);
+    assert!(ran.err.contains("behind: far got no snapshot: "), "{}", ran.err);
+    let other = world.path().join("elsewhere");
+    fs::rename(&near, &other).unwrap();
+    assert_eq!(snapshots(&create(&passwords).ends_with(5)), [false, true]);
+    fs::rename(&other, &near).unwrap();
+    // One that fails while the others go on: nothing can be written below a file.
+    fs::write(world.source().join("new"), "new").unwrap();
+    let data = world.path().join("far/data");
+    fs::rename(&data, world.path().join("aside")).unwrap();
+    fs::write(&data, "").unwrap();
+    let ran = create(&passwords).ends_with(5);
+    assert_eq!(snapshots(&ran), [true, false]);
+    fs::remove_file(&data).unwrap();
+    fs::rename(world.path().join("aside"), &data).unwrap();
+    assert_eq!(snapshots(&create(&passwords).succeeds()), [true, true]);
+    for (repository, passphrase) in [(near.to_str().unwrap(), "echo correct horse"), ("far", "echo far")] {
+        world.run(["-r", repository, "--password-command", passphrase, "check", "--read-data"]).succeeds();
+    }
+
+    create(&[&passwords[..], &["--password-command", "echo third"]].concat()).ends_with(2);
+    world.run(["create", "-r", "far", "-r", "far", "source", "--password-command", "echo far"]).ends_with(2);
+    world.run(["create", "-r", "no", "-r", "nothing", "source"]).ends_with(10);
+    world.run(["snapshots", "-r", "far", "-r", near.to_str().unwrap()]).ends_with(2);
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_the_command_quietly() {
     let world = World::with_snapshot();
     for number in 0..3_000 {

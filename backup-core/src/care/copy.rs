@@ -13,18 +13,19 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 use super::copy_apply;
 use super::copy_plan::{self, Batch};
 use super::used::Used;
 use crate::cancel::Cancel;
 use crate::codec::{Compression, Proof};
 use crate::contracts;
+use crate::limits::COPY_BATCH_BYTES;
 use crate::model::SnapshotId;
 use crate::observe::{Event, Observer};
 use crate::repository::{Index, Lock, LockMode, Repository};
 use crate::{Error, Result};
-
-use jiff::Timestamp;
 
 /// How a copy is made.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,9 @@ pub struct CopyOptions {
     pub level: i32,
     /// Whether every blob that is sealed anew is opened again and compared.
     pub proof: Proof,
+    /// When at least this much was to be read for them, snapshots become visible where it is written to; each goes with
+    /// those that it was walked with.
+    pub batch_bytes: u64,
 }
 
 impl Default for CopyOptions {
@@ -46,6 +50,7 @@ impl Default for CopyOptions {
             to_lock: LockMode::Shared,
             level: Compression::DEFAULT_LEVEL,
             proof: Proof::Each,
+            batch_bytes: COPY_BATCH_BYTES,
         }
     }
 }
@@ -115,19 +120,19 @@ impl CopyOutcome {
 ///
 /// ```no_run
 /// # use backup_core::{Result, cancel::Cancel, observe::Silent, repository::Repository};
-/// use backup_core::care::{Copy, CopyOptions};
+/// use backup_core::care::{CopyOptions, SnapshotCopy};
 ///
 /// /// Brings everything that `near` has to `far`; says how many snapshots were new there.
 /// fn replicate(near: &Repository, far: &Repository) -> Result<usize> {
 ///     let all: Vec<_> = near.snapshots()?.into_iter().map(|(id, _)| id).collect();
-///     let copy = Copy::plan(near, far, &all, &CopyOptions::default(), &Cancel::new(), &Silent)?;
+///     let copy = SnapshotCopy::plan(near, far, &all, &CopyOptions::default(), &Cancel::new(), &Silent)?;
 ///     let missing = copy.planned().bytes; // known before the first byte of data is read
 ///     let outcome = copy.apply(&Cancel::new(), &Silent)?;
 ///     assert!(missing == 0 || outcome.blobs > 0);
 ///     Ok(outcome.snapshots.len() - outcome.failures())
 /// }
 /// ```
-pub struct Copy {
+pub struct SnapshotCopy {
     pub(super) from: Repository,
     pub(super) to: Repository,
     pub(super) options: CopyOptions,
@@ -143,7 +148,7 @@ pub struct Copy {
     pub(super) plan: CopyPlan,
 }
 
-impl Copy {
+impl SnapshotCopy {
     /// Finds out which of the snapshots `ids` of `from` are not in `to`, and what of their data is not. Takes locks on
     /// both repositories and keeps them.
     ///
@@ -175,14 +180,16 @@ impl Copy {
         // Snapshots before indexes, in both: whatever a listed snapshot needs was indexed before it was written.
         let there = to.snapshots()?;
         let seen = there.iter().map(|(id, _)| *id).collect();
-        let asked = copy_plan::load(from, ids, observer)?;
-        let from_index = from.load_index(observer)?;
-        let to_index = to.load_index(observer)?;
-        let found = copy_plan::plan(from, &from_index, &to_index, &there, asked, cancel, observer)?;
-        let mut plan = found.plan;
+        let (mut plan, to_copy) = copy_plan::choose(&there, copy_plan::load(from, ids, observer)?);
         plan.same_key = from.master_key() == to.master_key();
+        let (from_index, to_index) = match to_copy.is_empty() {
+            // The usual end of a copy that runs every hour: it costs a look at the snapshots.
+            true => Default::default(),
+            false => (from.load_index(observer)?, to.load_index(observer)?),
+        };
+        let (used, batches) =
+            copy_plan::find(from, [&from_index, &to_index], &mut plan, to_copy, options.batch_bytes, cancel, observer)?;
         let (from, to, options) = (from.clone(), to.clone(), *options);
-        let (used, batches) = (found.used, found.batches);
         Ok(Self { from, to, options, from_lock, to_lock, from_index, to_index, used, batches, seen, plan })
     }
 
@@ -200,8 +207,8 @@ impl Copy {
     }
 }
 
-impl fmt::Debug for Copy {
+impl fmt::Debug for SnapshotCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Copy({:?} to {:?}, {} blobs)", self.from, self.to, self.plan.blobs)
+        write!(f, "SnapshotCopy({:?} to {:?}, {} blobs)", self.from, self.to, self.plan.blobs)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::copy::{Copy, CopyFate, CopyOutcome, PlannedCopy};
+use super::copy::{CopyFate, CopyOutcome, PlannedCopy, SnapshotCopy};
 use super::copy_blobs::{Carried, Transfer};
 use super::copy_plan::{Copies, KINDS, affected};
 use crate::Result;
@@ -15,9 +15,9 @@ use crate::repository::Repository;
 use crate::repository::layout::Named;
 
 /// Copies what is planned.
-pub(super) fn apply(copy: Copy, cancel: &Cancel, observer: &dyn Observer) -> Result<CopyOutcome> {
-    let Copy { from, to, options, from_lock, to_lock, from_index, to_index, used, batches, seen, plan } = copy;
-    let blobs = BlobStore::new(&to, &to_index, &to_lock, options.level, options.proof, Writing::Real, observer);
+pub(super) fn apply(copy: SnapshotCopy, cancel: &Cancel, observer: &dyn Observer) -> Result<CopyOutcome> {
+    let SnapshotCopy { from, to, options, from_lock, to_lock, from_index, to_index, used, batches, seen, plan } = copy;
+    let blobs = BlobStore::new(&to, &to_index, &to_lock, Writing::Real, observer);
     for kind in KINDS {
         for place in used.of(kind).iter().filter_map(|position| from_index.at(kind, position)) {
             // What is there already must still be there when the snapshots are written.
@@ -30,7 +30,7 @@ pub(super) fn apply(copy: Copy, cancel: &Cancel, observer: &dyn Observer) -> Res
     let transfer = Transfer::new(&from, &from_index, &to, &blobs, &options);
     let mut seen: HashSet<SnapshotId> = seen.into_iter().collect();
     let mut fates = Fates::of(plan.snapshots);
-    let (mut carried, mut copied) = (Carried::default(), Vec::new());
+    let (mut carried, mut copied, mut written_meanwhile) = (Carried::default(), Vec::new(), Vec::new());
     for (number, batch) in batches.iter().enumerate() {
         let lost = match transfer.copy(batch, &mut carried, cancel, observer) {
             Ok(lost) => lost,
@@ -50,8 +50,8 @@ pub(super) fn apply(copy: Copy, cancel: &Cancel, observer: &dyn Observer) -> Res
         from_lock.check()?;
         to_lock.confirm(observer)?;
         list_anew_what_was_marked(&to, &to_index, &blobs, &to_lock, observer)?;
-        let others = written_meanwhile(&to, &mut seen)?;
-        let others = Copies::of(&others);
+        written_meanwhile.extend(new_snapshots(&to, &mut seen)?);
+        let others = Copies::of(&written_meanwhile);
         for (id, snapshot) in &batch.snapshots {
             if !fates.is_to_copy(*id) {
                 continue;
@@ -91,7 +91,7 @@ fn copy_of(id: SnapshotId, snapshot: &Snapshot) -> Snapshot {
 }
 
 /// The snapshots that others have written since we looked last: two copies may run at once.
-fn written_meanwhile(to: &Repository, seen: &mut HashSet<SnapshotId>) -> Result<Vec<(SnapshotId, Snapshot)>> {
+fn new_snapshots(to: &Repository, seen: &mut HashSet<SnapshotId>) -> Result<Vec<(SnapshotId, Snapshot)>> {
     let new: Vec<SnapshotId> =
         to.list::<SnapshotId>()?.into_iter().map(|(id, _)| id).filter(|id| seen.insert(*id)).collect();
     let mut read = Vec::with_capacity(new.len());

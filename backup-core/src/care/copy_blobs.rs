@@ -111,7 +111,7 @@ impl<'a> Transfer<'a> {
                 .collect();
             let work = |number: usize, read: Result<Bytes>| {
                 let part = &parts[number];
-                self.carry(part, &places(part).collect::<Vec<_>>(), read, &lost)
+                self.carry(part, &places(part).collect::<Vec<_>>(), &read, &lost)
             };
             read_each(self.from.store(), &wanted, cancel, work, |number, done: Result<Carried>| {
                 carried.add(done?);
@@ -164,13 +164,13 @@ impl<'a> Transfer<'a> {
         &self,
         part: &Part,
         places: &[BlobLocation],
-        read: Result<Bytes>,
+        read: &Result<Bytes>,
         lost: &Mutex<Vec<LostBlob>>,
     ) -> Result<Carried> {
         let bytes_read = part.end - part.start;
         let mut carried = Carried { blobs: places.len() as u64, bytes_read, ..Carried::default() };
         if part.is_whole
-            && let Ok(bytes) = &read
+            && let Ok(bytes) = read
             && let Some(first) = places.first()
             && self.is_sound(first.pack, bytes, places)
         {
@@ -185,7 +185,7 @@ impl<'a> Transfer<'a> {
         }
         let mut buffers = Buffers::default();
         for place in places {
-            match self.carry_one(place, part.start, &read, &mut buffers) {
+            match self.carry_one(place, part.start, read, &mut buffers) {
                 Ok(bytes) => carried.bytes_stored += bytes,
                 Err(error) if is_of_object(&error) => {
                     carried.blobs -= 1;

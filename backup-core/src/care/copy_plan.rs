@@ -11,7 +11,7 @@ use super::findings::{Finding, Severity};
 use super::used::{Absent, Used};
 use crate::cancel::Cancel;
 use crate::contracts::ObjectKey;
-use crate::limits::{COPY_BATCH_BYTES, COPY_SNAPSHOTS_AT_ONCE_MAX};
+use crate::limits::COPY_SNAPSHOTS_AT_ONCE_MAX;
 use crate::model::{BlobId, BlobKind, Snapshot, SnapshotId};
 use crate::observe::{Event, Observer, Phase};
 use crate::repository::layout::{self, Named};
@@ -31,13 +31,6 @@ pub(super) struct Batch {
     pub(super) wanted: [Vec<u32>; 2],
     /// The bytes that these take.
     pub(super) bytes: u64,
-}
-
-/// What planning found.
-pub(super) struct Found {
-    pub(super) plan: CopyPlan,
-    pub(super) used: Used,
-    pub(super) batches: Vec<Batch>,
 }
 
 /// A snapshot that was asked for, as far as it can be read.
@@ -62,16 +55,9 @@ pub(super) fn load(from: &Repository, ids: &[SnapshotId], observer: &dyn Observe
     Ok(asked)
 }
 
-/// Plans the copy of what was `asked` for into a repository that has the snapshots `there`.
-pub(super) fn plan(
-    from: &Repository,
-    from_index: &Index,
-    to_index: &Index,
-    there: &[(SnapshotId, Snapshot)],
-    asked: Vec<Asked>,
-    cancel: &Cancel,
-    observer: &dyn Observer,
-) -> Result<Found> {
+/// Decides what is to become of the snapshots that were asked for, when the other repository has the snapshots `there`.
+/// Returns with that those that are to be copied, oldest first.
+pub(super) fn choose(there: &[(SnapshotId, Snapshot)], asked: Vec<Asked>) -> (CopyPlan, Vec<(SnapshotId, Snapshot)>) {
     let copies = Copies::of(there);
     let mut plan = CopyPlan::default();
     let mut to_copy = Vec::new();
@@ -89,9 +75,22 @@ pub(super) fn plan(
         };
         plan.snapshots.push(PlannedCopy { id, time, fate });
     }
+    (plan, to_copy)
+}
+
+/// Finds what of the snapshots `to_copy` the other repository lacks. Notes in `plan` those of which something is lost.
+pub(super) fn find(
+    from: &Repository,
+    [from_index, to_index]: [&Index; 2],
+    plan: &mut CopyPlan,
+    mut to_copy: Vec<(SnapshotId, Snapshot)>,
+    batch_bytes: u64,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<(Used, Vec<Batch>)> {
     observer.event(Event::Phase { phase: Phase::FindUsed, total: None });
     let (used, batches) = loop {
-        let (used, batches, absent) = batches(from, from_index, to_index, &to_copy, cancel, observer)?;
+        let (used, batches, absent) = batches(from, [from_index, to_index], &to_copy, batch_bytes, cancel, observer)?;
         let lost = lost_in(absent);
         if lost.is_empty() {
             break (used, batches);
@@ -103,7 +102,7 @@ pub(super) fn plan(
     };
     plan.blobs = batches.iter().map(|batch| batch.wanted.iter().map(Vec::len).sum::<usize>() as u64).sum();
     plan.bytes = batches.iter().map(|batch| batch.bytes).sum();
-    Ok(Found { plan, used, batches })
+    Ok((used, batches))
 }
 
 impl CopyPlan {
@@ -154,9 +153,9 @@ impl<'a> Copies<'a> {
 /// be finished soon, the later ones differ little, and waves of many cost no more requests than waves of one.
 fn batches(
     from: &Repository,
-    from_index: &Index,
-    to_index: &Index,
+    [from_index, to_index]: [&Index; 2],
     snapshots: &[(SnapshotId, Snapshot)],
+    batch_bytes: u64,
     cancel: &Cancel,
     observer: &dyn Observer,
 ) -> Result<(Used, Vec<Batch>, Absent)> {
@@ -170,7 +169,7 @@ fn batches(
         let more = used.add(from, from_index, roots, &|_, _, _| {}, cancel, observer)?;
         absent.unlisted.extend(more.unlisted);
         absent.unreadable.extend(more.unreadable);
-        if batches.last().is_none_or(|batch| batch.bytes >= COPY_BATCH_BYTES) {
+        if batches.last().is_none_or(|batch| batch.bytes >= batch_bytes) {
             batches.push(Batch::default());
         }
         let Some(batch) = batches.last_mut() else { continue };

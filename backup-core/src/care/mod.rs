@@ -2,7 +2,7 @@
 //!
 //! * [`check`] looks and changes nothing but records of what was proven.
 //! * [`Prune`] finds what no snapshot needs, and removes it in two steps a day apart.
-//! * [`Copy`] brings snapshots into another repository.
+//! * [`SnapshotCopy`] brings snapshots into another repository.
 //! * [`IndexRepair`] and [`SnapshotRepair`] mend what can be mended, and say what cannot.
 //!
 //! What destroys is a plan first. A plan is made under a lock and keeps it until it is applied or dropped; dropping it
@@ -38,7 +38,7 @@ mod rewrite_index;
 mod used;
 
 pub use check::{CheckOptions, CheckReport, ReadData, check};
-pub use copy::{Copy, CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy};
+pub use copy::{CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy, SnapshotCopy};
 pub use findings::{Affected, AffectedPath, Finding, Severity};
 pub use proofs::proofs;
 pub use prune::{Prune, PruneOutcome};

@@ -12,7 +12,9 @@
 mod backup;
 mod blob_store;
 mod commit;
+mod fan_out;
 mod file_reader;
+mod new_snapshot;
 mod parent;
 mod reader;
 mod restore;
@@ -20,7 +22,7 @@ mod restore_batch;
 mod tree_assembly;
 mod walk;
 
-pub use backup::{BackupOptions, BackupOutcome, Parent, backup};
+pub use backup::{BackupOptions, BackupOutcome, Parent, backup, backup_to_all};
 pub(crate) use blob_store::{BlobStore, Writing};
 pub(crate) use commit::{confirm_presence, list_anew_what_was_marked};
 pub use file_reader::FileReader;
