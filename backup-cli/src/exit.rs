@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Done, but some data could not be read or written.
     Losses = 3,
+    /// Done, but a copy is missing or behind.
+    Behind = 5,
     /// There is no repository.
     NoRepository = 10,
     /// Somebody else's lock forbids it.

@@ -78,11 +78,6 @@ impl PackWriter {
         Self { kind, bytes, blobs: Vec::new() }
     }
 
-    /// The buffer of a pack that is not needed any more.
-    pub(crate) fn into_buffer(self) -> BytesMut {
-        self.bytes
-    }
-
     /// Appends a sealed blob. `plain_bytes` is its length before compression, `None` when it is not compressed.
     pub fn append(&mut self, id: BlobId, sealed: &[u8], plain_bytes: Option<u32>) -> Result<(), FormatError> {
         let too_large = |_| FormatError("pack over 4 GiB".to_owned());
@@ -112,15 +107,6 @@ impl PackWriter {
     /// Whether it should be finished.
     pub fn is_full(&self, target_bytes: usize) -> bool {
         self.bytes.len() >= target_bytes || self.blobs.len() >= PACK_BLOBS_MAX
-    }
-
-    /// Moves everything of `other` behind what is here.
-    pub fn absorb(&mut self, other: &Self) -> Result<(), FormatError> {
-        for blob in &other.blobs {
-            let start = blob.offset as usize;
-            self.append(blob.id, &other.bytes[start..start + blob.length as usize], blob.plain_bytes)?;
-        }
-        Ok(())
     }
 
     /// Seals the header and names the pack.
@@ -243,18 +229,5 @@ mod tests {
             let kept = &pack.bytes[..pack.bytes.len().saturating_sub(cut)];
             prop_assert!(read_header(&key, kept, kept.len() as u64).is_err());
         }
-    }
-
-    #[test]
-    fn a_pack_that_absorbed_another_holds_both() {
-        let key = MasterKey::generate().unwrap();
-        let (mut one, mut two) = (PackWriter::new(BlobKind::Data), PackWriter::new(BlobKind::Data));
-        one.append(BlobId::of(b"1"), &[1; 40], None).unwrap();
-        two.append(BlobId::of(b"2"), &[2; 50], Some(90)).unwrap();
-        one.absorb(&two).unwrap();
-        let pack = one.finish(&key).unwrap();
-        assert_eq!(pack.id, PackId::of(&pack.bytes));
-        let blobs = read_header(&key, &pack.bytes, pack.bytes.len() as u64).unwrap();
-        assert_eq!(blobs.iter().map(|blob| (blob.offset, blob.length)).collect::<Vec<_>>(), [(0, 40), (40, 50)]);
     }
 }

@@ -9,14 +9,15 @@ use std::time::Instant;
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::codec::Proof;
 use backup_core::contracts::Source;
-use backup_core::model::SnapshotPath;
-use backup_core::pipeline::{BackupOptions, BackupOutcome, Parent, backup};
+use backup_core::model::{SnapshotId, SnapshotPath};
+use backup_core::pipeline::{BackupOptions, BackupOutcome, Parent, backup_to_all};
 use backup_core::repository::{RecordBody, Repository};
 use backup_sources::command::{CommandSource, ReaderSource};
 use backup_sources::files::{FilesSource, step_back};
 use jiff::Timestamp;
 use serde_json::{Map, json};
 
+use super::destinations::Destinations;
 use super::selection::Selection;
 use crate::args::parse_time;
 use crate::console::{amounts, progress::Reporter, table::Table};
@@ -24,6 +25,12 @@ use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "-r may be given several times: the source is read once and backed up to all. A repository that \
+    fails gets no snapshot and the others do (exit code 5); the next run makes up for it. Files are cut as the first \
+    repository cuts them. --password-file or --password-command is given once for all, or once for each in the order \
+    of -r."
+)]
 #[command(group = clap::ArgGroup::new("what").args(["sources", "shell_command", "program"]).required(true))]
 pub(crate) struct Args {
     /// Files and folders; `-` for standard input
@@ -90,10 +97,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         session.console.warn(&format!("it runs at the usual priority: {}", Failure::from(error).what));
     }
     let mut what = What::of(args, session)?;
-    let repository = session.open_as(args.host.as_deref())?;
+    let mut destinations = Destinations::open(session, args.host.as_deref())?;
+    let repositories = destinations.repositories();
     let parent = match &args.parent {
         _ if args.force => Parent::None,
-        Some(text) => Parent::Given(repository.find_snapshot(text, &Default::default())?.0),
+        Some(text) => Parent::Given(find_in(&repositories, text)?),
         None => Parent::Newest,
     };
     let options = BackupOptions {
@@ -110,13 +118,32 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     };
     let reporter = session.console.reporter();
     let began = Instant::now();
-    let outcome = backup(&repository, what.source(), &options, &session.cancel, &*reporter)?;
+    let outcomes = backup_to_all(&repositories, what.source(), &options, &session.cancel, &*reporter)?;
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
-    keep_figures(&repository, &outcome, &reporter, seconds, session);
-    let document = document(&outcome, &reporter, seconds);
-    session.console.summary(&document, || text(&outcome, &reporter, seconds, &what))?;
-    Ok(Exit::with_losses(outcome.losses))
+    destinations.settle(outcomes);
+    let is_one_behind = destinations.tell_behind();
+    for (repository, outcome) in destinations.done() {
+        keep_figures(repository, outcome, &reporter, seconds, session);
+    }
+    let Some((_, outcome)) = destinations.done().next() else {
+        return Err(Failure::new("no repository got a snapshot"));
+    };
+    let document = document(outcome, &destinations, &reporter, seconds);
+    session.console.summary(&document, || text(outcome, &destinations, &reporter, seconds, &what))?;
+    Ok(if is_one_behind { Exit::Behind } else { Exit::with_losses(outcome.losses) })
+}
+
+/// The snapshot that people call `text`, in the first repository that has it.
+fn find_in(repositories: &[Repository], text: &str) -> Result<SnapshotId, Failure> {
+    let mut failure = None;
+    for repository in repositories {
+        match repository.find_snapshot(text, &Default::default()) {
+            Ok((id, _)) => return Ok(id),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.map_or_else(|| Failure::new("no repository"), Failure::from))
 }
 
 /// What is backed up.
@@ -205,7 +232,12 @@ fn keep_figures(
     }
 }
 
-fn document(outcome: &BackupOutcome, reporter: &Reporter, seconds: f64) -> serde_json::Value {
+fn document(
+    outcome: &BackupOutcome,
+    destinations: &Destinations,
+    reporter: &Reporter,
+    seconds: f64,
+) -> serde_json::Value {
     let summary = &outcome.summary;
     json!({
         "event": "summary",
@@ -225,10 +257,17 @@ fn document(outcome: &BackupOutcome, reporter: &Reporter, seconds: f64) -> serde
         "seconds": seconds,
         "losses": outcome.losses,
         "warnings": outcome.report.warnings,
+        "repositories": destinations.document(),
     })
 }
 
-fn text(outcome: &BackupOutcome, reporter: &Reporter, seconds: f64, what: &What) -> String {
+fn text(
+    outcome: &BackupOutcome,
+    destinations: &Destinations,
+    reporter: &Reporter,
+    seconds: f64,
+    what: &What,
+) -> String {
     let summary = &outcome.summary;
     let mut table = Table::new(&["", ""]);
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
@@ -252,9 +291,5 @@ fn text(outcome: &BackupOutcome, reporter: &Reporter, seconds: f64, what: &What)
     if outcome.losses > 0 {
         row("losses", format!("{} not read: see above", amounts::counted(outcome.losses, "file")));
     }
-    let head = match outcome.snapshot {
-        Some(id) => format!("snapshot {id:.8} ({})", outcome.reached),
-        None => "dry run: nothing was written".to_owned(),
-    };
-    format!("{}{head}\n", table.text())
+    format!("{}{}", table.text(), destinations.text())
 }
