@@ -115,6 +115,9 @@ impl Error {
             ErrorKind::Sink(SinkErrorKind::NoSpace) => {
                 Some("free some space and run it again: what was written is kept and continued from")
             }
+            ErrorKind::Sink(SinkErrorKind::Frozen) => {
+                Some("thaw it where it is kept (a restore request, in the words of most stores), then run it again")
+            }
             _ => None,
         })
     }

@@ -10,6 +10,6 @@ mod target;
 
 pub use codec::{Codec, CodecError, Sealed};
 pub use retention::{Decision, KeepReason, Proof, RetentionPolicy, SnapshotFacts};
-pub use sink::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
+pub use sink::{ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 pub use source::{Consistency, Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent, SourceInfo};
 pub use target::{Target, TargetError, TargetFile, WriteOrder};
