@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
-    /// The repository: a folder
+    /// The repository: a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX
     #[arg(short, long, env = "BACKUP_REPO", value_name = "PLACE", global = true, hide_env_values = true)]
     pub(crate) repo: Option<String>,
     /// Read the passphrase from this file; line ends at its end do not count

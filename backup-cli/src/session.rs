@@ -9,7 +9,7 @@ use backup_core::model::{Snapshot, SnapshotId};
 use backup_core::observe::Observer;
 use backup_core::repository::{Identity, Lock, Repository};
 use backup_core::{Error, ErrorKind};
-use backup_store::Place;
+use backup_store::{Access, Environment, Place};
 use jiff::Timestamp;
 
 use crate::args::{Globals, Which};
@@ -103,10 +103,15 @@ impl Session {
 /// Opens the store at `place`. That nothing is there means that no repository is.
 pub(crate) fn open_sink(place: &str) -> Result<Arc<dyn Sink>, Failure> {
     let parsed = Place::parse(place)?;
-    parsed.open().map_err(|error| match error.kind {
-        SinkErrorKind::NotFound => Error::new(ErrorKind::NoRepository, parsed.to_string()).into(),
-        _ => Error::from(error).into(),
+    parsed.open(&access()).map_err(|error| match error.kind() {
+        ErrorKind::Missing => Error::new(ErrorKind::NoRepository, parsed.to_string()).into(),
+        _ => error.into(),
     })
+}
+
+/// What opens stores: the environment, from which the library takes what each provider's usual chain begins with.
+pub(crate) fn access() -> Access {
+    Access { credentials: None, environment: Environment::new(std::env::vars_os()) }
 }
 
 fn gap_seconds(earlier: Timestamp, later: Timestamp) -> f64 {

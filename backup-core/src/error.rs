@@ -87,6 +87,11 @@ impl Error {
         self
     }
 
+    /// That there is no repository at `place`, for the same reason: not even a bucket, perhaps.
+    pub(crate) fn as_no_repository(self, place: String) -> Self {
+        Self { kind: ErrorKind::NoRepository, subject: place, ..self }
+    }
+
     /// What sort of failure it is.
     pub fn kind(&self) -> &ErrorKind {
         &self.kind
@@ -158,6 +163,6 @@ impl From<SinkError> for Error {
             SinkErrorKind::NotFound => ErrorKind::Missing,
             kind => ErrorKind::Sink(kind),
         };
-        Self { kind, subject: error.subject, hint: None, source: error.source }
+        Self { kind, subject: error.subject, hint: error.hint, source: error.source }
     }
 }

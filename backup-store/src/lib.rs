@@ -3,7 +3,13 @@
 //! This crate knows objects and those who keep them; what the objects mean is the engine's affair. Every sink here
 //! passes the engine's contract suite.
 
+mod access;
+mod bucket;
+#[cfg(feature = "object")]
+mod http;
 pub mod sinks;
 mod url;
 
+pub use access::{Access, Credentials, Environment, Secret};
+pub use bucket::{Bucket, BucketSettings, Provider};
 pub use url::Place;

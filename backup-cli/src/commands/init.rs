@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::exit::{Exit, Failure};
 use crate::secrets::password;
-use crate::session::{Session, identity, open_sink};
+use crate::session::{Session, access, identity, open_sink};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let parsed = Place::parse(place)?;
     let polynomial = args.like.as_deref().map(|like| polynomial_of(like, args, session)).transpose()?;
     let passphrase = password::of_new_repository(session, place)?;
-    let sink = parsed.create().map_err(backup_core::Error::from)?;
+    let sink = parsed.create(&access())?;
     let options = CreateOptions { polynomial, cost: None };
     let repository = Repository::create(sink, &passphrase, &options, identity(None), Arc::new(SystemClock))?;
     let id = repository.config().id;

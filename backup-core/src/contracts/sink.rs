@@ -158,6 +158,8 @@ pub struct SinkError {
     pub source: Option<Box<dyn StdError + Send + Sync>>,
     /// How long the store asked to be left alone, where it said so (HTTP's `Retry-After`).
     pub retry_after: Option<Duration>,
+    /// What to try next, where the store knows.
+    pub hint: Option<Cow<'static, str>>,
 }
 
 /// What sort of failure a store reports.
@@ -201,7 +203,7 @@ pub enum SinkErrorKind {
 impl SinkError {
     /// A failure of `kind` on `subject`.
     pub fn new(kind: SinkErrorKind, subject: impl Into<String>) -> Self {
-        Self { kind, subject: subject.into(), source: None, retry_after: None }
+        Self { kind, subject: subject.into(), source: None, retry_after: None, hint: None }
     }
 
     /// Adds what the store said.
@@ -215,6 +217,13 @@ impl SinkError {
     #[must_use]
     pub fn asking_for(mut self, retry_after: impl Into<Option<Duration>>) -> Self {
         self.retry_after = retry_after.into();
+        self
+    }
+
+    /// Adds what to try next.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 }
