@@ -13,7 +13,8 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use futures::StreamExt as _;
 use futures::future::poll_fn;
-use http::{HeaderValue, Method};
+use http::header::CONTENT_RANGE;
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use object_store::ClientOptions;
 use object_store::client::{
@@ -124,7 +125,11 @@ impl HttpService for Service {
         {
             return Err(wrapped(Failure::Broken(String::from("the store took in something else than was sent"))));
         }
-        let (parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        if parts.status == StatusCode::OK && parts.headers.contains_key(CONTENT_RANGE) {
+            // Some servers send a part, say which, and call it the whole (rclone's, 1.75).
+            parts.status = StatusCode::PARTIAL_CONTENT;
+        }
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(Incoming::new(body))))
     }
 }
