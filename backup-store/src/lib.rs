@@ -7,6 +7,7 @@ mod access;
 mod bucket;
 #[cfg(feature = "object")]
 mod http;
+pub mod layers;
 pub mod sinks;
 mod url;
 
