@@ -38,6 +38,13 @@ pub enum Credentials {
     AccountKey(Secret),
     /// For Azure: a shared access signature, as the portal gives it.
     SharedAccessSignature(Secret),
+    /// For a REST server.
+    Login {
+        /// The user's name there, which is no secret.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
 }
 
 /// A text that is not shown, and wiped when it is dropped.
@@ -93,7 +100,7 @@ impl fmt::Debug for Environment {
 }
 
 fn is_asked_for(name: &str) -> bool {
-    ["AWS_", "GOOGLE_", "AZURE_", "CLOUDSDK_"].iter().any(|prefix| name.starts_with(prefix))
+    ["AWS_", "GOOGLE_", "AZURE_", "CLOUDSDK_", "BACKUP_REST_", "RESTIC_REST_"].iter().any(|prefix| name.starts_with(prefix))
         || matches!(name, "HOME" | "https_proxy" | "HTTPS_PROXY" | "http_proxy" | "no_proxy" | "NO_PROXY")
         // Where managed identities of Azure's app services are asked for.
         || matches!(name, "IDENTITY_ENDPOINT" | "IDENTITY_HEADER")

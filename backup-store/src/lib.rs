@@ -5,12 +5,14 @@
 
 mod access;
 mod bucket;
-#[cfg(feature = "object")]
+#[cfg(any(feature = "object", feature = "rest"))]
 mod http;
 pub mod layers;
+mod server;
 pub mod sinks;
 mod url;
 
 pub use access::{Access, Credentials, Environment, Secret};
 pub use bucket::{Bucket, BucketSettings, Provider};
+pub use server::RestServer;
 pub use url::Place;

@@ -12,11 +12,14 @@ use backup_core::{Error, Result};
 
 use crate::access::Access;
 use crate::bucket::{Bucket, Provider};
+use crate::server::RestServer;
 use crate::sinks::LocalSink;
 #[cfg(feature = "azure")]
 use crate::sinks::azure;
 #[cfg(feature = "gcs")]
 use crate::sinks::gcs;
+#[cfg(feature = "rest")]
+use crate::sinks::rest;
 #[cfg(feature = "s3")]
 use crate::sinks::s3;
 
@@ -33,11 +36,13 @@ pub enum Place {
     Folder(PathBuf),
     /// A bucket of an object store, or a part of one.
     Bucket(Bucket),
+    /// A server that speaks restic's REST protocol.
+    Rest(RestServer),
 }
 
 impl Place {
     /// Reads a place as people write it: `/mnt/backups/repo`, `backups/my repo`, `file:///mnt/backups/my%20repo`,
-    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`.
+    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `rest:https://host/path/`.
     ///
     /// # Errors
     ///
@@ -57,12 +62,17 @@ impl Place {
             Some(("s3", rest)) => bucket(Provider::S3, rest),
             Some(("gs", rest)) => bucket(Provider::Gcs, rest),
             Some(("az", rest)) => bucket(Provider::Azure, rest),
+            Some(("rest", rest)) => match str::from_utf8(rest) {
+                Ok(rest) => RestServer::parse(rest).map(Self::Rest),
+                Err(_) => Err(Error::invalid("the place rest:…", "it is not UTF-8")),
+            },
             Some((scheme, _)) => Err(Error::invalid(
                 without_secret(text),
                 format!("places of the kind {scheme}: are not supported by this version"),
             )
             .with_hint(
-                "give a folder, as /mnt/backups/repo, or s3://, gs://, az://; a path that begins so is written with ./",
+                "give a folder, as /mnt/backups/repo, or s3://, gs://, az://, rest:; a path that begins so is written \
+                 with ./",
             )),
         }
     }
@@ -78,6 +88,7 @@ impl Place {
         match self {
             Self::Folder(path) => Ok(Arc::new(LocalSink::open(path)?)),
             Self::Bucket(bucket) => open_bucket(bucket, access),
+            Self::Rest(server) => open_rest(server, access),
         }
     }
 
@@ -100,6 +111,7 @@ impl Place {
                 Ok(Arc::new(sink))
             }
             Self::Bucket(bucket) => open_bucket(bucket, access),
+            Self::Rest(server) => open_rest(server, access),
         }
     }
 }
@@ -109,6 +121,7 @@ impl fmt::Display for Place {
         match self {
             Self::Folder(path) => path.display().fmt(f),
             Self::Bucket(bucket) => bucket.fmt(f),
+            Self::Rest(server) => server.fmt(f),
         }
     }
 }
@@ -131,6 +144,16 @@ fn open_bucket(bucket: &Bucket, access: &Access) -> Result<Arc<dyn Sink>> {
         #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
         _ => Err(Error::invalid(bucket.to_string(), "this program was built without support for this provider")),
     }
+}
+
+#[cfg(feature = "rest")]
+fn open_rest(server: &RestServer, access: &Access) -> Result<Arc<dyn Sink>> {
+    Ok(Arc::new(rest::open(server, access)?))
+}
+
+#[cfg(not(feature = "rest"))]
+fn open_rest(server: &RestServer, _: &Access) -> Result<Arc<dyn Sink>> {
+    Err(Error::invalid(server.to_string(), "this program was built without support for REST servers"))
 }
 
 /// The scheme of a URL and what follows its colon; `None` for a path.
@@ -244,10 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn rest_servers_are_places_whose_passwords_are_refused() {
+        let place = Place::parse("rest:https://me@host/repo").unwrap();
+        assert_eq!(place.to_string(), "rest:https://me@host/repo/");
+        let error = Place::parse("rest:https://me:secret@host/repo").unwrap_err();
+        assert!(!error.to_string().contains("secret") && error.hint().is_some(), "{error}");
+    }
+
+    #[test]
     fn other_kinds_of_store_are_refused_by_name_and_their_secrets_kept() {
         for (url, shown) in [
             ("b2:bucket/prefix", "b2:bucket/prefix"),
-            ("rest:https://me:secret@host/repo", "rest:…@host/repo"),
+            ("swift:https://me:secret@host/repo", "swift:…@host/repo"),
             ("sftp://me:sec@ret@host/repo", "sftp:…@host/repo"),
             ("swift://container/x?sig=secret", "swift://container/x?…"),
             ("ftp://host/x", "ftp://host/x"),

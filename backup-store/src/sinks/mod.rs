@@ -7,9 +7,13 @@ pub(crate) mod gcs;
 mod local;
 #[cfg(feature = "object")]
 mod object;
+#[cfg(feature = "rest")]
+pub(crate) mod rest;
 #[cfg(feature = "s3")]
 pub(crate) mod s3;
 
 pub use local::LocalSink;
 #[cfg(feature = "object")]
 pub use object::ObjectSink;
+#[cfg(feature = "rest")]
+pub use rest::RestSink;
