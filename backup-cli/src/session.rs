@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use crate::args::{Globals, Which};
 use crate::console::{Console, amounts};
 use crate::exit::Failure;
+use crate::network::Caching;
 use crate::secrets::password;
 
 /// What every command gets.
@@ -42,11 +43,36 @@ impl Session {
 
     /// Opens the repository, acting as the machine `host` when that is given.
     pub(crate) fn open_as(&self, host: Option<&str>) -> Result<Repository, Failure> {
+        self.open_through(host, Caching::Allowed)
+    }
+
+    /// Opens the repository to verify the store itself: no copy on this machine stands for what is there.
+    pub(crate) fn open_uncached(&self) -> Result<Repository, Failure> {
+        self.open_through(None, Caching::Forbidden)
+    }
+
+    fn open_through(&self, host: Option<&str>, caching: Caching) -> Result<Repository, Failure> {
         let place = self.place()?;
-        let sink = open_sink(place)?;
+        let sink = self.open_sink(place, caching)?;
         let passphrase = password::of_repository(self, place)?;
         let observer = self.console.reporter();
         Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
+    }
+
+    /// Opens the store at `place`. That nothing is there means that no repository is.
+    pub(crate) fn open_sink(&self, place: &str, caching: Caching) -> Result<Arc<dyn Sink>, Failure> {
+        let place = Place::parse(place)?;
+        let sink = place.open(&access()).map_err(|error| match error.kind() {
+            ErrorKind::Missing => Error::new(ErrorKind::NoRepository, place.to_string()),
+            _ => error,
+        })?;
+        Ok(self.globals.network.around(sink, &place, caching, self.console))
+    }
+
+    /// Makes the store at `place`, where stores are made.
+    pub(crate) fn create_sink(&self, place: &Place) -> Result<Arc<dyn Sink>, Failure> {
+        let sink = place.create(&access())?;
+        Ok(self.globals.network.around(sink, place, Caching::Forbidden, self.console))
     }
 
     /// Refuses `--no-lock` for a command that is not safe without.
@@ -100,17 +126,8 @@ impl Session {
     }
 }
 
-/// Opens the store at `place`. That nothing is there means that no repository is.
-pub(crate) fn open_sink(place: &str) -> Result<Arc<dyn Sink>, Failure> {
-    let parsed = Place::parse(place)?;
-    parsed.open(&access()).map_err(|error| match error.kind() {
-        ErrorKind::Missing => Error::new(ErrorKind::NoRepository, parsed.to_string()).into(),
-        _ => error.into(),
-    })
-}
-
 /// What opens stores: the environment, from which the library takes what each provider's usual chain begins with.
-pub(crate) fn access() -> Access {
+fn access() -> Access {
     Access { credentials: None, environment: Environment::new(std::env::vars_os()) }
 }
 

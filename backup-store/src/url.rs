@@ -77,6 +77,11 @@ impl Place {
         }
     }
 
+    /// Whether the store is reached over a network.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self, Self::Folder(_))
+    }
+
     /// Opens the store at this place. Blocks for as long as the file system needs; a store on a network is asked nothing
     /// yet.
     ///

@@ -8,8 +8,9 @@ use backup_store::Place;
 use serde_json::json;
 
 use crate::exit::{Exit, Failure};
+use crate::network::Caching;
 use crate::secrets::password;
-use crate::session::{Session, access, identity, open_sink};
+use crate::session::{Session, identity};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let parsed = Place::parse(place)?;
     let polynomial = args.like.as_deref().map(|like| polynomial_of(like, args, session)).transpose()?;
     let passphrase = password::of_new_repository(session, place)?;
-    let sink = parsed.create(&access())?;
+    let sink = session.create_sink(&parsed)?;
     let options = CreateOptions { polynomial, cost: None };
     let repository = Repository::create(sink, &passphrase, &options, identity(None), Arc::new(SystemClock))?;
     let id = repository.config().id;
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 
 /// The polynomial of another repository, which is opened with the same passphrase unless another is given.
 fn polynomial_of(like: &str, args: &Args, session: &Session) -> Result<backup_core::chunk::Polynomial, Failure> {
-    let sink = open_sink(like)?;
+    let sink = session.open_sink(like, Caching::Forbidden)?;
     let passphrase = match &args.like_password_file {
         Some(file) => password::additional(Some(file), None, &session.console)?,
         None => password::of_repository(session, like)?,

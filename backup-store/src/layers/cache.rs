@@ -31,6 +31,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use folder::Folder;
 
+/// What copies take at most by default: the indexes of a few million files, and the folders of some hundred thousand.
+pub const CACHE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+
 /// Answers from a folder of this machine what it can.
 #[derive(Debug)]
 pub struct CacheSink {

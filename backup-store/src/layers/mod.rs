@@ -9,7 +9,7 @@ mod hot_cold;
 mod limit;
 mod retry;
 
-pub use cache::CacheSink;
+pub use cache::{CACHE_BYTES_MAX, CacheSink};
 pub use hot_cold::HotColdSink;
 pub use limit::{LimitSink, Limits};
 pub use retry::{RetryPolicy, RetrySink, Setback};
