@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backup_core::contracts::Sink;
+use backup_core::model::Id;
 use backup_store::Place;
-use backup_store::layers::{CACHE_BYTES_MAX, CacheSink, LimitSink, Limits, RetryPolicy, RetrySink, Setback};
+use backup_store::layers::{AsideSink, CACHE_BYTES_MAX, CacheSink, LimitSink, Limits, RetryPolicy, RetrySink, Setback};
+use backup_store::sinks::LocalSink;
 use bytesize::ByteSize;
 
 use crate::console::Console;
@@ -72,27 +74,46 @@ impl Network {
             true => Arc::new(sink),
             false => Arc::new(LimitSink::new(Arc::new(sink), limits)),
         };
-        match cache_folder(|name| std::env::var_os(name)) {
-            Some(folder) if !self.no_cache && caching == Caching::Allowed => {
-                match CacheSink::open(Arc::clone(&sink), &folder, CACHE_BYTES_MAX) {
-                    Ok(cached) => Arc::new(cached),
-                    Err(error) => {
-                        console.note(&format!("nothing is cached: {}: {error}", folder.display()));
-                        sink
-                    }
-                }
-            }
+        let variable = |name: &str| std::env::var_os(name);
+        let sink = match own_folder(variable, "XDG_CACHE_HOME", ".cache") {
+            Some(folder) if !self.no_cache && caching == Caching::Allowed => cached(sink, &folder, console),
+            _ => sink,
+        };
+        match own_folder(variable, "XDG_STATE_HOME", ".local/state") {
+            Some(folder) if place.is_restics_alone() => with_records_in(sink, &folder, console),
             _ => sink,
         }
     }
 }
 
-/// Where copies are kept: `$XDG_CACHE_HOME/backup`, else `~/.cache/backup` (XDG Base Directory Specification: a path that
-/// is not absolute does not count).
-fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+fn cached(sink: Arc<dyn Sink>, folder: &Path, console: Console) -> Arc<dyn Sink> {
+    match CacheSink::open(Arc::clone(&sink), folder, CACHE_BYTES_MAX) {
+        Ok(cached) => Arc::new(cached),
+        Err(error) => {
+            console.note(&format!("nothing is cached: {}: {error}", folder.display()));
+            sink
+        }
+    }
+}
+
+/// Keeps on this machine what a store does not keep: the records of what was proven, without which `forget` removes
+/// nothing.
+fn with_records_in(sink: Arc<dyn Sink>, folder: &Path, console: Console) -> Arc<dyn Sink> {
+    let name = Id::of(sink.location().as_bytes()).to_string();
+    match LocalSink::create(folder.join("records").join(&name[..32])) {
+        Ok(aside) => Arc::new(AsideSink::new(sink, Arc::new(aside))),
+        Err(error) => {
+            console.note(&format!("no records are kept: {error}"));
+            sink
+        }
+    }
+}
+
+/// A folder of this program's own below the one that `variable` names, or below the home folder (XDG Base Directory
+/// Specification: a path that is not absolute does not count).
+fn own_folder(variable: impl Fn(&str) -> Option<OsString>, name: &str, below_home: &str) -> Option<PathBuf> {
     let folder = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
-    Some(caches.join("backup"))
+    Some(folder(name).or_else(|| Some(folder("HOME")?.join(below_home)))?.join("backup"))
 }
 
 fn told(setback: &Setback<'_>) -> String {
@@ -125,7 +146,11 @@ mod tests {
     fn the_cache_is_where_caches_are() {
         let with = |pairs: &[(&str, &str)]| {
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
-            cache_folder(move |name| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
+            own_folder(
+                move |name| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()),
+                "XDG_CACHE_HOME",
+                ".cache",
+            )
         };
         assert_eq!(with(&[("HOME", "/home/me")]), Some("/home/me/.cache/backup".into()));
         assert_eq!(with(&[("HOME", "/home/me"), ("XDG_CACHE_HOME", "/caches")]), Some("/caches/backup".into()));

@@ -82,6 +82,11 @@ impl Place {
         !matches!(self, Self::Folder(_))
     }
 
+    /// Whether the store keeps only what restic's format has, and nothing of ours beside it.
+    pub fn is_restics_alone(&self) -> bool {
+        matches!(self, Self::Rest(_))
+    }
+
     /// Opens the store at this place. Blocks for as long as the file system needs; a store on a network is asked nothing
     /// yet.
     ///
