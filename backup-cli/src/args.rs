@@ -10,6 +10,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use crate::commands;
+use crate::network::Network;
 
 /// Backups that come back: encrypted, deduplicated, readable by restic
 ///
@@ -28,7 +29,8 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
-    /// The repository: a folder; `create` takes several
+    /// The repository: a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, rest:URL; `create`
+    /// takes several
     #[arg(short, long, env = "BACKUP_REPO", value_name = "PLACE", global = true, hide_env_values = true)]
     pub(crate) repo: Vec<String>,
     /// Read the passphrase from this file; line ends at its end do not count
@@ -49,6 +51,8 @@ pub(crate) struct Globals {
     /// Take no lock and look at none: for credentials that cannot delete
     #[arg(long, global = true)]
     pub(crate) no_lock: bool,
+    #[command(flatten)]
+    pub(crate) network: Network,
 }
 
 impl Globals {

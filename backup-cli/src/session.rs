@@ -9,12 +9,13 @@ use backup_core::model::{Snapshot, SnapshotId};
 use backup_core::observe::Observer;
 use backup_core::repository::{Identity, Lock, Repository};
 use backup_core::{Error, ErrorKind};
-use backup_store::Place;
+use backup_store::{Access, Environment, Place};
 use jiff::Timestamp;
 
 use crate::args::{Globals, Which};
 use crate::console::{Console, amounts};
 use crate::exit::Failure;
+use crate::network::Caching;
 use crate::secrets::password;
 
 /// What every command gets.
@@ -51,11 +52,37 @@ impl Session {
 
     /// Opens one of the repositories, acting as the machine `host` when that is given.
     pub(crate) fn open_nth(&self, number: usize, host: Option<&str>) -> Result<Repository, Failure> {
+        self.open_through(number, host, Caching::Allowed)
+    }
+
+    /// Opens the repository to verify the store itself: no copy on this machine stands for what is there.
+    pub(crate) fn open_uncached(&self) -> Result<Repository, Failure> {
+        self.place()?;
+        self.open_through(0, None, Caching::Forbidden)
+    }
+
+    fn open_through(&self, number: usize, host: Option<&str>, caching: Caching) -> Result<Repository, Failure> {
         let place = self.places()?[number];
-        let sink = open_sink(place)?;
+        let sink = self.open_sink(place, caching)?;
         let passphrase = password::of_nth_repository(self, number, place)?;
         let observer = self.console.reporter();
         Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
+    }
+
+    /// Opens the store at `place`. That nothing is there means that no repository is.
+    pub(crate) fn open_sink(&self, place: &str, caching: Caching) -> Result<Arc<dyn Sink>, Failure> {
+        let place = Place::parse(place)?;
+        let sink = place.open(&access()).map_err(|error| match error.kind() {
+            ErrorKind::Missing => Error::new(ErrorKind::NoRepository, place.to_string()),
+            _ => error,
+        })?;
+        Ok(self.globals.network.around(sink, &place, caching, self.console))
+    }
+
+    /// Makes the store at `place`, where stores are made.
+    pub(crate) fn create_sink(&self, place: &Place) -> Result<Arc<dyn Sink>, Failure> {
+        let sink = place.create(&access())?;
+        Ok(self.globals.network.around(sink, place, Caching::Forbidden, self.console))
     }
 
     /// Refuses `--no-lock` for a command that is not safe without.
@@ -109,13 +136,9 @@ impl Session {
     }
 }
 
-/// Opens the store at `place`. That nothing is there means that no repository is.
-pub(crate) fn open_sink(place: &str) -> Result<Arc<dyn Sink>, Failure> {
-    let parsed = Place::parse(place)?;
-    parsed.open().map_err(|error| match error.kind {
-        SinkErrorKind::NotFound => Error::new(ErrorKind::NoRepository, parsed.to_string()).into(),
-        _ => Error::from(error).into(),
-    })
+/// What opens stores: the environment, from which the library takes what each provider's usual chain begins with.
+fn access() -> Access {
+    Access { credentials: None, environment: Environment::new(std::env::vars_os()) }
 }
 
 fn gap_seconds(earlier: Timestamp, later: Timestamp) -> f64 {

@@ -87,6 +87,11 @@ impl Error {
         self
     }
 
+    /// That there is no repository at `place`, for the same reason: not even a bucket, perhaps.
+    pub(crate) fn as_no_repository(self, place: String) -> Self {
+        Self { kind: ErrorKind::NoRepository, subject: place, ..self }
+    }
+
     /// What sort of failure it is.
     pub fn kind(&self) -> &ErrorKind {
         &self.kind
@@ -114,6 +119,9 @@ impl Error {
             ErrorKind::LockLost => Some("run it again: what was uploaded is kept and not sent twice"),
             ErrorKind::Sink(SinkErrorKind::NoSpace) => {
                 Some("free some space and run it again: what was written is kept and continued from")
+            }
+            ErrorKind::Sink(SinkErrorKind::Frozen) => {
+                Some("thaw it where it is kept (a restore request, in the words of most stores), then run it again")
             }
             _ => None,
         })
@@ -155,6 +163,6 @@ impl From<SinkError> for Error {
             SinkErrorKind::NotFound => ErrorKind::Missing,
             kind => ErrorKind::Sink(kind),
         };
-        Self { kind, subject: error.subject, hint: None, source: error.source }
+        Self { kind, subject: error.subject, hint: error.hint, source: error.source }
     }
 }

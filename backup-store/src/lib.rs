@@ -5,7 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
+mod bucket;
+#[cfg(any(feature = "object", feature = "rest"))]
+mod http;
+pub mod layers;
+mod server;
 pub mod sinks;
 mod url;
 
+pub use access::{Access, Credentials, Environment, Secret};
+pub use bucket::{Bucket, BucketSettings, Provider};
+pub use server::RestServer;
 pub use url::Place;

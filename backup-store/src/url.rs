@@ -6,11 +6,22 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backup_core::contracts::{Sink, SinkError};
+use backup_core::contracts::Sink;
 use backup_core::repository::layout::{DATA, INDEX, KEYS, LOCKS, SNAPSHOTS};
 use backup_core::{Error, Result};
 
+use crate::access::Access;
+use crate::bucket::{Bucket, Provider};
+use crate::server::RestServer;
 use crate::sinks::LocalSink;
+#[cfg(feature = "azure")]
+use crate::sinks::azure;
+#[cfg(feature = "gcs")]
+use crate::sinks::gcs;
+#[cfg(feature = "rest")]
+use crate::sinks::rest;
+#[cfg(feature = "s3")]
+use crate::sinks::s3;
 
 /// Schemes that belong to stores which this crate does not reach, with or without `//` behind the colon: restic and
 /// rclone write some of them without. A path that begins like one has to be written `./s3:…`.
@@ -23,10 +34,15 @@ const REMOTE_SCHEMES: [&str; 14] =
 pub enum Place {
     /// A folder of this machine, or one that is mounted here.
     Folder(PathBuf),
+    /// A bucket of an object store, or a part of one.
+    Bucket(Bucket),
+    /// A server that speaks restic's REST protocol.
+    Rest(RestServer),
 }
 
 impl Place {
-    /// Reads a place as people write it: `/mnt/backups/repo`, `backups/my repo`, `file:///mnt/backups/my%20repo`.
+    /// Reads a place as people write it: `/mnt/backups/repo`, `backups/my repo`, `file:///mnt/backups/my%20repo`,
+    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `rest:https://host/path/`.
     ///
     /// # Errors
     ///
@@ -43,26 +59,51 @@ impl Place {
         match scheme(text.as_bytes()) {
             None => Ok(Self::Folder(text.into())),
             Some(("file", rest)) => file_url(text, rest).map(Self::Folder),
+            Some(("s3", rest)) => bucket(Provider::S3, rest),
+            Some(("gs", rest)) => bucket(Provider::Gcs, rest),
+            Some(("az", rest)) => bucket(Provider::Azure, rest),
+            Some(("rest", rest)) => match str::from_utf8(rest) {
+                Ok(rest) => RestServer::parse(rest).map(Self::Rest),
+                Err(_) => Err(Error::invalid("the place rest:…", "it is not UTF-8")),
+            },
             Some((scheme, _)) => Err(Error::invalid(
                 without_secret(text),
-                format!("places of the kind {scheme}: are not supported by this version, only local folders"),
+                format!("places of the kind {scheme}: are not supported by this version"),
             )
-            .with_hint("give a folder, as /mnt/backups/repo; a path that begins so is written with ./ before it")),
+            .with_hint(
+                "give a folder, as /mnt/backups/repo, or s3://, gs://, az://, rest:; a path that begins so is written \
+                 with ./",
+            )),
         }
     }
 
-    /// Opens the store at this place, which is there already. Blocks for as long as the file system needs.
+    /// Whether the store is reached over a network.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self, Self::Folder(_))
+    }
+
+    /// Whether the store keeps only what restic's format has, and nothing of ours beside it.
+    pub fn is_restics_alone(&self) -> bool {
+        matches!(self, Self::Rest(_))
+    }
+
+    /// Opens the store at this place. Blocks for as long as the file system needs; a store on a network is asked nothing
+    /// yet.
     ///
     /// # Errors
     ///
-    /// [`backup_core::contracts::SinkErrorKind::NotFound`] when there is nothing.
-    pub fn open(&self) -> Result<Arc<dyn Sink>, SinkError> {
+    /// [`backup_core::ErrorKind::Missing`] when there is no such folder, [`backup_core::ErrorKind::Invalid`] for settings
+    /// or credentials that cannot be used.
+    pub fn open(&self, access: &Access) -> Result<Arc<dyn Sink>> {
         match self {
             Self::Folder(path) => Ok(Arc::new(LocalSink::open(path)?)),
+            Self::Bucket(bucket) => open_bucket(bucket, access),
+            Self::Rest(server) => open_rest(server, access),
         }
     }
 
-    /// Makes a store at this place, or opens what is there. Blocks for as long as the file system needs.
+    /// Makes a store at this place, or opens what is there. Blocks for as long as the file system needs. Buckets are not
+    /// made: what they cost, keep and allow is their owner's affair.
     ///
     /// In a folder it makes the folders of a repository as well: where one of them is missing `rustic check` speaks of
     /// errors, even in a repository that has nothing yet to put there.
@@ -70,7 +111,7 @@ impl Place {
     /// # Errors
     ///
     /// What the store says when it cannot be made.
-    pub fn create(&self) -> Result<Arc<dyn Sink>, SinkError> {
+    pub fn create(&self, access: &Access) -> Result<Arc<dyn Sink>> {
         match self {
             Self::Folder(path) => {
                 let sink = LocalSink::create(path)?;
@@ -79,6 +120,8 @@ impl Place {
                 }
                 Ok(Arc::new(sink))
             }
+            Self::Bucket(bucket) => open_bucket(bucket, access),
+            Self::Rest(server) => open_rest(server, access),
         }
     }
 }
@@ -87,8 +130,40 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => path.display().fmt(f),
+            Self::Bucket(bucket) => bucket.fmt(f),
+            Self::Rest(server) => server.fmt(f),
         }
     }
+}
+
+fn bucket(provider: Provider, rest: &[u8]) -> Result<Place> {
+    let rest = str::from_utf8(rest)
+        .map_err(|_| Error::invalid(format!("the place {}:…", provider.scheme()), "it is not UTF-8"))?;
+    Bucket::parse(provider, rest).map(Place::Bucket)
+}
+
+#[cfg_attr(not(feature = "object"), expect(unused_variables, reason = "no store is built in that would use it"))]
+fn open_bucket(bucket: &Bucket, access: &Access) -> Result<Arc<dyn Sink>> {
+    match bucket.provider {
+        #[cfg(feature = "s3")]
+        Provider::S3 => Ok(Arc::new(s3::open(bucket, access)?)),
+        #[cfg(feature = "gcs")]
+        Provider::Gcs => Ok(Arc::new(gcs::open(bucket, access)?)),
+        #[cfg(feature = "azure")]
+        Provider::Azure => Ok(Arc::new(azure::open(bucket, access)?)),
+        #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
+        _ => Err(Error::invalid(bucket.to_string(), "this program was built without support for this provider")),
+    }
+}
+
+#[cfg(feature = "rest")]
+fn open_rest(server: &RestServer, access: &Access) -> Result<Arc<dyn Sink>> {
+    Ok(Arc::new(rest::open(server, access)?))
+}
+
+#[cfg(not(feature = "rest"))]
+fn open_rest(server: &RestServer, _: &Access) -> Result<Arc<dyn Sink>> {
+    Err(Error::invalid(server.to_string(), "this program was built without support for REST servers"))
 }
 
 /// The scheme of a URL and what follows its colon; `None` for a path.
@@ -119,7 +194,7 @@ fn file_url(text: &OsStr, rest: &[u8]) -> Result<PathBuf> {
     Ok(Path::new(&OsString::from_vec(path)).to_owned())
 }
 
-fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.iter();
     while let Some(&byte) = rest.next() {
@@ -155,7 +230,7 @@ mod tests {
     use super::*;
 
     fn folder(text: &str) -> PathBuf {
-        let Place::Folder(path) = Place::parse(text).unwrap();
+        let Ok(Place::Folder(path)) = Place::parse(text) else { panic!("{text} is no folder") };
         path
     }
 
@@ -172,7 +247,7 @@ mod tests {
     #[test]
     fn a_new_place_has_the_folders_that_other_programs_look_into() {
         let scratch = tempfile::tempdir().unwrap();
-        Place::Folder(scratch.path().join("new")).create().unwrap();
+        Place::Folder(scratch.path().join("new")).create(&Access::default()).unwrap();
         for name in ["data", "index", "keys", "locks", "snapshots"] {
             assert!(scratch.path().join("new").join(name).is_dir(), "{name}");
         }
@@ -189,16 +264,36 @@ mod tests {
     }
 
     #[test]
+    fn buckets_are_places_and_ask_nothing_when_they_are_opened() {
+        for text in ["s3://bucket/prefix", "az://container?account=me", "gs://bucket"] {
+            let place = Place::parse(text).unwrap();
+            assert_eq!(place.to_string(), text);
+            assert!(matches!(place, Place::Bucket(_)));
+        }
+        let error = Place::parse("s3:host/bucket").unwrap_err();
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains("s3://BUCKET/PREFIX?endpoint=") || hint.contains("endpoint"))
+        );
+    }
+
+    #[test]
+    fn rest_servers_are_places_whose_passwords_are_refused() {
+        let place = Place::parse("rest:https://me@host/repo").unwrap();
+        assert_eq!(place.to_string(), "rest:https://me@host/repo/");
+        let error = Place::parse("rest:https://me:secret@host/repo").unwrap_err();
+        assert!(!error.to_string().contains("secret") && error.hint().is_some(), "{error}");
+    }
+
+    #[test]
     fn other_kinds_of_store_are_refused_by_name_and_their_secrets_kept() {
         for (url, shown) in [
-            ("s3://bucket/prefix", "s3://bucket/prefix"),
-            ("s3:host/bucket", "s3:host/bucket"),
-            ("rest:https://me:secret@host/repo", "rest:…@host/repo"),
+            ("b2:bucket/prefix", "b2:bucket/prefix"),
+            ("swift:https://me:secret@host/repo", "swift:…@host/repo"),
             ("sftp://me:sec@ret@host/repo", "sftp:…@host/repo"),
-            ("az://container/x?sig=secret", "az://container/x?…"),
+            ("swift://container/x?sig=secret", "swift://container/x?…"),
             ("ftp://host/x", "ftp://host/x"),
             ("sftp://me:secret?@host/repo", "sftp:…"),
-            ("s3://bucket/x?token=secret@x", "s3:…"),
+            ("https://bucket/x?token=secret@x", "https:…"),
         ] {
             let error = Place::parse(url).unwrap_err();
             let kind = url.split(':').next().unwrap();

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         None if args.read_data => ReadData::All,
         None => ReadData::None,
     };
-    let repository = session.open()?;
+    let repository = session.open_uncached()?;
     let reporter = session.console.reporter();
     let options = CheckOptions { read_data, lock: session.globals.shared_lock() };
     let began = Instant::now();

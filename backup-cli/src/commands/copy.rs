@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use crate::args::Which;
 use crate::console::{amounts, say, table::Table};
 use crate::exit::{Exit, Failure};
+use crate::network::Caching;
 use crate::secrets::password::{self, Second};
-use crate::session::{Session, identity, open_sink};
+use crate::session::{Session, identity};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -81,7 +82,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 
 /// Opens the repository that is copied to.
 fn open_second(args: &Args, session: &Session) -> Result<Repository, Failure> {
-    let sink = open_sink(&args.to)?;
+    let sink = session.open_sink(&args.to, Caching::Allowed)?;
     let (file, command) = (args.to_password_file.as_deref(), args.to_password_command.as_deref());
     let passphrase = password::of_second(Second::To, file, command, &args.to, session)?;
     let reporter = session.console.reporter();

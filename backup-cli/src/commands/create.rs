@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+use backup_core::ErrorKind;
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::codec::Proof;
-use backup_core::contracts::Source;
+use backup_core::contracts::{SinkErrorKind, Source};
 use backup_core::model::{SnapshotId, SnapshotPath};
 use backup_core::pipeline::{BackupOptions, BackupOutcome, Parent, backup_to_all};
 use backup_core::repository::{RecordBody, Repository};
@@ -227,7 +228,10 @@ fn keep_figures(
         ("losses".to_owned(), outcome.losses.into()),
     ]);
     let body = RecordBody::Run { verb: "create".into(), outcome: "done".into(), snapshot: Some(snapshot), figures };
-    if let Err(error) = repository.save_record(body) {
+    // A store that keeps no records has said so already, of the record that the backup itself writes.
+    if let Err(error) = repository.save_record(body)
+        && *error.kind() != ErrorKind::Sink(SinkErrorKind::Unsupported)
+    {
         session.console.note(&format!("the record of this run could not be kept: {}", Failure::from(error).what));
     }
 }

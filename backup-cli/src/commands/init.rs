@@ -9,8 +9,9 @@ use backup_store::Place;
 use serde_json::json;
 
 use crate::exit::{Exit, Failure};
+use crate::network::Caching;
 use crate::secrets::password::{self, Second};
-use crate::session::{Session, identity, open_sink};
+use crate::session::{Session, identity};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "With --like, and without an option or variable for its passphrase ($BACKUP_LIKE_PASSWORD, \
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         Some(other) => Like::Cuts(other),
     };
     let passphrase = password::of_new_repository(session, place)?;
-    let sink = parsed.create().map_err(backup_core::Error::from)?;
+    let sink = session.create_sink(&parsed)?;
     let options = CreateOptions { like, cost: None };
     let repository = Repository::create(sink, &passphrase, &options, identity(None), Arc::new(SystemClock))?;
     let id = repository.config().id;
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 
 /// The repository that the new one takes after.
 fn other(place: &str, args: &Args, session: &Session) -> Result<Repository, Failure> {
-    let sink = open_sink(place)?;
+    let sink = session.open_sink(place, Caching::Forbidden)?;
     let (file, command) = (args.like_password_file.as_deref(), args.like_password_command.as_deref());
     let passphrase = password::of_second(Second::Like, file, command, place, session)?;
     let reporter = session.console.reporter();

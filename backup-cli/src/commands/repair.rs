@@ -38,7 +38,7 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure> {
     session.require_locks()?;
-    let repository = session.open()?;
+    let repository = session.open_uncached()?;
     match command {
         Command::Index { read_all_packs, dry_run } => {
             let read = if *read_all_packs { ReadPacks::All } else { ReadPacks::Suspicious };

@@ -75,7 +75,8 @@ impl<'a> NewPacks<'a> {
             self.under_way.pop_front().map_or(Ok(()), Pending::wait)?;
         }
         self.observer.event(Event::PackStored { pack: id, bytes: bytes.len() as u64 });
-        self.under_way.push_back(self.repository.store().start_put(&id.key(), bytes, PutMode::Bulk));
+        let mode = PutMode::Bulk(kind.into());
+        self.under_way.push_back(self.repository.store().start_put(&id.key(), bytes, mode));
         self.packs.push(id);
         self.stored_blobs += blobs.len();
         self.stored.packs.push(IndexPack::new(id, &blobs));

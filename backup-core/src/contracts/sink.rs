@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt::{self, Debug};
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+
+use crate::model::BlobKind;
 
 /// What a sink's operations return.
 pub type SinkFuture<'a, T> = BoxFuture<'a, Result<T, SinkError>>;
@@ -122,7 +125,26 @@ pub enum PutMode {
     Overwrite,
     /// As [`PutMode::Overwrite`], for large objects that nothing refers to yet: until the next [`Sink::sync`] a power
     /// failure may leave one damaged under its name. This spares waiting for the disk at each of many.
-    Bulk,
+    Bulk(Placement),
+}
+
+/// How soon a large object is likely to be read again. A store that knows only one kind of place pays no heed to it; one
+/// that has a slower and cheaper kind may keep there what is [`Placement::Cold`], and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Placement {
+    /// At every look at a snapshot: trees. It is always readable at once.
+    Hot,
+    /// When a file is restored or checked: content of files.
+    Cold,
+}
+
+impl From<BlobKind> for Placement {
+    fn from(kind: BlobKind) -> Self {
+        match kind {
+            BlobKind::Tree => Self::Hot,
+            BlobKind::Data => Self::Cold,
+        }
+    }
 }
 
 /// A store's failure.
@@ -134,6 +156,10 @@ pub struct SinkError {
     pub subject: String,
     /// What the store said.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
+    /// How long the store asked to be left alone, where it said so (HTTP's `Retry-After`).
+    pub retry_after: Option<Duration>,
+    /// What to try next, where the store knows.
+    pub hint: Option<Cow<'static, str>>,
 }
 
 /// What sort of failure a store reports.
@@ -158,9 +184,17 @@ pub enum SinkErrorKind {
     /// No space or quota is left.
     #[error("no space left")]
     NoSpace,
-    /// The store did not answer, or asked to come again later; a repetition may succeed.
+    /// The store did not answer, or asked to come again later; a repetition may succeed. Whether a change that was
+    /// asked for has been made is not known.
     #[error("not reachable for now")]
     Unavailable,
+    /// The object is in a place that must be thawed before it can be read.
+    #[error("frozen")]
+    Frozen,
+    /// The store keeps no objects of such a name or kind, and never will: a REST server of restic takes nothing below
+    /// `ext/`.
+    #[error("not supported by this store")]
+    Unsupported,
     /// Anything else.
     #[error("store failed")]
     Other,
@@ -169,13 +203,27 @@ pub enum SinkErrorKind {
 impl SinkError {
     /// A failure of `kind` on `subject`.
     pub fn new(kind: SinkErrorKind, subject: impl Into<String>) -> Self {
-        Self { kind, subject: subject.into(), source: None }
+        Self { kind, subject: subject.into(), source: None, retry_after: None, hint: None }
     }
 
     /// Adds what the store said.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// Adds how long the store asked to be left alone.
+    #[must_use]
+    pub fn asking_for(mut self, retry_after: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = retry_after.into();
+        self
+    }
+
+    /// Adds what to try next.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 }

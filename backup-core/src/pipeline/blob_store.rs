@@ -224,7 +224,8 @@ impl<'a> BlobStore<'a> {
             self.receive(&mut outgoing)?;
         }
         let content = pack.bytes.clone();
-        let pending = self.repository.store().start_put(&pack.id.key(), pack.bytes, PutMode::Bulk);
+        let mode = PutMode::Bulk(kind.into());
+        let pending = self.repository.store().start_put(&pack.id.key(), pack.bytes, mode);
         outgoing.in_flight.push_back(InFlight { entry, bytes, content, pending });
         Ok(())
     }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Repository;
-use crate::Result;
-use crate::contracts::Proof;
+use crate::contracts::{Proof, SinkErrorKind};
 use crate::model::{RecordId, SnapshotId};
+use crate::{Error, ErrorKind, Result};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,9 +64,19 @@ pub enum RecordBody {
 
 impl Repository {
     /// Writes a record.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkErrorKind::Unsupported`] where the store keeps none: what a record would have said is then known only to who
+    /// runs the verb.
     pub fn save_record(&self, body: RecordBody) -> Result<RecordId> {
         let record = Record { time: self.clock().now(), hostname: self.identity().hostname.clone(), body };
-        self.save(&record)
+        self.save(&record).map_err(|error| match error.kind() {
+            ErrorKind::Sink(SinkErrorKind::Unsupported) => {
+                Error::new(error.kind().clone(), format!("records in {}", self.store().location()))
+            }
+            _ => error,
+        })
     }
 
     /// All records that can be read, oldest first. One that is damaged proves nothing and is passed over.

@@ -28,7 +28,7 @@ pub use memory_sink::MemorySink;
 pub use memory_tree::{MemoryEntry, MemorySource, MemoryTarget, MemoryTree};
 pub use recording_sink::{Outcome, Record, RecordingSink};
 pub use replay::{Ending, Recording};
-pub use sink_suite::sink_suite;
+pub use sink_suite::{Exception, sink_suite, sink_suite_except};
 pub use source_suite::source_suite;
 pub use target_suite::target_suite;
 

@@ -62,7 +62,7 @@ impl Recording {
         let mut histories: BTreeMap<ObjectKey, Vec<Change>> = BTreeMap::new();
         for record in self.records.iter().filter(|record| record.began <= tick) {
             let (key, content, is_bulk) = match &record.call {
-                Call::Put { key, bytes, mode } => (key, Some(bytes.clone()), *mode == PutMode::Bulk),
+                Call::Put { key, bytes, mode } => (key, Some(bytes.clone()), matches!(mode, PutMode::Bulk(_))),
                 Call::Delete { key } => (key, None, false),
                 _ => continue,
             };
@@ -171,7 +171,7 @@ mod tests {
     use futures::future::FutureExt;
 
     use super::*;
-    use crate::contracts::Sink;
+    use crate::contracts::{Placement, Sink};
     use crate::testing::{Fault, FaultySink, RecordingSink, block_on};
 
     fn key(name: &'static str) -> ObjectKey {
@@ -197,9 +197,9 @@ mod tests {
     #[test]
     fn what_a_sync_covers_survives_and_the_rest_may_be_lost_or_damaged() {
         let recording = record(async |sink| {
-            sink.put(&key("data/a"), Bytes::from("aaaa"), PutMode::Bulk).await.unwrap();
+            sink.put(&key("data/a"), Bytes::from("aaaa"), PutMode::Bulk(Placement::Cold)).await.unwrap();
             sink.sync().await.unwrap();
-            sink.put(&key("data/b"), Bytes::from("bbbb"), PutMode::Bulk).await.unwrap();
+            sink.put(&key("data/b"), Bytes::from("bbbb"), PutMode::Bulk(Placement::Cold)).await.unwrap();
         });
         let none = MemorySink::new();
         let end = recording.ticks();
@@ -255,7 +255,10 @@ mod tests {
     #[test]
     fn a_call_that_was_running_is_done_or_not_done_after_a_kill() {
         let recording = record(async |sink| {
-            sink.put(&key("data/a"), Bytes::from("aaaa"), PutMode::Bulk).now_or_never().unwrap().unwrap();
+            sink.put(&key("data/a"), Bytes::from("aaaa"), PutMode::Bulk(Placement::Cold))
+                .now_or_never()
+                .unwrap()
+                .unwrap();
         });
         let seen = outcomes(&recording, &MemorySink::new(), 1, Ending::Killed, &key("data/a"));
         assert_eq!(seen, BTreeSet::from([None, Some(Bytes::from("aaaa"))]));

@@ -1,5 +1,19 @@
-//! The sinks, one file for each kind of store.
+//! One module for each kind of store.
 
+#[cfg(feature = "azure")]
+pub(crate) mod azure;
+#[cfg(feature = "gcs")]
+pub(crate) mod gcs;
 mod local;
+#[cfg(feature = "object")]
+mod object;
+#[cfg(feature = "rest")]
+pub(crate) mod rest;
+#[cfg(feature = "s3")]
+pub(crate) mod s3;
 
 pub use local::LocalSink;
+#[cfg(feature = "object")]
+pub use object::ObjectSink;
+#[cfg(feature = "rest")]
+pub use rest::RestSink;

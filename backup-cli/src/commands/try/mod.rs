@@ -117,7 +117,7 @@ fn expected(path: &Path, options: &FilesOptions, bytes_max: u64, session: &Sessi
 
 /// A repository whose passphrase is its folder's path: it holds copies of what lies open beside it.
 fn throw_away(scratch: &Scratch) -> Result<Repository, Failure> {
-    let sink = Place::Folder(scratch.repository()).create().map_err(backup_core::Error::from)?;
+    let sink = Place::Folder(scratch.repository()).create(&backup_store::Access::default())?;
     let passphrase = Passphrase::new(scratch.path().to_string_lossy());
     let options = CreateOptions::default();
     Ok(Repository::create(sink, &passphrase, &options, identity(None), Arc::new(SystemClock))?)

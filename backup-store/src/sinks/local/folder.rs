@@ -85,7 +85,7 @@ impl Folder {
         self.unsynced.check()?;
         let (mut file, temporary) = self.create_temporary(key)?;
         file.write_all(bytes).map_err(|error| io_failure(self.subject(key.as_str()), error))?;
-        if mode == PutMode::Bulk {
+        if matches!(mode, PutMode::Bulk(_)) {
             // Starts the writing without waiting for it, so that `sync` finds most of it done. Only advice: no harm in
             // it failing.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);

@@ -1,0 +1,110 @@
+//! What is wrong with a bucket, its credentials or its name is said in two lines, with the right exit code, and nothing
+//! is half-made.
+
+use crate::driver::{Ran, World};
+use crate::run;
+use crate::servers::signed::{Keys, s3};
+use crate::servers::{BUCKET, Server};
+
+/// Insists on an exit code, on two lines of error at most, and on words in them.
+#[track_caller]
+fn says(ran: Ran, code: i32, words: &[&str]) {
+    let ran = ran.ends_with(code);
+    assert!(ran.err.trim_end().lines().count() <= 2, "{}", ran.err);
+    for word in words {
+        assert!(ran.err.contains(word), "{word:?} is not in: {}", ran.err);
+    }
+    assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+}
+
+fn keys(id: &str, secret: &str) -> Vec<(String, String)> {
+    Keys { id: id.to_owned(), secret: secret.to_owned(), token: None }.variables()
+}
+
+#[test]
+fn a_place_that_cannot_be_is_refused_before_anything_is_asked() {
+    let world = World::new();
+    for (place, words) in [
+        ("s3://user:hunter2@bucket/x", "credentials do not belong into a place"),
+        ("s3://bucket/x?secret_access_key=hunter2", "does not belong into a place"),
+        ("s3://bucket/x?regoin=y", "known are: endpoint, region"),
+        ("s3:localhost/bucket", "s3://BUCKET/PREFIX"),
+        ("az://container/x", "AZURE_STORAGE_ACCOUNT"),
+        ("s3://bucket?profile=nobody", "no profile nobody"),
+        ("b2:bucket", "not supported"),
+    ] {
+        says(run(&world, place, Vec::new(), &["snapshots"]), 2, &[words]);
+    }
+    let half = vec![(String::from("AWS_ACCESS_KEY_ID"), String::from("x"))];
+    says(run(&world, "s3://bucket", half, &["snapshots"]), 2, &["AWS_SECRET_ACCESS_KEY is not"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_an_error_of_two_lines() {
+    let world = World::new();
+    let place = "s3://bucket/x?endpoint=http://127.0.0.1:1";
+    says(run(&world, place, keys("i", "hunter2"), &["snapshots"]), 1, &["127.0.0.1 cannot be reached", "endpoint"]);
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn what_the_server_refuses_is_said() {
+    let server = Server::minio();
+    let world = World::new();
+    let place = server.place("p");
+    let nowhere = place.replace(BUCKET, "no-such-bucket");
+    let owner = || server.variables();
+    says(run(&world, &nowhere, owner(), &["snapshots"]), 10, &["no repository at", "NoSuchBucket", "bucket"]);
+    says(run(&world, &nowhere, owner(), &["init"]), 1, &["NoSuchBucket", "check the name of the bucket"]);
+    for command in ["init", "snapshots"] {
+        says(
+            run(&world, &place, keys("owner", "hunter2"), &[command]),
+            1,
+            &["permission denied", "check the credentials"],
+        );
+        says(run(&world, &place, keys("hunter2", "x"), &[command]), 1, &["permission denied", "check the credentials"]);
+    }
+    let elsewhere = format!("{place}&region=mars-north-1");
+    says(run(&world, &elsewhere, owner(), &["snapshots"]), 1, &["region=us-east-1"]);
+    let listed = s3(&server.keys(), "GET", &server.url(&format!("{BUCKET}?list-type=2")), &[], "");
+    assert!(listed.body.contains("<KeyCount>0</KeyCount>"), "something was half-made: {}", listed.body);
+
+    // What somebody else keeps there.
+    let foreign = server.url(&format!("{BUCKET}/p/data/holiday.jpg"));
+    assert_eq!(s3(&server.keys(), "PUT", &foreign, &[], "x").status, 200);
+    says(run(&world, &place, owner(), &["init"]), 1, &["already holds something"]);
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn what_the_credentials_do_not_allow_is_named_and_costs_nothing() {
+    let server = Server::minio();
+    let world = World::new();
+    let place = server.place("p");
+    run(&world, &place, server.variables(), &["init"]).succeeds();
+    let source = world.source();
+    let source = source.to_str().unwrap();
+    let allowing = |actions: &str| {
+        let policy = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":{actions},
+            "Resource":["arn:aws:s3:::{BUCKET}","arn:aws:s3:::{BUCKET}/*"]}}]}}"#
+        );
+        server.keys().restricted(&server.endpoint(), &policy).variables()
+    };
+    let no_write = || allowing(r#"["s3:GetObject","s3:ListBucket"]"#);
+    says(run(&world, &place, no_write(), &["create", source]), 1, &["may not write", "AccessDenied"]);
+    run(&world, &place, no_write(), &["--no-lock", "snapshots"]).succeeds();
+    let no_list = || allowing(r#"["s3:GetObject","s3:PutObject","s3:DeleteObject"]"#);
+    says(run(&world, &place, no_list(), &["snapshots"]), 1, &["may not list"]);
+    run(&world, &place, server.variables(), &["create", source]).succeeds();
+    let no_delete = || allowing(r#"["s3:GetObject","s3:PutObject","s3:ListBucket"]"#);
+    says(run(&world, &place, no_delete(), &["forget", "--keep-last", "1"]), 0, &[]);
+    let snapshot = run(&world, &place, server.variables(), &["--json", "snapshots"]).succeeds().lines()[0]["snapshots"]
+        [0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    says(run(&world, &place, no_delete(), &["forget", &snapshot]), 1, &["may not delete"]);
+    run(&world, &place, server.variables(), &["unlock"]).succeeds();
+    run(&world, &place, server.variables(), &["check", "--read-data"]).succeeds();
+}

@@ -1,0 +1,17 @@
+//! Repositories on restic's REST server, from beginning to end; restic reads what lies there.
+//!
+//! `BACKUP_TEST_REST_SERVER` and `BACKUP_TEST_RESTIC` name the programs; `scripts/tools` installs them. A missing one
+//! fails its tests.
+
+#![cfg(feature = "rest")]
+
+#[cfg(test)]
+#[expect(dead_code, reason = "the other tests need more of the driver")]
+#[path = "../program/driver.rs"]
+mod driver;
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, dead_code, reason = "the tests of the store need more of it; a test fails by panicking")]
+#[path = "../../../backup-store/tests/rest/server.rs"]
+mod server;

@@ -1,0 +1,177 @@
+//! What can go wrong between a request and its answer.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::STALL_SECONDS_MAX;
+
+/// At most so much of an error's text is kept.
+const TEXT_CHARS_MAX: usize = 240;
+
+/// Why a request has no good answer. No text in it holds a URL's query, where signatures are.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The server answered, and refused.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// No connection could be made.
+    #[error("{host} cannot be reached: {why}")]
+    Unreachable { host: String, why: String },
+    /// The server is not who it should be.
+    #[error("the certificate of {host} is not trusted: {why}")]
+    Certificate { host: String, why: String },
+    /// Nothing moved for too long.
+    #[error("nothing came or went for {STALL_SECONDS_MAX} s")]
+    Stalled,
+    /// The connection broke, or what came was no answer.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+/// A server's refusal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// The server's name for what is wrong, as `NoSuchBucket`; empty when it gives none.
+    pub(crate) code: String,
+    /// Its sentence for people.
+    pub(crate) message: String,
+    /// Where the bucket is, when the server says that it is elsewhere.
+    pub(crate) region: Option<String>,
+    /// For how long it wants to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// What an answer says. The forms are those of S3, GCS (XML) and Azure; of others the first line is kept.
+    pub(crate) fn new(status: u16, header: impl Fn(&str) -> Option<String>, body: &str) -> Self {
+        let element = |name: &str| {
+            let (_, rest) = body.split_once(&format!("<{name}>"))?;
+            let (text, _) = rest.split_once("</")?;
+            Some(plain(&unescaped(text)))
+        };
+        let code = header("x-ms-error-code").map(|code| plain(&code)).or_else(|| element("Code")).unwrap_or_default();
+        let is_markup = body.trim_start().starts_with('<');
+        let message = element("Message").or_else(|| (!is_markup).then(|| plain(body))).unwrap_or_default();
+        Self {
+            status,
+            code,
+            message,
+            region: header("x-amz-bucket-region").map(|region| plain(&region)).or_else(|| element("Region")),
+            // The other form, a date, is in the clock of the server.
+            retry_after: header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+        }
+    }
+
+    /// Whether the server gives one of these codes.
+    pub(crate) fn is(&self, codes: &[&str]) -> bool {
+        codes.contains(&self.code.as_str())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store says {}", self.status)?;
+        if !self.code.is_empty() {
+            write!(f, " {}", self.code)?;
+        }
+        if !self.message.is_empty() && self.message != self.code {
+            write!(f, " ({})", self.message.trim_end_matches('.'))?;
+        }
+        Ok(())
+    }
+}
+
+impl Failure {
+    /// What went wrong with a request to `host`.
+    pub(crate) fn of(error: &reqwest::Error, host: &str) -> Self {
+        let host = host.to_owned();
+        if let Some(why) = certificate(error) {
+            return Self::Certificate { host, why };
+        }
+        if error.is_connect() {
+            let why = if error.is_timeout() { String::from("no answer") } else { root(error) };
+            return Self::Unreachable { host, why };
+        }
+        Self::Broken(root(error))
+    }
+}
+
+/// The innermost cause, which is the one that says something.
+pub(super) fn root(error: &dyn StdError) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    plain(&innermost.to_string())
+}
+
+fn certificate(error: &reqwest::Error) -> Option<String> {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // An I/O error hides what it carries from the chain of sources.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls.or_else(|| error.downcast_ref()) {
+            return Some(plain(&why.to_string()));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The first line, without control characters, and not long.
+fn plain(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    line.chars().filter(|character| !character.is_control()).take(TEXT_CHARS_MAX).collect()
+}
+
+fn unescaped(text: &str) -> String {
+    [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&#39;", "'"), ("&#34;", "\""), ("&amp;", "&")]
+        .iter()
+        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, headers: &[(&str, &str)], body: &str) -> Refusal {
+        let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Refusal::new(status, header, body)
+    }
+
+    #[test]
+    fn a_refusal_is_read_in_the_form_of_each_provider() {
+        let s3 = refusal(
+            400,
+            &[],
+            "<?xml version=\"1.0\"?><Error><Code>AuthorizationHeaderMalformed</Code><Message>the region &apos;x&apos; \
+             is wrong</Message><Region>eu-west-1</Region><RequestId>1</RequestId></Error>",
+        );
+        assert_eq!(s3.to_string(), "the store says 400 AuthorizationHeaderMalformed (the region 'x' is wrong)");
+        assert_eq!(s3.region.as_deref(), Some("eu-west-1"));
+        let azure = refusal(
+            403,
+            &[("x-ms-error-code", "AuthenticationFailed")],
+            "\u{feff}<Error><Code>Other</Code><Message>Server failed to authenticate.\nRequestId:1\nTime:2</Message>\
+             <AuthenticationErrorDetail>the MAC 'secret'</AuthenticationErrorDetail></Error>",
+        );
+        assert_eq!(azure.to_string(), "the store says 403 AuthenticationFailed (Server failed to authenticate)");
+        let head = refusal(301, &[("x-amz-bucket-region", "eu-central-1")], "");
+        assert_eq!((head.to_string().as_str(), head.region.as_deref()), ("the store says 301", Some("eu-central-1")));
+        let busy = refusal(503, &[("retry-after", "7")], "slow down\nplease");
+        assert_eq!(busy.retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(busy.to_string(), "the store says 503 (slow down)");
+    }
+
+    #[test]
+    fn what_a_server_says_cannot_reach_the_terminal_raw_nor_fill_it() {
+        let hostile = refusal(500, &[], &format!("<Error><Message>\u{1b}[2J{}</Message>", "x".repeat(10_000)));
+        assert!(!hostile.message.contains('\u{1b}') && hostile.message.len() <= TEXT_CHARS_MAX);
+        let cut = refusal(500, &[], "<Error><Code>NoEnd");
+        assert_eq!(cut.code, "");
+    }
+}

@@ -1,0 +1,270 @@
+//! Bandwidth and requests kept below a bound, upload and download apart.
+//!
+//! What is always true: over any stretch of time no more bytes were moved than the rate allows, but for the requests
+//! that are under way. A request is never cut into pieces, so a pack leaves at the line's speed and the pause comes after
+//! it: what is bounded is the average over a few packs.
+//!
+//! The binary puts it between the engine and [`RetrySink`](super::RetrySink), so that waiting here is nobody's time-out.
+//! It holds nothing that a crash could lose.
+
+#![deny(clippy::missing_trait_methods)]
+
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+/// What a [`LimitSink`] bounds; `None` is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes a second that are sent.
+    pub upload_bytes_per_second: Option<NonZeroU64>,
+    /// Bytes a second that are fetched.
+    pub download_bytes_per_second: Option<NonZeroU64>,
+    /// Requests under way at once.
+    pub requests_max: Option<NonZeroU64>,
+}
+
+/// Makes others wait so that limits are kept.
+#[derive(Debug)]
+pub struct LimitSink {
+    inner: Arc<dyn Sink>,
+    upload: Pace,
+    download: Pace,
+    requests: Option<Semaphore>,
+}
+
+impl LimitSink {
+    /// A layer around `inner`.
+    pub fn new(inner: Arc<dyn Sink>, limits: Limits) -> Self {
+        let requests = limits.requests_max.map(|most| {
+            let most = usize::try_from(most.get()).unwrap_or(Semaphore::MAX_PERMITS);
+            Semaphore::new(most.min(Semaphore::MAX_PERMITS))
+        });
+        let upload = Pace::new(limits.upload_bytes_per_second);
+        let download = Pace::new(limits.download_bytes_per_second);
+        Self { inner, upload, download, requests }
+    }
+
+    async fn permit(&self) -> Result<Option<SemaphorePermit<'_>>, SinkError> {
+        let Some(requests) = &self.requests else { return Ok(None) };
+        // It is never closed.
+        let closed = |error| SinkError::new(SinkErrorKind::Other, self.location()).caused_by(error);
+        requests.acquire().await.map(Some).map_err(closed)
+    }
+
+    async fn admitted<T>(&self, work: SinkFuture<'_, T>) -> Result<T, SinkError> {
+        let _permit = self.permit().await?;
+        work.await
+    }
+}
+
+/// A rate, and when the next byte may go.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_second: Option<NonZeroU64>,
+    next: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    fn new(bytes_per_second: Option<NonZeroU64>) -> Self {
+        Self { bytes_per_second, next: Mutex::new(None) }
+    }
+
+    /// Takes the next free stretch of time that `bytes` fill, and waits until it begins.
+    async fn take(&self, bytes: u64) {
+        if let Some(begin) = self.book(bytes) {
+            tokio::time::sleep_until(begin).await;
+        }
+    }
+
+    /// Takes the next free stretch of time that `bytes` fill, and says when it begins.
+    fn book(&self, bytes: u64) -> Option<Instant> {
+        let rate = self.bytes_per_second?.get();
+        let stretch = Duration::from_secs(bytes / rate) + Duration::from_nanos(bytes % rate * 1_000_000_000 / rate);
+        let now = Instant::now();
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = next.map_or(now, |next| next.max(now));
+        // What lies beyond all clocks is never.
+        *next = begin.checked_add(stretch).or(*next);
+        Some(begin)
+    }
+}
+
+impl Sink for LimitSink {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
+        Box::pin(async move {
+            self.upload.take(bytes.len() as u64).await;
+            let _permit = self.permit().await?;
+            self.inner.put(key, bytes, mode).await
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<Range<u64>>) -> SinkFuture<'a, Bytes> {
+        Box::pin(async move {
+            self.download.take(0).await;
+            let _permit = self.permit().await?;
+            let content = self.inner.get(key, range).await?;
+            // Only now is known how much it is. The next one waits for it.
+            self.download.book(content.len() as u64);
+            Ok(content)
+        })
+    }
+
+    fn stat<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ObjectInfo> {
+        Box::pin(self.admitted(self.inner.stat(key)))
+    }
+
+    /// Holds its permit until the last entry was taken.
+    fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a> {
+        stream::once(async move {
+            let permit = self.permit().await?;
+            Ok::<_, SinkError>(self.inner.list(prefix).inspect_ok(move |_| {
+                let _held = &permit;
+            }))
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        Box::pin(self.admitted(self.inner.delete(key)))
+    }
+
+    fn sync(&self) -> SinkFuture<'_, ()> {
+        Box::pin(self.admitted(self.inner.sync()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use backup_core::testing::{MemorySink, RecordingSink, sink_suite};
+    use futures::future;
+
+    use super::*;
+    use crate::sinks::LocalSink;
+
+    fn limits(upload: u64, download: u64, requests: u64) -> Limits {
+        Limits {
+            upload_bytes_per_second: NonZeroU64::new(upload),
+            download_bytes_per_second: NonZeroU64::new(download),
+            requests_max: NonZeroU64::new(requests),
+        }
+    }
+
+    fn key(name: u32) -> ObjectKey {
+        ObjectKey::new(format!("data/{name}"))
+    }
+
+    fn without_waiting<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(work)
+    }
+
+    #[test]
+    fn the_layer_keeps_the_contract() {
+        sink_suite(|| Arc::new(LimitSink::new(Arc::new(MemorySink::new()), limits(1 << 40, 1 << 40, 2))));
+        let scratch = tempfile::tempdir().unwrap();
+        let number = AtomicU32::new(0);
+        sink_suite(|| {
+            let folder = scratch.path().join(number.fetch_add(1, Ordering::Relaxed).to_string());
+            Arc::new(LimitSink::new(Arc::new(LocalSink::create(folder).unwrap()), Limits::default()))
+        });
+    }
+
+    #[test]
+    fn ten_puts_of_a_second_each_begin_within_nine_seconds_and_not_sooner() {
+        let sink = LimitSink::new(Arc::new(MemorySink::new()), limits(1_000, 0, 0));
+        without_waiting(async {
+            let started = Instant::now();
+            let puts = (0..10).map(|number| {
+                let sink = &sink;
+                async move { sink.put(&key(number), vec![0; 1_000].into(), PutMode::Create).await }
+            });
+            future::try_join_all(puts).await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), 9);
+        });
+    }
+
+    #[test]
+    fn upload_does_not_wait_for_download_nor_the_other_way_round() {
+        let store = MemorySink::from_iter([(key(0), vec![0; 1_000].into())]);
+        let sink = LimitSink::new(Arc::new(store), limits(1_000, 100, 0));
+        without_waiting(async {
+            let started = Instant::now();
+            sink.get(&key(0), None).await.unwrap();
+            sink.put(&key(1), vec![0; 5_000].into(), PutMode::Create).await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), 0, "both begin at once");
+            sink.get(&key(0), Some(0..1)).await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), 10, "a thousand bytes at a hundred a second");
+            sink.put(&key(2), vec![0; 1].into(), PutMode::Create).await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), 10, "five thousand at a thousand are long over");
+        });
+    }
+
+    #[test]
+    fn no_more_requests_run_at_once_than_are_allowed() {
+        let recorder = Arc::new(RecordingSink::new(Arc::new(Slow(MemorySink::new()))));
+        let sink = LimitSink::new(recorder.clone(), limits(0, 0, 3));
+        without_waiting(async {
+            let started = Instant::now();
+            future::join_all((0..12).map(|number| {
+                let sink = &sink;
+                async move { sink.stat(&key(number)).await.is_ok() }
+            }))
+            .await;
+            assert_eq!(started.elapsed().as_secs(), 4, "twelve requests of a second, three at a time");
+        });
+        let spans: Vec<_> = recorder.records().iter().map(|record| (record.began, record.ended.unwrap())).collect();
+        let most = spans.iter().map(|(at, _)| spans.iter().filter(|(began, ended)| began <= at && at < ended).count());
+        assert_eq!(most.max(), Some(3));
+    }
+
+    /// Needs a second to say how large an object is.
+    #[derive(Debug)]
+    struct Slow(MemorySink);
+
+    impl Sink for Slow {
+        fn location(&self) -> String {
+            self.0.location()
+        }
+
+        fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
+            self.0.put(key, bytes, mode)
+        }
+
+        fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<Range<u64>>) -> SinkFuture<'a, Bytes> {
+            self.0.get(key, range)
+        }
+
+        fn stat<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ObjectInfo> {
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.0.stat(key).await
+            })
+        }
+
+        fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a> {
+            self.0.list(prefix)
+        }
+
+        fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+            self.0.delete(key)
+        }
+
+        fn sync(&self) -> SinkFuture<'_, ()> {
+            self.0.sync()
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What a store's answer means: a kind for programs, a cause and a next step for people.
+
+use std::error::Error as StdError;
+
+use backup_core::contracts::{SinkError, SinkErrorKind};
+
+use super::service::is_metadata;
+use crate::http::{Failure, Refusal};
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Write,
+    Read,
+    List,
+    Delete,
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Codes that say that there is no such bucket.
+const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
+
+/// Codes that say that the credentials are no good, whatever they would allow.
+const BAD_CREDENTIALS: [&str; 8] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "InvalidClientTokenId",
+    "AuthenticationFailed",
+    "InvalidAuthenticationInfo",
+    "UnrecognizedClientException",
+    "AuthorizationMismatch",
+];
+
+/// Codes that say that they were good once.
+const EXPIRED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
+
+/// Codes that say that what arrived is not what was sent, or did not arrive in time: sent again it may.
+const DAMAGED_ON_THE_WAY: [&str; 9] = [
+    "BadDigest",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+    "Md5Mismatch",
+    "Crc64Mismatch",
+    "IncompleteBody",
+    "RequestTimeout",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+];
+
+/// Codes that say that an object must be thawed first.
+const FROZEN: [&str; 3] = ["InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"];
+
+/// Codes that say that there is no room.
+const FULL: [&str; 5] = [
+    "XMinioStorageFull",
+    "QuotaExceeded",
+    "InsufficientCapacity",
+    "AccountQuotaExceeded",
+    "XMinioAdminBucketQuotaExceeded",
+];
+
+/// The error of an action on `subject` that ended with `error`.
+pub(super) fn sink_error(subject: String, action: Action, error: &object_store::Error) -> SinkError {
+    match failure_in(error) {
+        Some(Failure::Refused(refusal)) => refused(subject, action, refusal),
+        Some(Failure::Unreachable { host, why }) if is_metadata(host) => {
+            SinkError::new(SinkErrorKind::PermissionDenied, subject)
+                .caused_by(format!(
+                    "no credentials were found; {host}, where a machine in a cloud has them, says: {why}"
+                ))
+                .with_hint("give credentials in the environment or in a file: docs/manual names them for each provider")
+        }
+        Some(failure @ Failure::Certificate { .. }) => SinkError::new(SinkErrorKind::Other, subject)
+            .caused_by(failure.to_string())
+            .with_hint("check the endpoint; an authority of your own is named with ca_certificate=FILE"),
+        Some(failure) => SinkError::new(SinkErrorKind::Unavailable, subject)
+            .caused_by(failure.to_string())
+            .with_hint("check the endpoint and the network; nothing half-written is left, run it again"),
+        None => SinkError::new(kind_without_answer(error), subject).caused_by(innermost(error)),
+    }
+}
+
+fn refused(subject: String, action: Action, refusal: &Refusal) -> SinkError {
+    let (kind, hint) = meaning(action, refusal);
+    if hint.is_none() && matches!(kind, SinkErrorKind::NotFound | SinkErrorKind::AlreadyExists) {
+        // The kind says it all, and it happens every day.
+        return SinkError::new(kind, subject);
+    }
+    let cause = match (kind, action) {
+        (SinkErrorKind::PermissionDenied, action) if hint.is_none() => {
+            format!("these credentials may not {} it: {refusal}", action.name())
+        }
+        _ => refusal.to_string(),
+    };
+    let error = SinkError::new(kind, subject).caused_by(cause).asking_for(refusal.retry_after);
+    match (hint, kind) {
+        (Some(hint), _) => error.with_hint(hint),
+        (None, SinkErrorKind::PermissionDenied) => {
+            error.with_hint("give them a policy that allows it: docs/manual has the smallest for each task")
+        }
+        (None, _) => error,
+    }
+}
+
+/// What a refusal is, and what to try where that is known.
+fn meaning(action: Action, refusal: &Refusal) -> (SinkErrorKind, Option<String>) {
+    use SinkErrorKind as Kind;
+    let hint = |text: &str| Some(text.to_owned());
+    if refusal.is(&NO_BUCKET) {
+        return (Kind::NotFound, hint("check the name of the bucket, and the endpoint; a bucket is made by its owner"));
+    }
+    if refusal.is(&EXPIRED) {
+        return (Kind::PermissionDenied, hint("the credentials have expired: get new ones and run it again"));
+    }
+    if refusal.is(&["RequestTimeTooSkewed"]) {
+        return (Kind::PermissionDenied, hint("this machine's clock is wrong: set it, and run it again"));
+    }
+    if refusal.is(&BAD_CREDENTIALS) || refusal.status == 401 {
+        return (
+            Kind::PermissionDenied,
+            hint("check the credentials: the store does not know them, or the secret is wrong"),
+        );
+    }
+    if let Some(region) = refusal.region.as_deref().filter(|_| matches!(refusal.status, 301 | 307 | 400)) {
+        return (Kind::Other, Some(format!("the bucket is in another region: give region={region}")));
+    }
+    if matches!(refusal.status, 300..400) {
+        return (Kind::Other, hint("the bucket is somewhere else: check region and endpoint"));
+    }
+    if refusal.is(&FROZEN) {
+        return (Kind::Frozen, None);
+    }
+    if refusal.is(&FULL) || refusal.status == 507 {
+        return (Kind::NoSpace, None);
+    }
+    if refusal.is(&DAMAGED_ON_THE_WAY) {
+        return (Kind::Unavailable, None);
+    }
+    let kind = match (refusal.status, action) {
+        (404 | 410, _) => Kind::NotFound,
+        (403, _) => Kind::PermissionDenied,
+        (409 | 412, Action::Write) => Kind::AlreadyExists,
+        (409, _) => Kind::Unavailable,
+        (416, _) => Kind::Truncated,
+        (405, Action::Write | Action::Delete) => Kind::ReadOnly,
+        (501, _) => Kind::Unsupported,
+        (408 | 425 | 429 | 500.., _) => Kind::Unavailable,
+        _ => Kind::Other,
+    };
+    (kind, None)
+}
+
+/// Where a request did not come to an answer, and our service did not say why.
+fn kind_without_answer(error: &object_store::Error) -> SinkErrorKind {
+    match error {
+        object_store::Error::NotFound { .. } => SinkErrorKind::NotFound,
+        object_store::Error::AlreadyExists { .. } => SinkErrorKind::AlreadyExists,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            SinkErrorKind::PermissionDenied
+        }
+        object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
+            SinkErrorKind::Unsupported
+        }
+        _ => SinkErrorKind::Other,
+    }
+}
+
+fn failure_in(error: &object_store::Error) -> Option<&Failure> {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(failure) = error.downcast_ref::<Failure>() {
+            return Some(failure);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn innermost(error: &object_store::Error) -> String {
+    let mut innermost: &dyn StdError = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, code: &str, action: Action) -> SinkErrorKind {
+        let refusal = Refusal { status, code: code.to_owned(), ..Refusal::default() };
+        refused(String::from("x"), action, &refusal).kind
+    }
+
+    #[test]
+    fn every_refusal_has_its_kind() {
+        use Action::{Delete, List, Read, Write};
+        use SinkErrorKind as Kind;
+        for (status, code, action, expected) in [
+            (404, "NoSuchKey", Read, Kind::NotFound),
+            (404, "", Read, Kind::NotFound),
+            (404, "NoSuchBucket", List, Kind::NotFound),
+            (403, "AccessDenied", Write, Kind::PermissionDenied),
+            (403, "InvalidObjectState", Read, Kind::Frozen),
+            (409, "BlobArchived", Read, Kind::Frozen),
+            (400, "ExpiredToken", Read, Kind::PermissionDenied),
+            (401, "", List, Kind::PermissionDenied),
+            (412, "PreconditionFailed", Write, Kind::AlreadyExists),
+            (409, "BlobAlreadyExists", Write, Kind::AlreadyExists),
+            (409, "ConditionalRequestConflict", Write, Kind::Unavailable),
+            (409, "OperationAborted", Delete, Kind::Unavailable),
+            (416, "InvalidRange", Read, Kind::Truncated),
+            (400, "BadDigest", Write, Kind::Unavailable),
+            (400, "InvalidRequest", Write, Kind::Other),
+            (501, "NotImplemented", Write, Kind::Unsupported),
+            (507, "XMinioStorageFull", Write, Kind::NoSpace),
+            (429, "", List, Kind::Unavailable),
+            (500, "InternalError", Delete, Kind::Unavailable),
+            (503, "SlowDown", Write, Kind::Unavailable),
+            (301, "PermanentRedirect", Read, Kind::Other),
+        ] {
+            assert_eq!(kind(status, code, action), expected, "{status} {code} at {action:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_of_another_region_is_said_to_be_there() {
+        let refusal = Refusal { status: 301, region: Some(String::from("eu-west-3")), ..Refusal::default() };
+        let error = refused(String::from("x"), Action::Read, &refusal);
+        assert!(error.hint.unwrap().contains("region=eu-west-3"));
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_named() {
+        for (action, word) in [(Action::Write, "write"), (Action::List, "list"), (Action::Delete, "delete")] {
+            let refusal = Refusal { status: 403, code: String::from("AccessDenied"), ..Refusal::default() };
+            let error = refused(String::from("x"), action, &refusal);
+            assert!(error.source.unwrap().to_string().contains(&format!("may not {word}")));
+        }
+    }
+}

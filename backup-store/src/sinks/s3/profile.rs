@@ -1,0 +1,102 @@
+//! Profiles of Amazon's own programs, from `~/.aws/credentials` and `~/.aws/config`.
+//!
+//! Keys that stand in a profile are used. What a profile would fetch from elsewhere (a sign-on, another role, a
+//! program) is not: an error says how to hand it over.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use backup_core::{Error, Result};
+use zeroize::Zeroizing;
+
+use crate::access::Environment;
+
+/// Properties by which a profile gets its credentials from elsewhere.
+const FETCHED: [&str; 5] = ["sso_session", "sso_start_url", "credential_process", "role_arn", "login_session"];
+
+/// What the files say of one profile; nothing if they do not name it.
+#[derive(Default)]
+pub(super) struct Profile {
+    name: String,
+    values: BTreeMap<String, Zeroizing<String>>,
+}
+
+impl Profile {
+    /// Reads the profile `asked_for`, or the one that `AWS_PROFILE` names, or the default one.
+    ///
+    /// # Errors
+    ///
+    /// [`backup_core::ErrorKind::Invalid`] when a profile that was named is in neither file.
+    pub(super) fn read(asked_for: Option<&str>, environment: &Environment) -> Result<Self> {
+        let named = asked_for.or_else(|| environment.get("AWS_PROFILE"));
+        let name = named.unwrap_or("default");
+        let file = |variable, name| {
+            let home = || Some(Path::new(environment.get("HOME")?).join(".aws").join(name));
+            environment.get(variable).map(PathBuf::from).or_else(home)
+        };
+        let mut profile = Self { name: name.to_owned(), ..Self::default() };
+        let mut is_there = false;
+        // What the file of credentials says counts before the other.
+        for path in [file("AWS_CONFIG_FILE", "config"), file("AWS_SHARED_CREDENTIALS_FILE", "credentials")] {
+            let Some(path) = path else { continue };
+            let text = match fs::read_to_string(&path) {
+                Ok(text) => Zeroizing::new(text),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    return Err(Error::invalid(path.display().to_string(), "cannot be read").caused_by(error));
+                }
+            };
+            is_there |= profile.take(&text);
+        }
+        if named.is_some() && !is_there {
+            return Err(Error::invalid("~/.aws", format!("there is no profile {name} in config or credentials")));
+        }
+        Ok(profile)
+    }
+
+    /// A property.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|value| value.as_str())
+    }
+
+    /// Its access key, the secret and perhaps a session's token.
+    ///
+    /// # Errors
+    ///
+    /// When it gets them from elsewhere.
+    pub(super) fn keys(&self) -> std::result::Result<Option<(&str, &str, Option<&str>)>, String> {
+        if let (Some(id), Some(secret)) = (self.get("aws_access_key_id"), self.get("aws_secret_access_key")) {
+            return Ok(Some((id, secret, self.get("aws_session_token"))));
+        }
+        match FETCHED.iter().find(|key| self.values.contains_key(**key)) {
+            None => Ok(None),
+            Some(key) => Err(format!(
+                "the profile {name} gets its credentials by {key}, which is not followed: hand them over in the \
+                 environment, as `aws configure export-credentials --profile {name} --format env` prints them",
+                name = self.name
+            )),
+        }
+    }
+
+    /// Takes in what a file says of the profile; tells whether it names it.
+    fn take(&mut self, text: &str) -> bool {
+        let (mut is_ours, mut is_there) = (false, false);
+        for line in text.lines() {
+            // A line that is indented belongs to the property before it.
+            if line.starts_with([' ', '\t', '#', ';']) {
+                continue;
+            }
+            if let Some(section) = line.trim_end().strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+                let section = section.trim();
+                is_ours = section.strip_prefix("profile ").map_or(section, str::trim_start) == self.name;
+                is_there |= is_ours;
+            } else if let Some((key, value)) = line.split_once('=').filter(|_| is_ours) {
+                let value = value.split(" #").next().unwrap_or_default().trim();
+                self.values.insert(key.trim().to_ascii_lowercase(), Zeroizing::new(value.to_owned()));
+            }
+        }
+        is_there
+    }
+}
