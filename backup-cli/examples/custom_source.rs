@@ -64,8 +64,8 @@ impl Source for Settings {
 
     fn finish(&mut self) -> Result<Report, SourceError> {
         // The last word before the snapshot is written. A dump that broke off must say so here.
-        let recovery_point = Some(self.taken);
-        Ok(Report { recovery_point, consistency: Consistency::Transactional, warnings: Vec::new() })
+        let recovery_point = Some(self.taken.into());
+        Ok(Report { recovery_point, consistency: Consistency::Transactional, ..Report::default() })
     }
 }
 

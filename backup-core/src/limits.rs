@@ -120,8 +120,9 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 /// Threads on which a sink may block.
 pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;
 
-/// Open packs for data, so that threads seldom wait for each other to append.
-pub const DATA_PACKS_OPEN: usize = 2;
+/// Open packs for data. Threads hold one only while they copy a piece into it, a few per cent of what the piece has cost
+/// them before; a second one would be 16 MiB more that a backup holds.
+pub const DATA_PACKS_OPEN: usize = 1;
 
 /// Finished packs on their way to the store. Together with the open ones they are most of a backup's memory.
 pub const PACKS_IN_FLIGHT_MAX: usize = 2;

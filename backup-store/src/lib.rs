@@ -7,6 +7,8 @@ mod access;
 mod bucket;
 #[cfg(feature = "object")]
 mod http;
+#![forbid(unsafe_code)]
+
 pub mod sinks;
 mod url;
 

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use backup_core::model::{BlobKind, NodeKind, SnapshotPath};
-use backup_core::pipeline::{TreeReader, find_node};
+use backup_core::model::SnapshotPath;
+use backup_core::pipeline::FileReader;
 
 use crate::args::Which;
 use crate::exit::{Exit, Failure};
@@ -32,17 +32,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let index = repository.load_index(&*reporter)?;
     reporter.finish();
     let path = SnapshotPath::parse(args.path.as_encoded_bytes());
-    let node = find_node(&TreeReader::new(&repository, &index), &snapshot.tree, &path)?;
-    let Some(NodeKind::File { content, .. }) = node.map(|node| node.kind) else {
-        return Err(Failure::usage(
-            format!("{path} is not a file"),
-            "`ls` shows what is in a folder, `restore` restores it",
-        ));
-    };
+    let mut file = FileReader::open(&repository, &index, &snapshot, &path)?;
     let mut out = std::io::stdout().lock();
-    for blob in content {
+    while let Some(piece) = file.next_piece()? {
         session.cancel.check()?;
-        out.write_all(&repository.read_blob(&index, BlobKind::Data, &blob)?)?;
+        out.write_all(&piece)?;
     }
     out.flush()?;
     Ok(Exit::Done)

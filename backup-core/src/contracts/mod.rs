@@ -3,13 +3,15 @@
 //! Each has one contract suite in [`crate::testing`] that every implementation runs.
 
 mod codec;
+mod report;
 mod retention;
 mod sink;
 mod source;
 mod target;
 
 pub use codec::{Codec, CodecError, Sealed};
+pub use report::{Consistency, Expectation, RecoveryPoint, Report, Tool};
 pub use retention::{Decision, KeepReason, Proof, RetentionPolicy, SnapshotFacts};
 pub use sink::{ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
-pub use source::{Consistency, Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent, SourceInfo};
+pub use source::{Content, ContentReader, Entry, Source, SourceError, SourceEvent, SourceInfo};
 pub use target::{Target, TargetError, TargetFile, WriteOrder};

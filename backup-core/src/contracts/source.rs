@@ -3,9 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 
-use jiff::Timestamp;
-use serde::Serialize;
-
+use super::report::Report;
 use crate::chunk::Chunking;
 use crate::model::{Node, SnapshotPath};
 use crate::observe::Problem;
@@ -84,6 +82,13 @@ pub trait Content: Send + Debug {
     fn is_proven_by_metadata(&self) -> bool {
         true
     }
+
+    /// Whether it can only be written when every other content of the snapshot was read to its end: a manifest that
+    /// counts what passed. It is then opened after all others, and its place in its folder is kept for it. Contents
+    /// that say so are opened one after the other, in the order of the walk.
+    fn comes_last(&self) -> bool {
+        false
+    }
 }
 
 /// The bytes of one file, opened.
@@ -120,37 +125,5 @@ impl SourceError {
     /// The same for an error of the system; one that says "not found" means that the entry vanished.
     pub fn of_io(action: &'static str, path: SnapshotPath, error: &io::Error) -> Self {
         Self { vanished: error.kind() == io::ErrorKind::NotFound, ..Self::new(action, path, error) }
-    }
-}
-
-/// A source's last word: to which instant its data belongs, and how far it can be trusted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// To which instant a restore returns, when the source knows it better than "when the backup began".
-    pub recovery_point: Option<Timestamp>,
-    /// How the parts of the data fit together.
-    pub consistency: Consistency,
-    /// What a person should know.
-    pub warnings: Vec<String>,
-}
-
-/// How the parts of the backed-up data fit together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Consistency {
-    /// One instant, and between transactions.
-    Transactional,
-    /// One instant, as after a power failure.
-    Crash,
-    /// Each part at its own instant between the beginning and the end of the backup.
-    Fuzzy,
-    /// Nothing is known.
-    None,
-}
-
-impl Default for Report {
-    fn default() -> Self {
-        Self { recovery_point: None, consistency: Consistency::Fuzzy, warnings: Vec::new() }
     }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::blob_store::{BlobStore, Scratch, Writing, entries_of};
 use super::parent::{Ignored, ParentWalk, is_unchanged, newest_parent, read_ahead};
-use super::reader::{FileTask, Shared, work};
+use super::reader::{FileTask, Shared, read_file, work};
 use super::tree_assembly::Folder;
 use super::walk::TreeReader;
 use crate::cancel::Cancel;
@@ -130,7 +130,8 @@ pub fn backup(
     let reader = TreeReader::new(repository, &index);
     let tree_before = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
     let ignored = Ignored { ctime: options.ignore_ctime, inode: options.ignore_inode };
-    run_threads(&shared, &reader, tree_before, ignored, source, workers(options.workers))?;
+    let last = run_threads(&shared, &reader, tree_before, ignored, source, workers(options.workers))?;
+    read_last(&shared, last)?;
     let report = source.finish().map_err(|error| source_failed(&error))?;
 
     blobs.flush()?;
@@ -186,7 +187,8 @@ pub(crate) fn workers(wanted: Option<NonZeroUsize>) -> usize {
     wanted.or_else(|| std::thread::available_parallelism().ok()).map_or(2, NonZeroUsize::get)
 }
 
-/// The walk on this thread, the reading on others, and one that reads the parent snapshot ahead.
+/// The walk on this thread, the reading on others, and one that reads the parent snapshot ahead. Returns what may only
+/// be read after all that.
 fn run_threads(
     shared: &Shared<'_>,
     reader: &TreeReader<'_>,
@@ -194,10 +196,11 @@ fn run_threads(
     ignored: Ignored,
     source: &mut dyn Source,
     workers: usize,
-) -> Result<()> {
+) -> Result<Vec<FileTask>> {
     let (folders, parent_folders) = bounded(PARENT_FOLDERS_AHEAD_MAX);
     let (files, file_tasks) = bounded(ENTRIES_AHEAD_MAX);
     let (waiting, chunk_tasks) = bounded(CHUNKS_WAITING_PER_WORKER * workers);
+    let mut last = Vec::new();
     std::thread::scope(|scope| {
         for number in 0..workers {
             let (file_tasks, chunk_tasks, waiting) = (file_tasks.clone(), chunk_tasks.clone(), waiting.clone());
@@ -219,19 +222,32 @@ fn run_threads(
             ignored,
             path: SnapshotPath::root(),
             folders: vec![Level { folder: Folder::root(tree_before), last_name: None }],
+            last: Vec::new(),
             scratch: Scratch::default(),
         };
         // The walk's end of every queue goes with it, which ends the threads.
-        if let Err(error) = walker.walk(source, &files) {
-            shared.fail(error);
+        match walker.walk(source, &files) {
+            Ok(tasks) => last = tasks,
+            Err(error) => shared.fail(error),
         }
         drop(files);
     });
     shared.cancel.check()?;
     match shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(error) => Err(error),
-        None => Ok(()),
+        None => Ok(last),
     }
+}
+
+/// Reads the contents that had to wait for all others.
+fn read_last(shared: &Shared<'_>, last: Vec<FileTask>) -> Result<()> {
+    let mut scratch = Scratch::default();
+    // Nobody is left who could take a piece: this thread stores them all.
+    let (nobody, _) = bounded(0);
+    for task in last {
+        read_file(shared, task, &nobody, &mut scratch)?;
+    }
+    shared.cancel.check()
 }
 
 /// The walk through the source.
@@ -241,6 +257,8 @@ struct Walker<'a> {
     ignored: Ignored,
     path: SnapshotPath,
     folders: Vec<Level>,
+    /// What is read after everything else.
+    last: Vec<FileTask>,
     scratch: Scratch,
 }
 
@@ -251,7 +269,7 @@ struct Level {
 }
 
 impl Walker<'_> {
-    fn walk(mut self, source: &mut dyn Source, files: &Sender<FileTask>) -> Result<()> {
+    fn walk(mut self, source: &mut dyn Source, files: &Sender<FileTask>) -> Result<Vec<FileTask>> {
         while !self.shared.is_over() {
             match source.next().map_err(|error| source_failed(&error))? {
                 Some(SourceEvent::Enter(node)) => self.enter(node)?,
@@ -262,11 +280,12 @@ impl Walker<'_> {
                     if self.folders.len() != 1 {
                         return Err(broken_source("it ended inside a folder"));
                     }
-                    return self.leave();
+                    self.leave()?;
+                    break;
                 }
             }
         }
-        Ok(())
+        Ok(self.last)
     }
 
     fn enter(&mut self, node: Node) -> Result<()> {
@@ -313,6 +332,10 @@ impl Walker<'_> {
             }
         }
         let task = FileTask { path, node, content, outcome, folder, slot };
+        if task.content.comes_last() {
+            self.last.push(task);
+            return Ok(());
+        }
         // The readers leave only when this end is dropped, or when one of them could not be started.
         files.send(task).map_err(|_| Error::new(ErrorKind::Broken("all readers are gone"), "backup"))
     }

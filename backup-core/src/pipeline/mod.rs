@@ -11,6 +11,7 @@
 
 mod backup;
 mod blob_store;
+mod file_reader;
 mod parent;
 mod reader;
 mod restore;
@@ -19,5 +20,6 @@ mod tree_assembly;
 mod walk;
 
 pub use backup::{BackupOptions, BackupOutcome, Parent, backup};
+pub use file_reader::FileReader;
 pub use restore::{Compare, RestoreOptions, RestoreOutcome, restore};
 pub use walk::{TreeReader, WalkStep, find_node, walk};

@@ -219,7 +219,12 @@ pub(super) fn work(
 }
 
 /// Reads one file. A failure of the file is told and costs the file; a failure of the repository is returned.
-fn read_file(shared: &Shared<'_>, task: FileTask, waiting: &Sender<ChunkTask>, scratch: &mut Scratch) -> Result<()> {
+pub(super) fn read_file(
+    shared: &Shared<'_>,
+    task: FileTask,
+    waiting: &Sender<ChunkTask>,
+    scratch: &mut Scratch,
+) -> Result<()> {
     let FileTask { path, mut node, content, outcome, folder, slot } = task;
     if shared.is_over() {
         return Ok(());

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use super::restore_batch::Batch;
 use super::walk::{TreeReader, WalkStep, find_node, walk};
 use crate::cancel::Cancel;
-use crate::contracts::{Target, TargetError, WriteOrder};
+use crate::contracts::{Target, TargetError};
 use crate::model::{BlobKind, Node, NodeKind, Snapshot, SnapshotPath};
 use crate::observe::{Amount, EntryOutcome, Event, Observer, Phase, Problem, Severity};
 use crate::repository::{Index, LockMode, Repository};
@@ -314,10 +314,7 @@ impl Restore<'_> {
 
     fn run_batch(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let threads = match self.target.order() {
-            WriteOrder::Any => super::backup::workers(self.options.workers),
-            WriteOrder::Sequential => 1,
-        };
+        let threads = super::backup::workers(self.options.workers);
         let Self { repository, index, target, options, cancel, observer, outcome, .. } = self;
         batch.run(repository, index, *target, options.compare, threads, cancel, *observer, outcome)
     }

@@ -125,22 +125,25 @@ impl Batch {
         };
         let ranges = ranges(&self.pieces, target.order());
         let (next_file, next_range) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            let run = || {
-                // Empty files, and those of several pieces, are opened first: what is there already need not be read.
-                while let Some(file) = self.files.get(next_file.fetch_add(1, Ordering::Relaxed)) {
-                    work.attempt(|| if file.pieces != 1 { work.prepare(file) } else { Ok(()) });
-                }
-                let mut buffers = Buffers::default();
-                while let Some(range) = ranges.get(next_range.fetch_add(1, Ordering::Relaxed)) {
-                    work.attempt(|| work.range(range, &mut buffers));
-                }
-            };
-            for _ in 1..threads {
-                scope.spawn(run);
+        let run = || {
+            // Empty files, and those of several pieces, are opened first: what is there already need not be read.
+            while let Some(file) = self.files.get(next_file.fetch_add(1, Ordering::Relaxed)) {
+                work.attempt(|| if file.pieces != 1 { work.prepare(file) } else { Ok(()) });
             }
-            run();
-        });
+            let mut buffers = Buffers::default();
+            while let Some(range) = ranges.get(next_range.fetch_add(1, Ordering::Relaxed)) {
+                work.attempt(|| work.range(range, &mut buffers));
+            }
+        };
+        match target.order() {
+            WriteOrder::Sequential => work.one_after_the_other(&ranges),
+            WriteOrder::Any => std::thread::scope(|scope| {
+                for _ in 1..threads {
+                    scope.spawn(run);
+                }
+                run();
+            }),
+        }
         cancel.check()?;
         if let Some(error) = lock(&work.failure).take() {
             return Err(error);
@@ -191,7 +194,8 @@ fn ranges(pieces: &[Piece], order: WriteOrder) -> Vec<Range<'_>> {
         let blob = &piece.location.blob;
         let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.length));
         if let Some(range) = ranges.last_mut()
-            && order == WriteOrder::Any
+            // One file at a time and forwards: its neighbour's pieces wait, even in the same stretch.
+            && (order == WriteOrder::Any || pieces[first].file == piece.file && start >= range.end)
             && pieces[first].location.pack_number == piece.location.pack_number
             && start <= range.end + RESTORE_GAP_BYTES_MAX
             && end - range.start <= RESTORE_RANGE_BYTES_MAX
@@ -227,6 +231,18 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// All files in the order of the snapshot, each from its beginning to its end before the next one is opened.
+    fn one_after_the_other(&self, ranges: &[Range<'_>]) {
+        let mut buffers = Buffers::default();
+        let mut ranges = ranges.iter().peekable();
+        for (number, file) in self.files.iter().enumerate() {
+            self.attempt(|| self.prepare(file));
+            while let Some(range) = ranges.next_if(|range| range.pieces.iter().all(|piece| piece.file == number)) {
+                self.attempt(|| self.range(range, &mut buffers));
+            }
+        }
+    }
+
     /// Does a piece of work unless the restore is over; keeps the first failure.
     fn attempt(&self, work: impl FnOnce() -> Result<()>) {
         if self.cancel.requested() || lock(&self.failure).is_some() {
