@@ -3,12 +3,12 @@
 //! This crate knows objects and those who keep them; what the objects mean is the engine's affair. Every sink here
 //! passes the engine's contract suite.
 
+#![forbid(unsafe_code)]
+
 mod access;
 mod bucket;
 #[cfg(feature = "object")]
 mod http;
-#![forbid(unsafe_code)]
-
 pub mod sinks;
 mod url;
 

@@ -17,6 +17,7 @@ mod check;
 mod check_objects;
 mod findings;
 pub mod forget;
+mod in_use;
 pub mod migrate;
 mod new_packs;
 mod proofs;
@@ -34,6 +35,7 @@ mod used;
 
 pub use check::{CheckOptions, CheckReport, ReadData, check};
 pub use findings::{Affected, AffectedPath, Finding, Severity};
+pub use in_use::objects_in_use;
 pub use proofs::proofs;
 pub use prune::{Prune, PruneOutcome};
 pub use prune_facts::{PackFacts, PackState, PruneFacts};

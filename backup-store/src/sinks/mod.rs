@@ -13,3 +13,5 @@ pub(crate) mod s3;
 pub use local::LocalSink;
 #[cfg(feature = "object")]
 pub use object::ObjectSink;
+#[cfg(feature = "s3")]
+pub use s3::{Lost, LostKind, Prolong, Retention, RetentionReport, S3Retention, S3Versions};

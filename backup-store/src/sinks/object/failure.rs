@@ -9,7 +9,7 @@ use crate::http::{Failure, Refusal};
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     Write,
     Read,
     List,
@@ -71,7 +71,7 @@ const FULL: [&str; 5] = [
 ];
 
 /// The error of an action on `subject` that ended with `error`.
-pub(super) fn sink_error(subject: String, action: Action, error: &object_store::Error) -> SinkError {
+pub(crate) fn sink_error(subject: String, action: Action, error: &(dyn StdError + 'static)) -> SinkError {
     match failure_in(error) {
         Some(Failure::Refused(refusal)) => refused(subject, action, refusal),
         Some(Failure::Unreachable { host, why }) if is_metadata(host) => {
@@ -87,7 +87,7 @@ pub(super) fn sink_error(subject: String, action: Action, error: &object_store::
         Some(failure) => SinkError::new(SinkErrorKind::Unavailable, subject)
             .caused_by(failure.to_string())
             .with_hint("check the endpoint and the network; nothing half-written is left, run it again"),
-        None => SinkError::new(kind_without_answer(error), subject).caused_by(innermost(error)),
+        None => SinkError::new(kind_without_answer(error.downcast_ref()), subject).caused_by(innermost(error)),
     }
 }
 
@@ -162,22 +162,22 @@ fn meaning(action: Action, refusal: &Refusal) -> (SinkErrorKind, Option<String>)
 }
 
 /// Where a request did not come to an answer, and our service did not say why.
-fn kind_without_answer(error: &object_store::Error) -> SinkErrorKind {
+fn kind_without_answer(error: Option<&object_store::Error>) -> SinkErrorKind {
     match error {
-        object_store::Error::NotFound { .. } => SinkErrorKind::NotFound,
-        object_store::Error::AlreadyExists { .. } => SinkErrorKind::AlreadyExists,
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+        Some(object_store::Error::NotFound { .. }) => SinkErrorKind::NotFound,
+        Some(object_store::Error::AlreadyExists { .. }) => SinkErrorKind::AlreadyExists,
+        Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
             SinkErrorKind::PermissionDenied
         }
-        object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
+        Some(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
             SinkErrorKind::Unsupported
         }
         _ => SinkErrorKind::Other,
     }
 }
 
-fn failure_in(error: &object_store::Error) -> Option<&Failure> {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+fn failure_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(failure) = error.downcast_ref::<Failure>() {
             return Some(failure);
@@ -187,8 +187,8 @@ fn failure_in(error: &object_store::Error) -> Option<&Failure> {
     None
 }
 
-fn innermost(error: &object_store::Error) -> String {
-    let mut innermost: &dyn StdError = error;
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
