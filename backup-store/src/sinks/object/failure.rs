@@ -4,7 +4,6 @@ use std::error::Error as StdError;
 
 use backup_core::contracts::{SinkError, SinkErrorKind};
 
-use super::service::is_metadata;
 use crate::http::{Failure, Refusal};
 
 /// What was tried.
@@ -31,7 +30,7 @@ impl Action {
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
 
 /// Codes that say that the credentials are no good, whatever they would allow.
-const BAD_CREDENTIALS: [&str; 8] = [
+const BAD_CREDENTIALS: [&str; 7] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
@@ -39,7 +38,6 @@ const BAD_CREDENTIALS: [&str; 8] = [
     "AuthenticationFailed",
     "InvalidAuthenticationInfo",
     "UnrecognizedClientException",
-    "AuthorizationMismatch",
 ];
 
 /// Codes that say that they were good once.
@@ -74,13 +72,9 @@ const FULL: [&str; 5] = [
 pub(crate) fn sink_error(subject: String, action: Action, error: &(dyn StdError + 'static)) -> SinkError {
     match failure_in(error) {
         Some(Failure::Refused(refusal)) => refused(subject, action, refusal),
-        Some(Failure::Unreachable { host, why }) if is_metadata(host) => {
-            SinkError::new(SinkErrorKind::PermissionDenied, subject)
-                .caused_by(format!(
-                    "no credentials were found; {host}, where a machine in a cloud has them, says: {why}"
-                ))
-                .with_hint("give credentials in the environment or in a file: docs/manual names them for each provider")
-        }
+        Some(failure @ Failure::NoCredentials { .. }) => SinkError::new(SinkErrorKind::PermissionDenied, subject)
+            .caused_by(failure.to_string())
+            .with_hint("give credentials in the environment or in a file: docs/manual names them for each provider"),
         Some(failure @ Failure::Certificate { .. }) => SinkError::new(SinkErrorKind::Other, subject)
             .caused_by(failure.to_string())
             .with_hint("check the endpoint; an authority of your own is named with ca_certificate=FILE"),
@@ -216,6 +210,7 @@ mod tests {
             (403, "InvalidObjectState", Read, Kind::Frozen),
             (409, "BlobArchived", Read, Kind::Frozen),
             (400, "ExpiredToken", Read, Kind::PermissionDenied),
+            (403, "RequestTimeTooSkewed", Write, Kind::PermissionDenied),
             (401, "", List, Kind::PermissionDenied),
             (412, "PreconditionFailed", Write, Kind::AlreadyExists),
             (409, "BlobAlreadyExists", Write, Kind::AlreadyExists),
@@ -240,6 +235,15 @@ mod tests {
         let refusal = Refusal { status: 301, region: Some(String::from("eu-west-3")), ..Refusal::default() };
         let error = refused(String::from("x"), Action::Read, &refusal);
         assert!(error.hint.unwrap().contains("region=eu-west-3"));
+    }
+
+    #[test]
+    fn a_wrong_clock_and_credentials_that_have_expired_are_named() {
+        for (code, word) in [("RequestTimeTooSkewed", "clock"), ("ExpiredToken", "expired")] {
+            let refusal = Refusal { status: 403, code: code.to_owned(), ..Refusal::default() };
+            let error = refused(String::from("x"), Action::Read, &refusal);
+            assert!(error.hint.unwrap().contains(word));
+        }
     }
 
     #[test]
