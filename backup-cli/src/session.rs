@@ -35,6 +35,12 @@ impl Session {
             .ok_or_else(|| Failure::usage("no repository was named", "give it with -r PLACE, or set BACKUP_REPO"))
     }
 
+    /// Whether the content of files lies in a class of its own, where reading costs more.
+    pub(crate) fn has_cold_packs(&self) -> bool {
+        let place = self.place().ok().and_then(|place| Place::parse(place).ok());
+        matches!(place, Some(Place::Bucket(bucket)) if bucket.settings.storage_class.is_some())
+    }
+
     /// Opens the repository.
     pub(crate) fn open(&self) -> Result<Repository, Failure> {
         self.open_as(None)

@@ -40,8 +40,8 @@ pub use proofs::proofs;
 pub use prune::{Prune, PruneOutcome};
 pub use prune_facts::{PackFacts, PackState, PruneFacts};
 pub use prune_plan::{
-    Action, MaxUnused, PackCount, PlannedPack, PruneFigures, PruneMode, PruneOptions, PrunePlan, Reason, SmallPacks,
-    UncompressedData, plan_prune,
+    Action, DataPacks, MaxUnused, PackCount, PlannedPack, PruneFigures, PruneMode, PruneOptions, PrunePlan, Reason,
+    SmallPacks, UncompressedData, plan_prune,
 };
 pub use repair_index::{IndexRepair, IndexRepairOutcome, ReadPacks, RepairedPack};
 pub use repair_snapshots::{Originals, SnapshotRepair, SnapshotRepairOptions, SnapshotRepairOutcome, SnapshotVerdict};
