@@ -13,7 +13,7 @@ use backup_core::pipeline::{BackupOptions, RestoreOptions, backup, restore};
 use backup_core::repository::{CreateOptions, Identity, Passphrase, Repository, SnapshotQuery};
 use backup_core::{Result, bridge};
 use backup_sources::files::{FilesOptions, FilesSource, FilesTarget};
-use backup_store::Place;
+use backup_store::{Access, Place};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -30,7 +30,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let identity = Identity { hostname: "shop-1".into(), username: "shop".into(), uid: 0, gid: 0, pid: 0 };
         let identity = Identity { pid: i32::try_from(std::process::id()).unwrap_or(0), ..identity };
         let (passphrase, options) = (Passphrase::new("keep a second copy of me"), CreateOptions::default());
-        let repository = Repository::create(place.create()?, &passphrase, &options, identity, Arc::new(SystemClock))?;
+        let repository = Repository::create(
+            place.create(&Access::default())?,
+            &passphrase,
+            &options,
+            identity,
+            Arc::new(SystemClock),
+        )?;
         let saved = backup(&repository, &mut source, &BackupOptions::default(), cancel, &Silent)?;
         println!("saved {} bytes", saved.summary.total_bytes_processed);
 

@@ -44,6 +44,12 @@ impl Session {
         }
     }
 
+    /// Whether the content of files lies in a class of its own, where reading costs more.
+    pub(crate) fn has_cold_packs(&self) -> bool {
+        let place = self.place().ok().and_then(|place| Place::parse(place).ok());
+        matches!(place, Some(Place::Bucket(bucket)) if bucket.settings.storage_class.is_some())
+    }
+
     /// Opens the repository.
     pub(crate) fn open(&self) -> Result<Repository, Failure> {
         self.place()?;
@@ -137,7 +143,7 @@ impl Session {
 }
 
 /// What opens stores: the environment, from which the library takes what each provider's usual chain begins with.
-fn access() -> Access {
+pub(crate) fn access() -> Access {
     Access { credentials: None, environment: Environment::new(std::env::vars_os()) }
 }
 

@@ -88,7 +88,7 @@ impl Error {
     }
 
     /// That there is no repository at `place`, for the same reason: not even a bucket, perhaps.
-    pub(crate) fn as_no_repository(self, place: String) -> Self {
+    pub(crate) fn into_no_repository(self, place: String) -> Self {
         Self { kind: ErrorKind::NoRepository, subject: place, ..self }
     }
 

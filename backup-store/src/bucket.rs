@@ -212,7 +212,8 @@ fn endpoint(text: &str) -> std::result::Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn push_encoded(text: &mut String, raw: &str, plain: &str) {
+/// Appends `raw` as it is written in a URL, where what is in `plain` stands for itself.
+pub(crate) fn push_encoded(text: &mut String, raw: &str, plain: &str) {
     for byte in raw.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || plain.as_bytes().contains(&byte) {
             text.push(char::from(byte));

@@ -15,6 +15,8 @@ pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod migrate;
+#[cfg(feature = "s3")]
+pub(crate) mod protect;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
@@ -23,6 +25,8 @@ pub(crate) mod snapshots;
 pub(crate) mod stats;
 pub(crate) mod tag;
 pub(crate) mod r#try;
+#[cfg(feature = "s3")]
+pub(crate) mod undelete;
 pub(crate) mod unlock;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -81,6 +85,8 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Repair(command) => repair::run(&command, session),
         Command::Forget(args) => forget::run(&args, session),
         Command::Prune(args) => prune::run(&args, session),
+        #[cfg(feature = "s3")]
+        Command::Protect(args) => protect::run(&args, session),
         Command::Tag(args) => tag::run(&args, session),
         Command::Hold(args) => hold::run(&args, session),
         Command::Copy(args) => copy::run(&args, session),

@@ -1,7 +1,7 @@
 //! `backup prune`: removes data that no snapshot needs.
 
 use backup_core::care::{
-    MaxUnused, Prune, PruneFigures, PruneMode, PruneOptions, PrunePlan, SmallPacks, UncompressedData,
+    DataPacks, MaxUnused, Prune, PruneFigures, PruneMode, PruneOptions, PrunePlan, SmallPacks, UncompressedData,
 };
 use backup_core::repository::Repository;
 use serde_json::{Value, json};
@@ -64,6 +64,7 @@ fn prune(args: &Args, repository: &Repository, session: &Session) -> Result<Exit
         max_repack_bytes: args.max_repack,
         small_packs: if args.keep_small { SmallPacks::Leave } else { SmallPacks::Merge },
         uncompressed_data: if args.repack_uncompressed { UncompressedData::Compress } else { UncompressedData::Leave },
+        data_packs: if session.has_cold_packs() { DataPacks::Leave } else { DataPacks::Rewrite },
     };
     let reporter = session.console.reporter();
     let prune = Prune::plan(repository, &options, &session.cancel, &*reporter)?;

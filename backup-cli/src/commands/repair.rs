@@ -34,17 +34,26 @@ pub(crate) enum Command {
         #[arg(short = 'n', long)]
         dry_run: bool,
     },
+    /// Bring back what was deleted or replaced in a bucket that keeps versions (S3); no passphrase is needed
+    #[cfg(feature = "s3")]
+    Undelete {
+        /// As of this time: 2026-01-31, "2026-01-31 14:00" (local), or RFC 3339
+        #[arg(long, value_name = "TIME", value_parser = crate::args::parse_time)]
+        at: jiff::Timestamp,
+        /// Show what would be done, and do nothing
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+    },
 }
 
 pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure> {
-    session.require_locks()?;
-    let repository = session.open_uncached()?;
     match command {
         Command::Index { read_all_packs, dry_run } => {
             let read = if *read_all_packs { ReadPacks::All } else { ReadPacks::Suspicious };
-            index(&repository, read, *dry_run, session)
+            index(&opened(session)?, read, *dry_run, session)
         }
         Command::Snapshots { snapshots, forget, dry_run } => {
+            let repository = opened(session)?;
             let find = |text: &String| Ok(repository.find_snapshot(text, &Default::default())?.0);
             let chosen: Vec<SnapshotId> = snapshots.iter().map(find).collect::<Result<_, Failure>>()?;
             let options = SnapshotRepairOptions {
@@ -53,7 +62,14 @@ pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure>
             };
             of_snapshots(&repository, &options, *dry_run, session)
         }
+        #[cfg(feature = "s3")]
+        Command::Undelete { at, dry_run } => super::undelete::run(*at, *dry_run, session),
     }
+}
+
+fn opened(session: &Session) -> Result<Repository, Failure> {
+    session.require_locks()?;
+    session.open_uncached()
 }
 
 fn index(repository: &Repository, read: ReadPacks, dry_run: bool, session: &Session) -> Result<Exit, Failure> {

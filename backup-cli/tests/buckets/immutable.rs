@@ -1,19 +1,80 @@
-//! Backups with credentials that can neither delete nor replace.
+//! Backups with credentials that can neither delete nor replace, and what comes back when somebody had more.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::driver::World;
-use crate::run;
 use crate::servers::signed::s3;
 use crate::servers::{BUCKET, Server};
+use crate::{run, tree};
+
+/// Switches versions on.
+fn keep_versions(server: &Server) {
+    let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    let url = server.url(&format!("{BUCKET}?versioning"));
+    assert_eq!(s3(&server.keys(), "PUT", &url, &[], versioning).status, 200);
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn what_a_thief_deletes_and_replaces_comes_back() {
+    let server = Server::minio();
+    keep_versions(&server);
+    let world = World::new();
+    let place = server.place("p");
+    let go = |arguments: &[&str]| run(&world, &place, server.variables(), arguments);
+    go(&["init"]).succeeds();
+    let source = world.source();
+    fs::write(source.join("large"), tree::noise(20_000_000, 5)).unwrap();
+    go(&["create", source.to_str().unwrap()]).succeeds();
+    go(&["check"]).succeeds();
+    let good = Timestamp::now();
+    thread::sleep(Duration::from_millis(1_100));
+    assert!(go(&["repair", "undelete", "--at", &good.to_string()]).succeeds().out.contains("nothing was deleted"));
+
+    let listed = s3(&server.keys(), "GET", &server.url(&format!("{BUCKET}?list-type=2")), &[], "").body;
+    let keys: Vec<&str> = listed.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").unwrap().0).collect();
+    assert!(keys.len() > 6, "{keys:?}");
+    for (number, key) in keys.iter().enumerate() {
+        let url = server.url(&format!("{BUCKET}/{key}"));
+        if number % 3 == 0 {
+            assert_eq!(s3(&server.keys(), "PUT", &url, &[], "ransom").status, 200);
+        } else {
+            assert_eq!(s3(&server.keys(), "DELETE", &url, &[], "").status, 204);
+        }
+    }
+    go(&["check"]).ends_with(if keys[0].ends_with("config") { 1 } else { 10 });
+    let at = good.to_string();
+    let planned = go(&["--json", "repair", "undelete", "--at", &at, "--dry-run"]).succeeds().lines().pop().unwrap();
+    assert_eq!(planned["objects"].as_array().unwrap().len(), keys.len(), "{planned}");
+    go(&["repair", "undelete", "--at", &at]).succeeds();
+    go(&["check", "--read-data"]).succeeds();
+    assert!(go(&["repair", "undelete", "--at", &at]).succeeds().out.contains("nothing was deleted"));
+    let to = world.path().join("restored");
+    go(&["restore", "latest", "--to", to.to_str().unwrap()]).succeeds();
+    let found = tree::differences(&source, &to.join(source.strip_prefix("/").unwrap()));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn a_bucket_without_versions_says_that_nothing_can_come_back() {
+    let server = Server::minio();
+    let world = World::new();
+    let ran = run(&world, &server.place("p"), server.variables(), &["repair", "undelete", "--at", "2026-01-01"]);
+    assert!(ran.ends_with(1).err.contains("keeps no versions"));
+    let folder = world.path().join("folder");
+    run(&world, folder.to_str().unwrap(), Vec::new(), &["repair", "undelete", "--at", "2026-01-01"]).ends_with(2);
+}
 
 #[test]
 #[ignore = "needs minio"]
 fn credentials_that_can_only_add_are_enough_for_a_backup_and_nothing_is_replaced() {
     let server = Server::minio();
-    let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    let url = server.url(&format!("{BUCKET}?versioning"));
-    assert_eq!(s3(&server.keys(), "PUT", &url, &[], versioning).status, 200);
+    keep_versions(&server);
     let world = World::new();
     let place = server.place("p");
     run(&world, &place, server.variables(), &["init"]).succeeds();
@@ -33,4 +94,45 @@ fn credentials_that_can_only_add_are_enough_for_a_backup_and_nothing_is_replaced
     let count = |element: &str| listed.matches(element).count();
     assert_eq!(count("<Version>"), count("<IsLatest>true</IsLatest>"), "something was replaced: {listed}");
     assert_eq!(count("<DeleteMarker>"), 0, "{listed}");
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn what_the_snapshots_need_is_protected_for_longer_and_that_is_read_back() {
+    let server = Server::minio();
+    let bucket = server.url("locked");
+    let with_lock = [("x-amz-bucket-object-lock-enabled", "true")];
+    assert_eq!(s3(&server.keys(), "PUT", &bucket, &with_lock, "").status, 200);
+    let a_day = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+                 <Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+    assert_eq!(s3(&server.keys(), "PUT", &format!("{bucket}?object-lock"), &[], a_day).status, 200);
+    let world = World::new();
+    let place = server.place("p").replace(BUCKET, "locked");
+    let go = |arguments: &[&str]| run(&world, &place, server.variables(), arguments);
+    let last = |arguments: &[&str], code| go(arguments).ends_with(code).lines().pop().unwrap();
+    go(&["init"]).succeeds();
+    go(&["create", world.source().to_str().unwrap()]).succeeds();
+
+    let looked = last(&["--json", "protect", "--days", "30", "--dry-run"], 1);
+    let objects = looked["objects"].as_u64().unwrap();
+    assert!(objects >= 6, "{looked}");
+    assert_eq!(looked["short"].as_array().unwrap().len() as u64, objects, "{looked}");
+    assert!(looked["short"][0]["until"].is_string(), "the bucket's day counts: {looked}");
+    let done = last(&["--json", "protect", "--days", "30"], 0);
+    assert_eq!((done["prolonged"].as_u64(), done["enough"].as_u64()), (Some(objects), Some(0)), "{done}");
+    // The index, the snapshot, the packs and the rest are what they were; nothing is new but a lock, which is no part.
+    let again = last(&["--json", "protect", "--days", "29"], 0);
+    assert_eq!(again["enough"].as_u64(), Some(objects), "{again}");
+
+    let listed = s3(&server.keys(), "GET", &format!("{bucket}?versions"), &[], "").body;
+    let (_, config) = listed.split_once("<Key>p/config</Key>").unwrap();
+    let version = config.split_once("<VersionId>").unwrap().1.split('<').next().unwrap();
+    let removed = s3(&server.keys(), "DELETE", &format!("{bucket}/p/config?versionId={version}"), &[], "");
+    assert_ne!(removed.status, 204, "the store says that it is protected, and removes it");
+    go(&["check", "--read-data"]).succeeds();
+
+    let ran = run(&world, &server.place("p"), server.variables(), &["init"]).succeeds();
+    drop(ran);
+    let unprotected = run(&world, &server.place("p"), server.variables(), &["protect", "--days", "1"]);
+    assert!(unprotected.ends_with(1).err.contains("no object lock"));
 }

@@ -10,7 +10,7 @@ mod immutable;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, dead_code, reason = "the tests of the store need more of it; a test fails by panicking")]
+#[expect(dead_code, reason = "the tests of the store need more of it")]
 #[path = "../../../backup-store/tests/servers/mod.rs"]
 mod servers;
 #[cfg(test)]

@@ -288,7 +288,7 @@ fn times(victim: &mut Victim<'_>) -> BTreeMap<Verb, Duration> {
 
 /// Replaces the key by one that opens fast, as restic of old made them: the derivation is not what is to be killed.
 pub(crate) fn make_key_cheap(repository: &Path) {
-    let sink = backup_store::Place::Folder(repository.to_owned()).open().unwrap();
+    let sink = backup_store::Place::Folder(repository.to_owned()).open(&backup_store::Access::default()).unwrap();
     let pid = std::process::id().cast_signed();
     let identity = Identity { hostname: "test".into(), username: "test".into(), uid: 0, gid: 0, pid };
     let passphrase = Passphrase::new(PASSPHRASE);

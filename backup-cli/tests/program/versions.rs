@@ -13,7 +13,7 @@ use crate::wrong_use::assert_two_lines;
 
 /// Seals another config into a repository, as a program of another version would have.
 fn change_version(world: &World, version: u64) {
-    let sink = backup_store::Place::Folder(world.repository()).open().unwrap();
+    let sink = backup_store::Place::Folder(world.repository()).open(&backup_store::Access::default()).unwrap();
     let identity = Identity { hostname: String::new(), username: String::new(), uid: 0, gid: 0, pid: 1 };
     let passphrase = Passphrase::new(PASSPHRASE);
     let repository = Repository::open(sink, &passphrase, identity, Arc::new(SystemClock), &Silent).unwrap();

@@ -12,6 +12,6 @@ mod driver;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, dead_code, reason = "the tests of the store need more of it; a test fails by panicking")]
+#[expect(dead_code, reason = "the tests of the store need more of it; a test fails by panicking")]
 #[path = "../../../backup-store/tests/rest/server.rs"]
 mod server;

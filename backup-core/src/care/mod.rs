@@ -22,6 +22,7 @@ mod copy_blobs;
 mod copy_plan;
 mod findings;
 pub mod forget;
+mod in_use;
 pub mod migrate;
 mod new_packs;
 mod proofs;
@@ -40,12 +41,13 @@ mod used;
 pub use check::{CheckOptions, CheckReport, ReadData, check};
 pub use copy::{CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy, SnapshotCopy};
 pub use findings::{Affected, AffectedPath, Finding, Severity};
+pub use in_use::objects_in_use;
 pub use proofs::proofs;
 pub use prune::{Prune, PruneOutcome};
 pub use prune_facts::{PackFacts, PackState, PruneFacts};
 pub use prune_plan::{
-    Action, MaxUnused, PackCount, PlannedPack, PruneFigures, PruneMode, PruneOptions, PrunePlan, Reason, SmallPacks,
-    UncompressedData, plan_prune,
+    Action, DataPacks, MaxUnused, PackCount, PlannedPack, PruneFigures, PruneMode, PruneOptions, PrunePlan, Reason,
+    SmallPacks, UncompressedData, plan_prune,
 };
 pub use repair_index::{IndexRepair, IndexRepairOutcome, ReadPacks, RepairedPack};
 pub use repair_snapshots::{Originals, SnapshotRepair, SnapshotRepairOptions, SnapshotRepairOutcome, SnapshotVerdict};

@@ -22,6 +22,8 @@ pub struct PruneOptions {
     pub small_packs: SmallPacks,
     /// Whether data that is stored plain is compressed.
     pub uncompressed_data: UncompressedData,
+    /// Whether packs with content of files may be written anew.
+    pub data_packs: DataPacks,
 }
 
 /// Whether packs are deleted at once.
@@ -70,6 +72,17 @@ pub enum UncompressedData {
     Leave,
     /// Yes; what does not shrink stays plain.
     Compress,
+}
+
+/// Whether packs with content of files may be written anew, for which they have to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataPacks {
+    /// Yes.
+    #[default]
+    Rewrite,
+    /// No: they lie where reading costs money or hours. One of which something is needed stays as it is; one of which
+    /// nothing is needed goes like any other.
+    Leave,
 }
 
 /// Packs below a quarter of the usual size are small.
@@ -232,6 +245,9 @@ fn choose_repacks(packs: &[PackFacts], planned: &mut [PlannedPack], version: u64
     for (at, (pack, plan)) in packs.iter().zip(&*planned).enumerate() {
         needed_bytes += pack.needed_bytes;
         if plan.action != Action::Keep {
+            continue;
+        }
+        if options.data_packs == DataPacks::Leave && pack.kind != Some(BlobKind::Tree) {
             continue;
         }
         let unneeded = plan.unneeded_bytes;
@@ -455,6 +471,23 @@ mod tests {
         // 25 of 40 are needed: a twentieth of what stays may be unneeded, which is one of 26.
         assert_eq!(actions(MaxUnused::Percent(5.0), None), [false, true, true, false]);
         assert_eq!(actions(MaxUnused::Percent(0.0), Some(2 << 20)), [false, false, true, false]);
+    }
+
+    #[test]
+    fn packs_that_lie_where_reading_is_dear_are_removed_and_never_read() {
+        let trees =
+            |needed: u32| PackFacts { kind: Some(BlobKind::Tree), ..pack(&[needed as u8], PackState::InUse, needed) };
+        let mixed = PackFacts { kind: None, ..pack(b"m", PackState::InUse, 5) };
+        let plain = PackFacts { has_plain_data: true, ..pack(b"p", PackState::InUse, 5) };
+        let packs = [pack(b"d", PackState::InUse, 1), mixed, plain, pack(b"e", PackState::InUse, 0), trees(1)];
+        let options = PruneOptions {
+            max_unused: MaxUnused::Bytes(0),
+            uncompressed_data: UncompressedData::Compress,
+            data_packs: DataPacks::Leave,
+            ..PruneOptions::default()
+        };
+        let actions: Vec<_> = decisions(&packs, &options).into_iter().map(|(action, _)| action).collect();
+        assert_eq!(actions, [Action::Keep, Action::Keep, Action::Keep, Action::Mark, Action::Repack]);
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Repository {
         let config_key = layout::config();
         let (config, keys) = (store.start_get(&config_key, None), store.start_list(layout::KEYS));
         let sealed_config = match config.wait() {
-            Err(error) if *error.kind() == ErrorKind::Missing => return Err(error.as_no_repository(store.location())),
+            Err(error) if *error.kind() == ErrorKind::Missing => return Err(error.into_no_repository(store.location())),
             result => result?,
         };
         let keys: Vec<_> =

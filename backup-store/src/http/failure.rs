@@ -19,6 +19,9 @@ pub(crate) enum Failure {
     /// No connection could be made.
     #[error("{host} cannot be reached: {why}")]
     Unreachable { host: String, why: String },
+    /// The place where a machine asks for its own credentials has none.
+    #[error("no credentials were found; {host}, where a machine in a cloud has them, says: {why}")]
+    NoCredentials { host: String, why: String },
     /// The server is not who it should be.
     #[error("the certificate of {host} is not trusted: {why}")]
     Certificate { host: String, why: String },

@@ -17,3 +17,5 @@ pub use local::LocalSink;
 pub use object::ObjectSink;
 #[cfg(feature = "rest")]
 pub use rest::RestSink;
+#[cfg(feature = "s3")]
+pub use s3::{Lost, LostKind, Prolong, Retention, RetentionReport, S3Retention, S3Versions};

@@ -2,8 +2,8 @@
 //! `servers` starts.
 
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod patient;
 mod promises;
 mod refusals;
 #[path = "../servers/mod.rs"]

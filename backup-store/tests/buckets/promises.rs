@@ -1,9 +1,12 @@
 //! The contract suite, and what a bucket does beyond it.
 
+use std::sync::Arc;
+
 use backup_core::contracts::{ObjectKey, Placement, PutMode, SinkErrorKind};
 use backup_core::testing::{Exception, sink_suite, sink_suite_except};
 use bytes::Bytes;
 
+use crate::patient::Patient;
 use crate::servers::signed::s3;
 use crate::servers::{BUCKET, Server};
 use crate::{block_on, open};
@@ -20,7 +23,7 @@ fn minio_keeps_every_promise() {
 fn rclone_keeps_every_promise_that_a_server_of_folders_without_conditions_can() {
     let server = Server::rclone();
     let exceptions = [Exception::OneCreatorOfMany, Exception::NamesOfFolders, Exception::Replacing];
-    sink_suite_except(&exceptions, || open(&server.fresh_place(), server.variables()));
+    sink_suite_except(&exceptions, || Arc::new(Patient(open(&server.fresh_place(), server.variables()))));
 }
 
 #[test]

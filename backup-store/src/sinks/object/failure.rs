@@ -4,12 +4,11 @@ use std::error::Error as StdError;
 
 use backup_core::contracts::{SinkError, SinkErrorKind};
 
-use super::service::is_metadata;
 use crate::http::{Failure, Refusal};
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     Write,
     Read,
     List,
@@ -31,7 +30,7 @@ impl Action {
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
 
 /// Codes that say that the credentials are no good, whatever they would allow.
-const BAD_CREDENTIALS: [&str; 8] = [
+const BAD_CREDENTIALS: [&str; 7] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
@@ -39,7 +38,6 @@ const BAD_CREDENTIALS: [&str; 8] = [
     "AuthenticationFailed",
     "InvalidAuthenticationInfo",
     "UnrecognizedClientException",
-    "AuthorizationMismatch",
 ];
 
 /// Codes that say that they were good once.
@@ -71,23 +69,19 @@ const FULL: [&str; 5] = [
 ];
 
 /// The error of an action on `subject` that ended with `error`.
-pub(super) fn sink_error(subject: String, action: Action, error: &object_store::Error) -> SinkError {
+pub(crate) fn sink_error(subject: String, action: Action, error: &(dyn StdError + 'static)) -> SinkError {
     match failure_in(error) {
         Some(Failure::Refused(refusal)) => refused(subject, action, refusal),
-        Some(Failure::Unreachable { host, why }) if is_metadata(host) => {
-            SinkError::new(SinkErrorKind::PermissionDenied, subject)
-                .caused_by(format!(
-                    "no credentials were found; {host}, where a machine in a cloud has them, says: {why}"
-                ))
-                .with_hint("give credentials in the environment or in a file: docs/manual names them for each provider")
-        }
+        Some(failure @ Failure::NoCredentials { .. }) => SinkError::new(SinkErrorKind::PermissionDenied, subject)
+            .caused_by(failure.to_string())
+            .with_hint("give credentials in the environment or in a file: docs/manual names them for each provider"),
         Some(failure @ Failure::Certificate { .. }) => SinkError::new(SinkErrorKind::Other, subject)
             .caused_by(failure.to_string())
             .with_hint("check the endpoint; an authority of your own is named with ca_certificate=FILE"),
         Some(failure) => SinkError::new(SinkErrorKind::Unavailable, subject)
             .caused_by(failure.to_string())
             .with_hint("check the endpoint and the network; nothing half-written is left, run it again"),
-        None => SinkError::new(kind_without_answer(error), subject).caused_by(innermost(error)),
+        None => SinkError::new(kind_without_answer(error.downcast_ref()), subject).caused_by(innermost(error)),
     }
 }
 
@@ -162,22 +156,22 @@ fn meaning(action: Action, refusal: &Refusal) -> (SinkErrorKind, Option<String>)
 }
 
 /// Where a request did not come to an answer, and our service did not say why.
-fn kind_without_answer(error: &object_store::Error) -> SinkErrorKind {
+fn kind_without_answer(error: Option<&object_store::Error>) -> SinkErrorKind {
     match error {
-        object_store::Error::NotFound { .. } => SinkErrorKind::NotFound,
-        object_store::Error::AlreadyExists { .. } => SinkErrorKind::AlreadyExists,
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+        Some(object_store::Error::NotFound { .. }) => SinkErrorKind::NotFound,
+        Some(object_store::Error::AlreadyExists { .. }) => SinkErrorKind::AlreadyExists,
+        Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
             SinkErrorKind::PermissionDenied
         }
-        object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
+        Some(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
             SinkErrorKind::Unsupported
         }
         _ => SinkErrorKind::Other,
     }
 }
 
-fn failure_in(error: &object_store::Error) -> Option<&Failure> {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+fn failure_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(failure) = error.downcast_ref::<Failure>() {
             return Some(failure);
@@ -187,8 +181,8 @@ fn failure_in(error: &object_store::Error) -> Option<&Failure> {
     None
 }
 
-fn innermost(error: &object_store::Error) -> String {
-    let mut innermost: &dyn StdError = error;
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
@@ -216,6 +210,7 @@ mod tests {
             (403, "InvalidObjectState", Read, Kind::Frozen),
             (409, "BlobArchived", Read, Kind::Frozen),
             (400, "ExpiredToken", Read, Kind::PermissionDenied),
+            (403, "RequestTimeTooSkewed", Write, Kind::PermissionDenied),
             (401, "", List, Kind::PermissionDenied),
             (412, "PreconditionFailed", Write, Kind::AlreadyExists),
             (409, "BlobAlreadyExists", Write, Kind::AlreadyExists),
@@ -240,6 +235,15 @@ mod tests {
         let refusal = Refusal { status: 301, region: Some(String::from("eu-west-3")), ..Refusal::default() };
         let error = refused(String::from("x"), Action::Read, &refusal);
         assert!(error.hint.unwrap().contains("region=eu-west-3"));
+    }
+
+    #[test]
+    fn a_wrong_clock_and_credentials_that_have_expired_are_named() {
+        for (code, word) in [("RequestTimeTooSkewed", "clock"), ("ExpiredToken", "expired")] {
+            let refusal = Refusal { status: 403, code: code.to_owned(), ..Refusal::default() };
+            let error = refused(String::from("x"), Action::Read, &refusal);
+            assert!(error.hint.unwrap().contains(word));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 mod failure;
 mod service;
 
+pub(crate) use failure::{Action, sink_error};
 pub(crate) use service::{Proof, Service};
 
 use std::ops::Range;
@@ -31,7 +32,6 @@ use object_store::{
 };
 
 use crate::bucket::Bucket;
-use failure::{Action, sink_error};
 
 /// A bucket, or what lies below a prefix of one.
 #[derive(Debug)]
@@ -192,9 +192,18 @@ impl ObjectSink {
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, SinkError> {
-        let meta = self.store.head(&self.path(key.as_str())?).await;
-        let meta = meta.map_err(|error| self.failed(key.as_str(), Action::Read, &error))?;
-        Ok(ObjectInfo { key: key.clone(), bytes: meta.size })
+        let path = self.path(key.as_str())?;
+        let failed = |error| self.failed(key.as_str(), Action::Read, &error);
+        match self.store.head(&path).await.map_err(failed) {
+            Ok(meta) => Ok(ObjectInfo { key: key.clone(), bytes: meta.size }),
+            Err(error) if matches!(error.kind, SinkErrorKind::PermissionDenied | SinkErrorKind::Other) => {
+                // An answer to HEAD has no body, so no reason in it; one to GET has.
+                let range = Some(GetRange::Bounded(0..1));
+                let got = self.store.get_opts(&path, GetOptions { range, ..GetOptions::default() }).await;
+                Err(got.map_err(failed).err().filter(|explained| explained.kind == error.kind).unwrap_or(error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn exists(&self, key: &ObjectKey) -> SinkError {

@@ -39,7 +39,7 @@ const METADATA_HOSTS: [&str; 4] = ["169.254.169.254", "169.254.170.2", "169.254.
 const METADATA_MAX: Duration = Duration::from_secs(2);
 
 /// Whether `host` is where a machine asks for its own credentials.
-pub(super) fn is_metadata(host: &str) -> bool {
+fn is_metadata(host: &str) -> bool {
     METADATA_HOSTS.contains(&host)
 }
 
@@ -74,11 +74,16 @@ impl Service {
                 () = progress.stalled() => Err(Failure::Stalled),
             }
         };
-        if is_metadata(host) {
-            let why = || Failure::Unreachable { host: host.to_owned(), why: String::from("no answer") };
-            timeout(METADATA_MAX, answer).await.unwrap_or_else(|_| Err(why()))
-        } else {
-            answer.await
+        if !is_metadata(host) {
+            return answer.await;
+        }
+        let none = |why: String| Failure::NoCredentials { host: host.to_owned(), why };
+        match timeout(METADATA_MAX, answer).await {
+            Err(_) => Err(none(String::from("no answer"))),
+            Ok(Err(Failure::Unreachable { why, .. })) => Err(none(why)),
+            // Not the store's word on an object, which it might pass for.
+            Ok(Ok(answer)) if answer.status().is_client_error() => Err(none(answer.status().to_string())),
+            Ok(answered) => answered,
         }
     }
 }

@@ -3,6 +3,12 @@
 //! Every write carries its SHA-256, which the server verifies and keeps, and which a bucket with object lock asks for.
 
 mod profile;
+mod requests;
+mod retention;
+mod versions;
+
+pub use retention::{Prolong, Retention, RetentionReport, S3Retention};
+pub use versions::{Lost, LostKind, S3Versions};
 
 use std::sync::Arc;
 
@@ -33,43 +39,59 @@ const ROLE_VARIABLES: [(&str, AmazonS3ConfigKey); 7] = [
 /// The sink of a bucket. Asks the store nothing yet.
 pub(crate) fn open(bucket: &Bucket, access: &Access) -> Result<ObjectSink> {
     let naming = Naming::of(bucket);
-    Ok(ObjectSink::new(Arc::new(store(bucket, access)?), naming))
+    Ok(ObjectSink::new(Arc::new(Reach::of(bucket, access)?.store), naming))
 }
 
-fn store(bucket: &Bucket, access: &Access) -> Result<AmazonS3> {
-    let (settings, environment) = (&bucket.settings, &access.environment);
-    let profile = Profile::read(settings.profile.as_deref(), environment)?;
-    let first = |variables: &[&str]| variables.iter().find_map(|name| environment.get(name)).map(str::to_owned);
-    let region = settings
-        .region
-        .clone()
-        .or_else(|| first(&["AWS_REGION", "AWS_DEFAULT_REGION"]))
-        .or_else(|| profile.get("region").map(str::to_owned))
-        .unwrap_or_else(|| REGION_DEFAULT.to_owned());
-    let endpoint = settings
-        .endpoint
-        .clone()
-        .or_else(|| first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]))
-        .or_else(|| profile.get("endpoint_url").map(str::to_owned));
-    let is_path_style = settings.path_style.unwrap_or(endpoint.is_some());
-    let client = client(&Network::new(environment, settings.ca_certificate.clone()), &bucket.short())?;
+/// How a bucket is reached.
+pub(crate) struct Reach {
+    store: AmazonS3,
+    service: Service,
+    /// What stands before an object's name, without a slash at the end.
+    bucket_url: String,
+    region: String,
+}
 
-    let mut builder = AmazonS3Builder::new()
-        .with_bucket_name(&bucket.name)
-        .with_region(region)
-        .with_virtual_hosted_style_request(!is_path_style)
-        .with_checksum_algorithm(Checksum::SHA256)
-        // One object a request: not every server knows the other form, and its answer is a list of errors.
-        .with_disable_bulk_delete(true)
-        .with_http_connector(Service::new(client, Proof::Signed))
-        .with_retry(once());
-    if let Some(endpoint) = endpoint {
+impl Reach {
+    fn of(bucket: &Bucket, access: &Access) -> Result<Self> {
+        let (settings, environment) = (&bucket.settings, &access.environment);
+        let profile = Profile::read(settings.profile.as_deref(), environment)?;
+        let first = |variables: &[&str]| variables.iter().find_map(|name| environment.get(name)).map(str::to_owned);
+        let region = settings
+            .region
+            .clone()
+            .or_else(|| first(&["AWS_REGION", "AWS_DEFAULT_REGION"]))
+            .or_else(|| profile.get("region").map(str::to_owned))
+            .unwrap_or_else(|| REGION_DEFAULT.to_owned());
+        let endpoint = settings
+            .endpoint
+            .clone()
+            .or_else(|| first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]))
+            .or_else(|| profile.get("endpoint_url").map(str::to_owned));
+        // A dot in the bucket's name would make another domain of it, which no certificate covers.
+        let is_path_style = settings.path_style.unwrap_or(endpoint.is_some() || bucket.name.contains('.'));
+        let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
         let endpoint = if is_path_style { endpoint } else { with_bucket_in_host(&endpoint, &bucket.name) };
-        builder = builder.with_endpoint(endpoint).with_allow_http(true);
+        let bucket_url = if is_path_style { format!("{endpoint}/{}", bucket.name) } else { endpoint.clone() };
+
+        let client = client(&Network::new(environment, settings.ca_certificate.clone()), &bucket.short())?;
+        let service = Service::new(client, Proof::Signed);
+        let builder = AmazonS3Builder::new()
+            .with_bucket_name(&bucket.name)
+            .with_region(&region)
+            .with_endpoint(endpoint)
+            .with_virtual_hosted_style_request(!is_path_style)
+            .with_checksum_algorithm(Checksum::SHA256)
+            // One object a request: not every server knows the other form, and its answer is a list of errors.
+            .with_disable_bulk_delete(true)
+            .with_http_connector(service.clone())
+            .with_retry(once());
+        let is_profile_asked_for = settings.profile.is_some();
+        let store = with_credentials(builder, access.credentials.as_ref(), &profile, is_profile_asked_for, environment)
+            .map_err(|why| Error::invalid(bucket.to_string(), why))?
+            .build()
+            .map_err(|error| Error::invalid(bucket.to_string(), error.to_string()))?;
+        Ok(Self { store, service, bucket_url, region })
     }
-    builder = with_credentials(builder, access.credentials.as_ref(), &profile, settings.profile.is_some(), environment)
-        .map_err(|why| Error::invalid(bucket.to_string(), why))?;
-    builder.build().map_err(|error| Error::invalid(bucket.to_string(), error.to_string()))
 }
 
 /// The order of Amazon's own programs: what was given; a profile that was asked for; the environment; the default
@@ -106,8 +128,8 @@ fn with_credentials(
             (None, None) => {}
         }
     }
-    if let Some((id, secret, token)) = profile.keys()? {
-        return Ok(with_keys(builder, id, secret, token));
+    if let Some(keys) = profile.keys()? {
+        return Ok(with_keys(builder, keys.id, keys.secret, keys.session_token));
     }
     Ok(ROLE_VARIABLES.iter().fold(builder, |builder, (variable, key)| match environment.get(variable) {
         Some(value) => builder.with_config(*key, value),
@@ -122,18 +144,15 @@ fn with_bucket_in_host(endpoint: &str, bucket: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use object_store::ObjectStore as _;
-
     use super::*;
     use crate::access::Secret;
     use crate::bucket::Provider;
 
     fn key_of(place: &str, access: &Access) -> std::result::Result<String, String> {
         let bucket = Bucket::parse(Provider::S3, place).unwrap();
-        let store = store(&bucket, access).map_err(|error| error.to_string())?;
+        let store = Reach::of(&bucket, access).map_err(|error| error.to_string())?.store;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let credential = runtime.block_on(store.credentials().get_credential()).map_err(|error| error.to_string())?;
-        drop(store.list(None));
         Ok(format!("{} {} {}", credential.key_id, credential.secret_key, credential.token.as_deref().unwrap_or("-")))
     }
 
@@ -174,6 +193,23 @@ mod tests {
         let secret = Secret::new("g");
         access.credentials = Some(Credentials::AccessKey { id: String::from("G"), secret, session_token: None });
         assert_eq!(key_of("//b", &access).unwrap(), "G g -");
+    }
+
+    #[test]
+    fn a_bucket_is_where_its_settings_say() {
+        let given = Credentials::AccessKey { id: String::new(), secret: Secret::new(""), session_token: None };
+        let variables = [("AWS_REGION", "eu-west-3")];
+        let access = Access { credentials: Some(given), environment: Environment::new(variables) };
+        for (place, url) in [
+            ("//b", "https://b.s3.eu-west-3.amazonaws.com"),
+            ("//b?region=eu-west-1", "https://b.s3.eu-west-1.amazonaws.com"),
+            ("//b.c", "https://s3.eu-west-3.amazonaws.com/b.c"),
+            ("//b?endpoint=http://127.0.0.1:9000", "http://127.0.0.1:9000/b"),
+            ("//b?endpoint=https://s3.example&path_style=false", "https://b.s3.example"),
+        ] {
+            let bucket = Bucket::parse(Provider::S3, place).unwrap();
+            assert_eq!(Reach::of(&bucket, &access).unwrap().bucket_url, url);
+        }
     }
 
     #[test]

@@ -23,6 +23,13 @@ pub(super) struct Profile {
     values: BTreeMap<String, Zeroizing<String>>,
 }
 
+/// The keys that stand in a profile.
+pub(super) struct Keys<'a> {
+    pub(super) id: &'a str,
+    pub(super) secret: &'a str,
+    pub(super) session_token: Option<&'a str>,
+}
+
 impl Profile {
     /// Reads the profile `asked_for`, or the one that `AWS_PROFILE` names, or the default one.
     ///
@@ -66,9 +73,9 @@ impl Profile {
     /// # Errors
     ///
     /// When it gets them from elsewhere.
-    pub(super) fn keys(&self) -> std::result::Result<Option<(&str, &str, Option<&str>)>, String> {
+    pub(super) fn keys(&self) -> std::result::Result<Option<Keys<'_>>, String> {
         if let (Some(id), Some(secret)) = (self.get("aws_access_key_id"), self.get("aws_secret_access_key")) {
-            return Ok(Some((id, secret, self.get("aws_session_token"))));
+            return Ok(Some(Keys { id, secret, session_token: self.get("aws_session_token") }));
         }
         match FETCHED.iter().find(|key| self.values.contains_key(**key)) {
             None => Ok(None),

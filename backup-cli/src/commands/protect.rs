@@ -1,0 +1,61 @@
+//! `backup protect`: sees to it that nobody can remove what the snapshots need, for a while.
+
+use std::sync::Arc;
+
+use backup_core::care::objects_in_use;
+use backup_store::Place;
+use backup_store::sinks::{Prolong, S3Retention};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use crate::console::amounts;
+use crate::exit::{Exit, Failure};
+use crate::session::{Session, access};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For this many days from now
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: u32,
+    /// Look at each object, and prolong nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    let place = Place::parse(session.place()?)?;
+    let Place::Bucket(bucket) = &place else {
+        return Err(Failure::usage(format!("{place} has no object lock"), "this is for s3:// with object lock"));
+    };
+    let retention = S3Retention::open(bucket, &access())?;
+    let repository = session.open()?;
+    let reporter = session.console.reporter();
+    let _lock = session.lock(&repository, &*reporter)?;
+    let keys = objects_in_use(&repository, &*reporter)?;
+    reporter.finish();
+    let until = Timestamp::now() + SignedDuration::from_hours(24 * i64::from(args.days));
+    let prolong = if args.dry_run { Prolong::DryRun } else { Prolong::Now };
+    let keys = Arc::new(keys);
+    let asked = Arc::clone(&keys);
+    let report = repository.store().start(async move { retention.ensure(&asked, until, prolong).await }).wait()?;
+    let short: Vec<_> = report
+        .short
+        .iter()
+        .map(|(key, found)| json!({"key": key.as_str(), "until": found.as_ref().map(|found| found.until.to_string())}))
+        .collect();
+    let document = json!({
+        "event": "summary", "dry_run": args.dry_run, "until": until.to_string(), "objects": keys.len(),
+        "enough": report.enough, "prolonged": report.prolonged, "short": short,
+    });
+    session.console.either(&document, || {
+        format!(
+            "{} until {}: {} protected already, {} prolonged, {} not protected\n",
+            amounts::counted(keys.len() as u64, "object"),
+            amounts::local_time(until),
+            report.enough,
+            report.prolonged,
+            report.short.len(),
+        )
+    })?;
+    Ok(if report.short.is_empty() { Exit::Done } else { Exit::Failed })
+}

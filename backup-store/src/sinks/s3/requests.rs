@@ -1,0 +1,98 @@
+//! Requests that `object_store` has no call for, signed with its signer and sent by the same client.
+
+use backup_core::contracts::{SinkError, SinkErrorKind};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use object_store::aws::AwsAuthorizer;
+use object_store::client::{HttpRequest, HttpRequestBody, HttpService as _};
+
+use super::Reach;
+use crate::bucket::{Bucket, push_encoded};
+use crate::sinks::object::{Action, sink_error};
+
+/// A bucket, and how it is reached.
+pub(super) struct Requests {
+    reach: Reach,
+    bucket: Bucket,
+}
+
+/// What is asked.
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    /// The object, with the prefix; empty for the bucket.
+    pub(super) path: &'a str,
+    /// As it stands in the URL; its parts in the order of their names.
+    pub(super) query: &'a str,
+    pub(super) headers: &'a [(&'a str, String)],
+    pub(super) body: String,
+    /// What it is called when it is refused.
+    pub(super) action: Action,
+}
+
+impl Requests {
+    pub(super) fn new(reach: Reach, bucket: Bucket) -> Self {
+        Self { reach, bucket }
+    }
+
+    pub(super) fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// The name of an object with the bucket's prefix.
+    pub(super) fn path(&self, key: &str) -> String {
+        match self.bucket.prefix.as_str() {
+            "" => key.to_owned(),
+            prefix => format!("{prefix}/{key}"),
+        }
+    }
+
+    /// What messages call an object.
+    pub(super) fn subject(&self, key: &str) -> String {
+        format!("{}/{key}", self.bucket.short())
+    }
+
+    /// Asks, and gives the answer's headers and body.
+    pub(super) async fn send(&self, ask: Ask<'_>) -> Result<(HeaderMap, String), SinkError> {
+        let subject = if ask.path.is_empty() {
+            self.bucket.short()
+        } else {
+            format!("{}://{}/{}", self.bucket.provider.scheme(), self.bucket.name, ask.path)
+        };
+        let failed = |error: &(dyn std::error::Error + 'static)| sink_error(subject.clone(), ask.action, error);
+        let separator = if ask.path.is_empty() { "" } else { "/" };
+        let mark = if ask.query.is_empty() { "" } else { "?" };
+        let url = format!("{}{separator}{}{mark}{}", self.reach.bucket_url, encoded(ask.path, "/"), ask.query);
+        let mut request = http::Request::builder().method(ask.method).uri(url);
+        for (name, value) in ask.headers {
+            request = request.header(*name, value);
+        }
+        let mut request: HttpRequest =
+            request.body(HttpRequestBody::from(Bytes::from(ask.body))).map_err(|error| failed(&error))?;
+        let credential = self.reach.store.credentials().get_credential().await.map_err(|error| failed(&error))?;
+        AwsAuthorizer::new(&credential, "s3", &self.reach.region)
+            .try_authorize(&mut request, None)
+            .map_err(|error| failed(&error))?;
+        let answer = self.reach.service.call(request).await.map_err(|error| failed(&error))?;
+        let (parts, body) = answer.into_parts();
+        let body = body.bytes().await.map_err(|error| failed(&error))?;
+        Ok((parts.headers, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    pub(super) fn not_understood(&self, what: &str) -> SinkError {
+        SinkError::new(SinkErrorKind::Other, self.bucket.short()).caused_by(format!("{what} is not understood"))
+    }
+}
+
+/// The text as it stands in a URL, where what is in `plain` stands for itself.
+pub(super) fn encoded(text: &str, plain: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    push_encoded(&mut encoded, text, plain);
+    encoded
+}
+
+/// The text of the first element of this name.
+pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inner, _) = rest.split_once("</")?;
+    (!inner.is_empty()).then_some(inner)
+}

@@ -1,0 +1,281 @@
+//! What a bucket with versions still has of the past, and how it comes back.
+//!
+//! In such a bucket a delete leaves a marker, and a write leaves what was there before: whoever steals credentials that
+//! can delete and replace, but not remove versions, can hide a repository and not destroy it. Nothing is removed here
+//! either: what comes back is a copy of the old version, which becomes the newest. A crash leaves some objects back and
+//! some not; the next run does the rest, since what is back is known by its tag.
+//!
+use backup_core::Result;
+use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
+use backup_core::repository::layout::LOCKS;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use http::Method;
+use jiff::Timestamp;
+
+use super::Reach;
+use super::requests::{Ask, Requests, element, encoded};
+use crate::access::Access;
+use crate::bucket::Bucket;
+use crate::sinks::object::Action;
+use crate::url::percent_decoded;
+
+/// How many copies are under way at once.
+const COPIES_MAX: usize = 16;
+
+/// What errors call the answer.
+const LISTING: &str = "the list of versions";
+
+/// The versions of objects in a bucket.
+pub struct S3Versions(Requests);
+
+/// An object that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The object.
+    pub key: ObjectKey,
+    /// The size it had.
+    pub bytes: u64,
+    /// What has happened to it since.
+    pub kind: LostKind,
+    version: String,
+    storage_class: String,
+}
+
+/// What has happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostKind {
+    /// It was deleted.
+    Deleted,
+    /// Something else was written over it.
+    Replaced,
+}
+
+/// A line of the store's listing. An object's lines come together, the newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    key: String,
+    id: String,
+    since: Timestamp,
+    /// `None` for a delete.
+    content: Option<Content>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Content {
+    bytes: u64,
+    tag: String,
+    storage_class: String,
+}
+
+impl S3Versions {
+    /// Opens the bucket. Asks the store nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used.
+    pub fn open(bucket: &Bucket, access: &Access) -> Result<Self> {
+        Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone())))
+    }
+
+    /// The objects that were there at the instant `at`, and since were deleted or replaced. Locks are left out: nobody
+    /// holds those of the past. Times are the store's own.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkErrorKind::Unsupported`] when the bucket keeps no versions.
+    pub async fn lost_since(&self, at: Timestamp) -> Result<Vec<Lost>, SinkError> {
+        let state = self.look("versioning").await?;
+        if element(&state, "Status").is_none() {
+            return Err(SinkError::new(SinkErrorKind::Unsupported, self.0.bucket().short())
+                .caused_by("the bucket keeps no versions")
+                .with_hint("only a bucket with versioning switched on keeps what is deleted or replaced"));
+        }
+        let prefix = self.0.path("");
+        let (mut lost, mut of_one, mut next) = (Vec::new(), Vec::<Version>::new(), String::new());
+        loop {
+            let query = format!("encoding-type=url&prefix={}{next}&versions", encoded(&prefix, ""));
+            let page = self.look(&query).await?;
+            for version in versions_in(&page).ok_or_else(|| self.0.not_understood(LISTING))? {
+                if of_one.first().is_some_and(|first| first.key != version.key) {
+                    lost.extend(lost_of(&prefix, &of_one, at));
+                    of_one.clear();
+                }
+                of_one.push(version);
+            }
+            let marker = |name| element(&page, name).map(|text| encoded(&decoded(text).unwrap_or_default(), ""));
+            match (element(&page, "IsTruncated"), marker("NextKeyMarker")) {
+                (Some("true"), Some(key)) => {
+                    let version = marker("NextVersionIdMarker").map(|id| format!("&version-id-marker={id}"));
+                    let following = format!("&key-marker={key}{}", version.unwrap_or_default());
+                    if following == next {
+                        return Err(self.0.not_understood(LISTING));
+                    }
+                    next = following;
+                }
+                (Some("true"), None) => return Err(self.0.not_understood(LISTING)),
+                _ => break,
+            }
+        }
+        lost.extend(lost_of(&prefix, &of_one, at));
+        Ok(lost)
+    }
+
+    /// Brings objects back.
+    ///
+    /// # Errors
+    ///
+    /// The first that occurs; what came back before stays.
+    pub async fn bring_back(&self, lost: &[Lost]) -> Result<(), SinkError> {
+        // Boxed, because the compiler cannot tell that the plain ones may move between threads.
+        let copies: Vec<_> = lost.iter().map(|lost| self.bring_one_back(lost).boxed()).collect();
+        stream::iter(copies).buffer_unordered(COPIES_MAX).try_collect().await
+    }
+
+    async fn bring_one_back(&self, lost: &Lost) -> Result<(), SinkError> {
+        let path = self.0.path(lost.key.as_str());
+        let version = encoded(&lost.version, "");
+        let source = format!("/{}/{}?versionId={version}", self.0.bucket().name, encoded(&path, "/"));
+        let mut headers = vec![("x-amz-copy-source", source)];
+        if !matches!(lost.storage_class.as_str(), "" | "STANDARD") {
+            headers.push(("x-amz-storage-class", lost.storage_class.clone()));
+        }
+        let ask = Ask {
+            method: Method::PUT,
+            path: &path,
+            query: "",
+            headers: &headers,
+            body: String::new(),
+            action: Action::Write,
+        };
+        let (_, answer) = self.0.send(ask).await?;
+        // A copy may fail after it was answered with 200.
+        match element(&answer, "ETag") {
+            Some(_) => Ok(()),
+            None => Err(SinkError::new(SinkErrorKind::Unavailable, self.0.subject(lost.key.as_str()))
+                .caused_by("the store did not finish the copy")),
+        }
+    }
+
+    async fn look(&self, query: &str) -> Result<String, SinkError> {
+        let ask = Ask { method: Method::GET, path: "", query, headers: &[], body: String::new(), action: Action::List };
+        Ok(self.0.send(ask).await?.1)
+    }
+}
+
+impl std::fmt::Debug for S3Versions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "S3Versions({})", self.0.bucket())
+    }
+}
+
+/// What an object has lost since `at`, by all its versions, the newest first.
+fn lost_of(prefix: &str, versions: &[Version], at: Timestamp) -> Option<Lost> {
+    let newest = versions.first()?;
+    let key = newest.key.strip_prefix(prefix)?;
+    let is_lock = key.strip_prefix(LOCKS).is_some_and(|rest| rest.starts_with('/'));
+    if is_lock || !key.split('/').all(ObjectKey::is_component) {
+        return None;
+    }
+    let then = versions.iter().find(|version| version.since <= at)?;
+    // Deleted already at that time.
+    let wanted = then.content.as_ref()?;
+    let kind = match &newest.content {
+        None => LostKind::Deleted,
+        // The same version, or a copy of it.
+        Some(now) if (now.bytes, &now.tag) == (wanted.bytes, &wanted.tag) => return None,
+        Some(_) => LostKind::Replaced,
+    };
+    let (version, storage_class) = (then.id.clone(), wanted.storage_class.clone());
+    Some(Lost { key: ObjectKey::new(key.to_owned()), bytes: wanted.bytes, kind, version, storage_class })
+}
+
+/// The versions and delete markers of a page, in its order; `None` when it is none.
+fn versions_in(page: &str) -> Option<Vec<Version>> {
+    let mut versions = Vec::new();
+    let mut rest = page.split_once("<ListVersionsResult")?.1;
+    loop {
+        let (version, marker) = (rest.find("<Version>"), rest.find("<DeleteMarker>"));
+        let is_version = match (version, marker) {
+            (None, None) => return Some(versions),
+            (Some(version), Some(marker)) => version < marker,
+            (version, _) => version.is_some(),
+        };
+        let (open, close) =
+            if is_version { ("<Version>", "</Version>") } else { ("<DeleteMarker>", "</DeleteMarker>") };
+        let (entry, after) = rest.split_once(open)?.1.split_once(close)?;
+        let content = Content {
+            bytes: element(entry, "Size").and_then(|size| size.parse().ok()).unwrap_or_default(),
+            tag: element(entry, "ETag").unwrap_or_default().to_owned(),
+            storage_class: element(entry, "StorageClass").unwrap_or_default().to_owned(),
+        };
+        versions.push(Version {
+            key: decoded(element(entry, "Key")?)?,
+            id: element(entry, "VersionId")?.to_owned(),
+            since: element(entry, "LastModified")?.parse().ok()?,
+            content: is_version.then_some(content),
+        });
+        rest = after;
+    }
+}
+
+/// A name as the store writes it when it is asked for `encoding-type=url`, where a blank may be a plus.
+fn decoded(text: &str) -> Option<String> {
+    String::from_utf8(percent_decoded(text.replace('+', "%20").as_bytes())?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(entries: &[(&str, &str, &str, Option<&str>)]) -> String {
+        let entries = entries.iter().map(|(key, id, minute, tag)| {
+            let common = format!("<Key>{key}</Key><VersionId>{id}</VersionId><LastModified>2026-01-01T00:{minute}:00.000Z</LastModified>");
+            match tag {
+                Some(tag) => format!("<Version>{common}<ETag>&quot;{tag}&quot;</ETag><Size>7</Size><StorageClass>STANDARD</StorageClass><Owner><ID>x</ID></Owner></Version>"),
+                None => format!("<DeleteMarker>{common}</DeleteMarker>"),
+            }
+        });
+        format!(
+            "<?xml version=\"1.0\"?>\n<ListVersionsResult xmlns=\"x\">{}</ListVersionsResult>",
+            entries.collect::<String>()
+        )
+    }
+
+    fn lost(entries: &[(&str, &str, &str, Option<&str>)]) -> Option<(LostKind, String)> {
+        let versions = versions_in(&page(entries)).unwrap();
+        let at = "2026-01-01T00:30:00Z".parse().unwrap();
+        lost_of("p/", &versions, at).map(|lost| (lost.kind, lost.version))
+    }
+
+    #[test]
+    fn what_was_there_and_is_not_any_more_is_lost() {
+        let deleted = |version: &str| Some((LostKind::Deleted, version.to_owned()));
+        let replaced = |version: &str| Some((LostKind::Replaced, version.to_owned()));
+        assert_eq!(lost(&[("p/a", "1", "10", Some("x"))]), None);
+        assert_eq!(lost(&[("p/a", "2", "40", None), ("p/a", "1", "10", Some("x"))]), deleted("1"));
+        assert_eq!(lost(&[("p/a", "2", "40", Some("y")), ("p/a", "1", "10", Some("x"))]), replaced("1"));
+        // Deleted before; made later; deleted and made anew; brought back already.
+        assert_eq!(lost(&[("p/a", "2", "20", None), ("p/a", "1", "10", Some("x"))]), None);
+        assert_eq!(lost(&[("p/a", "1", "40", Some("x"))]), None);
+        let again = [("p/a", "3", "50", Some("z")), ("p/a", "2", "40", None), ("p/a", "1", "30", Some("x"))];
+        assert_eq!(lost(&again), replaced("1"));
+        let back = [("p/a", "3", "50", Some("x")), ("p/a", "2", "40", None), ("p/a", "1", "30", Some("x"))];
+        assert_eq!(lost(&back), None);
+    }
+
+    #[test]
+    fn locks_and_foreign_names_stay_where_they_are() {
+        for key in ["p/locks/a", "q/a", "p/my%20file", "p/"] {
+            assert_eq!(lost(&[(key, "2", "40", None), (key, "1", "10", Some("x"))]), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_is_cut_or_something_else_is_an_error() {
+        let whole = page(&[("p/a", "2", "40", None), ("p/a", "1", "10", Some("x"))]);
+        assert_eq!(versions_in(&whole).unwrap().len(), 2);
+        assert_eq!(versions_in("<html>"), None);
+        assert_eq!(versions_in(&whole[..whole.len() - 60]), None);
+        assert_eq!(versions_in(&whole.replace("2026-01-01T", "yesterday")), None);
+    }
+}
