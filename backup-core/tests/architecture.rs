@@ -332,7 +332,9 @@ fn unsafe_code_lies_in_one_file_which_says_why() {
             let is_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "expect(unsafe_code"]
                 .iter()
                 .any(|word| positions(code, word).next().is_some());
-            if is_unsafe && source.path != allowed {
+            // This file holds the words that are looked for.
+            let is_this = source.path.ends_with("tests/architecture.rs");
+            if is_unsafe && !is_this && source.path != allowed {
                 wrong.push(source.at(line));
             }
         }
