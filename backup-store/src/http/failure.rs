@@ -111,16 +111,17 @@ pub(super) fn root(error: &dyn StdError) -> String {
     plain(&innermost.to_string())
 }
 
-fn certificate(error: &reqwest::Error) -> Option<String> {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+fn certificate(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut cause = Some(error);
     while let Some(error) = cause {
-        // An I/O error hides what it carries from the chain of sources.
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls.or_else(|| error.downcast_ref()) {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
             return Some(plain(&why.to_string()));
         }
-        cause = error.source();
+        // An I/O error hides what it carries from the chain of sources.
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
     }
     None
 }
@@ -168,6 +169,14 @@ mod tests {
         let busy = refusal(503, &[("retry-after", "7")], "slow down\nplease");
         assert_eq!(busy.retry_after, Some(Duration::from_secs(7)));
         assert_eq!(busy.to_string(), "the store says 503 (slow down)");
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_found_however_deep_it_lies() {
+        let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let deep = io::Error::other(io::Error::other(refused));
+        assert!(certificate(&deep).is_some());
+        assert!(certificate(&io::Error::other(rustls::Error::DecryptError)).is_none());
     }
 
     #[test]

@@ -52,6 +52,10 @@ pub(crate) struct Service {
 
 /// How it is known that the server has taken what was sent, and not what a bad line or bad memory made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "s3", feature = "gcs", feature = "azure")),
+    expect(dead_code, reason = "each provider has its own, and not all of them are built in")
+)]
 pub(crate) enum Proof {
     /// By the signature, which covers a hash of the body.
     Signed,
