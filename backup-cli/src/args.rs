@@ -29,8 +29,8 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
-    /// The repository: a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, rest:URL; `create`
-    /// takes several
+    /// The repository: a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, rest:URL,
+    /// sftp://HOST/PATH; `create` takes several
     #[arg(short, long, env = "BACKUP_REPO", value_name = "PLACE", global = true, hide_env_values = true)]
     pub(crate) repo: Vec<String>,
     /// Read the passphrase from this file; line ends at its end do not count

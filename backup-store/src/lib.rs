@@ -16,5 +16,5 @@ mod url;
 
 pub use access::{Access, Credentials, Environment, Secret};
 pub use bucket::{Bucket, BucketSettings, Provider};
-pub use server::RestServer;
+pub use server::{RestServer, SftpServer};
 pub use url::Place;

@@ -12,7 +12,7 @@ use backup_core::{Error, Result};
 
 use crate::access::Access;
 use crate::bucket::{Bucket, Provider};
-use crate::server::RestServer;
+use crate::server::{RestServer, SftpServer};
 use crate::sinks::LocalSink;
 #[cfg(feature = "azure")]
 use crate::sinks::azure;
@@ -38,11 +38,14 @@ pub enum Place {
     Bucket(Bucket),
     /// A server that speaks restic's REST protocol.
     Rest(RestServer),
+    /// A folder of a machine that is reached by SSH.
+    Sftp(SftpServer),
 }
 
 impl Place {
     /// Reads a place as people write it: `/mnt/backups/repo`, `backups/my repo`, `file:///mnt/backups/my%20repo`,
-    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `rest:https://host/path/`.
+    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `rest:https://host/path/`,
+    /// `sftp://user@host/path`.
     ///
     /// # Errors
     ///
@@ -66,12 +69,16 @@ impl Place {
                 Ok(rest) => RestServer::parse(rest).map(Self::Rest),
                 Err(_) => Err(Error::invalid("the place rest:…", "it is not UTF-8")),
             },
+            Some(("sftp", rest)) => match str::from_utf8(rest) {
+                Ok(rest) => SftpServer::parse(rest).map(Self::Sftp),
+                Err(_) => Err(Error::invalid("the place sftp:…", "it is not UTF-8")),
+            },
             Some((scheme, _)) => Err(Error::invalid(
                 without_secret(text),
                 format!("places of the kind {scheme}: are not supported by this version"),
             )
             .with_hint(
-                "give a folder, as /mnt/backups/repo, or s3://, gs://, az://, rest:; a path that begins so is written \
+                "give a folder, as /mnt/backups/repo, or s3://, gs://, az://, rest:, sftp://; a path that begins so is written \
                  with ./",
             )),
         }
@@ -99,6 +106,7 @@ impl Place {
             Self::Folder(path) => Ok(Arc::new(LocalSink::open(path)?)),
             Self::Bucket(bucket) => open_bucket(bucket, access),
             Self::Rest(server) => open_rest(server, access),
+            Self::Sftp(server) => open_sftp(server),
         }
     }
 
@@ -122,6 +130,7 @@ impl Place {
             }
             Self::Bucket(bucket) => open_bucket(bucket, access),
             Self::Rest(server) => open_rest(server, access),
+            Self::Sftp(server) => open_sftp(server),
         }
     }
 }
@@ -132,6 +141,7 @@ impl fmt::Display for Place {
             Self::Folder(path) => path.display().fmt(f),
             Self::Bucket(bucket) => bucket.fmt(f),
             Self::Rest(server) => server.fmt(f),
+            Self::Sftp(server) => server.fmt(f),
         }
     }
 }
@@ -164,6 +174,17 @@ fn open_rest(server: &RestServer, access: &Access) -> Result<Arc<dyn Sink>> {
 #[cfg(not(feature = "rest"))]
 fn open_rest(server: &RestServer, _: &Access) -> Result<Arc<dyn Sink>> {
     Err(Error::invalid(server.to_string(), "this program was built without support for REST servers"))
+}
+
+#[cfg(feature = "sftp")]
+#[expect(clippy::unnecessary_wraps, reason = "without the feature it fails")]
+fn open_sftp(server: &SftpServer) -> Result<Arc<dyn Sink>> {
+    Ok(Arc::new(crate::sinks::SftpSink::new(server.clone())))
+}
+
+#[cfg(not(feature = "sftp"))]
+fn open_sftp(server: &SftpServer) -> Result<Arc<dyn Sink>> {
+    Err(Error::invalid(server.to_string(), "this program was built without support for SFTP"))
 }
 
 /// The scheme of a URL and what follows its colon; `None` for a path.
@@ -289,10 +310,10 @@ mod tests {
         for (url, shown) in [
             ("b2:bucket/prefix", "b2:bucket/prefix"),
             ("swift:https://me:secret@host/repo", "swift:…@host/repo"),
-            ("sftp://me:sec@ret@host/repo", "sftp:…@host/repo"),
+            ("smb://me:sec@ret@host/repo", "smb:…@host/repo"),
             ("swift://container/x?sig=secret", "swift://container/x?…"),
             ("ftp://host/x", "ftp://host/x"),
-            ("sftp://me:secret?@host/repo", "sftp:…"),
+            ("smb://me:secret?@host/repo", "smb:…"),
             ("https://bucket/x?token=secret@x", "https:…"),
         ] {
             let error = Place::parse(url).unwrap_err();

@@ -35,6 +35,7 @@ fn restic(world: &World, server: &Server, arguments: &[&str]) -> Ran {
     let program = std::env::var_os("BACKUP_TEST_RESTIC").expect("BACKUP_TEST_RESTIC names no program");
     let mut command = Command::new(program);
     command.env_clear().env("HOME", world.path()).env("TMPDIR", world.path()).env("RESTIC_PASSWORD", PASSPHRASE);
+    command.current_dir(world.path());
     command.args(["--no-cache", "-r", &place(server)]).args(arguments);
     Ran::of(&command.output().unwrap())
 }
@@ -128,9 +129,11 @@ fn copies_on_this_machine_spare_requests_and_may_vanish_or_rot() {
 #[test]
 #[ignore = "needs rest-server"]
 fn wrong_places_and_passwords_are_two_lines_and_an_exit_code() {
-    let (world, server) = (World::new(), Server::start_with(&[]));
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    // "me" with the password "right", in the form that Apache calls {SHA}.
+    fs::write(folder.path().join(".htpasswd"), "me:{SHA}0nofEXcSAJSXFLGvmfBIpBb11vQ=\n").unwrap();
+    let server = Server::start_in(folder, &[]);
     let two_lines = |ran: &Ran| assert_eq!(ran.err.trim_end().lines().count(), 2, "{}", ran.err);
-    // Without a file of passwords the server lets nobody in.
     let refused = run(&world, &place(&server), &["snapshots"]).ends_with(1);
     assert!(refused.err.contains("BACKUP_REST_PASSWORD"), "{}", refused.err);
     two_lines(&refused);

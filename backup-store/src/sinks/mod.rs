@@ -11,6 +11,8 @@ mod object;
 pub(crate) mod rest;
 #[cfg(feature = "s3")]
 pub(crate) mod s3;
+#[cfg(feature = "sftp")]
+mod sftp;
 
 pub use local::LocalSink;
 #[cfg(feature = "object")]
@@ -19,3 +21,5 @@ pub use object::ObjectSink;
 pub use rest::RestSink;
 #[cfg(feature = "s3")]
 pub use s3::{Lost, LostKind, Prolong, Retention, RetentionReport, S3Retention, S3Versions};
+#[cfg(feature = "sftp")]
+pub use sftp::SftpSink;

@@ -1,13 +1,11 @@
-//! How people write a place on a server: `rest:https://user@host:8000/path/`.
-//!
-//! A password in a place is refused, because places are shown and logged.
+//! A repository on a REST server: `rest:https://user@host:8000/path/?ca_certificate=FILE`.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use backup_core::{Error, Result};
 
-use crate::url::percent_decoded;
+use super::{decoded, is_host};
 
 /// A repository on a server that speaks restic's REST protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +41,7 @@ impl RestServer {
             return Err(wrong("a password does not belong into a place, which is shown and logged")
                 .with_hint("give it in the environment: BACKUP_REST_PASSWORD"));
         }
-        let is_host =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-        if host.is_empty() || !host.bytes().all(is_host) {
+        if !is_host(host) {
             return Err(wrong("it names no host").with_hint(example));
         }
         if path.contains('#') || path.chars().any(|character| character.is_control() || character == ' ') {
@@ -96,10 +92,6 @@ impl fmt::Display for RestServer {
             None => Ok(()),
         }
     }
-}
-
-fn decoded(text: &str) -> Option<String> {
-    String::from_utf8(percent_decoded(text.as_bytes())?).ok()
 }
 
 #[cfg(test)]
