@@ -46,6 +46,16 @@ impl Exit {
         }
     }
 
+    /// The graver of two: a failure is graver than what is missing from a result, and that than nothing.
+    pub(crate) fn graver(self, other: Self) -> Self {
+        let gravity = |exit| match exit {
+            Self::Done => 0,
+            Self::Losses => 1,
+            _ => 2,
+        };
+        if gravity(other) > gravity(self) { other } else { self }
+    }
+
     /// [`Exit::Losses`] when something was lost.
     pub(crate) fn with_losses(losses: u64) -> Self {
         if losses == 0 { Self::Done } else { Self::Losses }

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod console;
+mod databases;
 mod exit;
 mod secrets;
 mod session;

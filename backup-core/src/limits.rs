@@ -151,3 +151,7 @@ pub const TREE_WINDOWS_MAX: usize = 32;
 
 /// Folders of the parent snapshot that are read ahead of the walk.
 pub const PARENT_FOLDERS_AHEAD_MAX: usize = 64;
+
+/// The largest `manifest.json` of a database that is written or read: a hundred bytes an object, so a few hundred
+/// thousand tables and indexes.
+pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -2,4 +2,5 @@
 //! Every source is a [`backup_core::contracts::Source`] and imports nothing of this project but `backup-core`.
 
 pub mod command;
+pub mod databases;
 pub mod files;
