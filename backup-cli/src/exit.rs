@@ -137,13 +137,13 @@ impl From<Error> for Failure {
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         let hint = error.vanished.then(|| "check the path; no snapshot was made".to_owned());
-        Self { hint, ..Self::new(error.to_string()) }
+        Self { hint: error.hint.clone().or(hint), ..Self::new(error.to_string()) }
     }
 }
 
 impl From<TargetError> for Failure {
     fn from(error: TargetError) -> Self {
-        Self::new(error.to_string())
+        Self { hint: error.hint.clone(), ..Self::new(error.to_string()) }
     }
 }
 

@@ -152,6 +152,16 @@ pub const TREE_WINDOWS_MAX: usize = 32;
 /// Folders of the parent snapshot that are read ahead of the walk.
 pub const PARENT_FOLDERS_AHEAD_MAX: usize = 64;
 
-/// The largest `manifest.json` of a database that is written or read: a hundred bytes an object, so a few hundred
-/// thousand tables and indexes.
-pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The largest `manifest.json` of a database that is written or read: two hundred bytes an object, so about a million
+/// tables and indexes.
+pub const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The longest entry in the table of contents of pg_dump's archive that is looked at: the body of a function may be
+/// long, but no person writes one like this.
+pub const ARCHIVE_ENTRY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The longest text of roles and tablespaces of a database server that is kept: a few hundred bytes a role.
+pub const GLOBALS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How long a database server may take to answer a first connection, when nobody says otherwise.
+pub const DATABASE_CONNECT_SECONDS: u64 = 30;

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use super::selection::Selection;
 use crate::args::parse_time;
 use crate::console::{amounts, progress::Reporter, table::Table};
-use crate::databases;
+use crate::databases::{self, DumpArgs};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -79,6 +79,8 @@ pub(crate) struct Args {
     skip_proof: bool,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    databases: DumpArgs,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
@@ -116,7 +118,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let is_one = whats.len() == 1;
     let mut worst = Exit::Done;
     for what in whats {
-        let exit = match take(what, &options, &repository, session) {
+        let exit = match take(what, args, &options, &repository, session) {
             // One database that fails costs the others nothing.
             Err(failure) if !is_one && failure.exit != Exit::Interrupted => {
                 session.console.failure(&failure);
@@ -130,8 +132,14 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 /// Takes one snapshot.
-fn take(what: What, options: &BackupOptions, repository: &Repository, session: &Session) -> Result<Exit, Failure> {
-    let mut source = what.open()?;
+fn take(
+    what: What,
+    args: &Args,
+    options: &BackupOptions,
+    repository: &Repository,
+    session: &Session,
+) -> Result<Exit, Failure> {
+    let mut source = what.open(args, session)?;
     let reporter = session.console.reporter();
     let began = Instant::now();
     let outcome = backup(repository, source.source(), options, &session.cancel, &*reporter)?;
@@ -159,6 +167,10 @@ enum Opened {
 impl What {
     /// What the command line names: one thing, or several databases.
     fn all(args: &Args, session: &Session) -> Result<Vec<Self>, Failure> {
+        let urls = databases::among(&args.sources)?;
+        if urls.is_empty() {
+            args.databases.refuse()?;
+        }
         if let Some(command) = &args.shell_command {
             let mut program = Command::new("/bin/sh");
             program.arg("-c").arg(command);
@@ -180,14 +192,14 @@ impl What {
         if args.name.is_some() {
             return Err(Failure::usage("--name is for standard input and commands", "others keep their own names"));
         }
-        let databases = databases::among(&args.sources)?;
-        if !databases.is_empty() {
+        if !urls.is_empty() {
             if args.selection != Selection::default() {
                 return Err(Failure::usage("patterns leave out files, not parts of databases", "leave them away"));
             }
             let mut whats = Vec::new();
-            for url in databases {
-                whats.extend(databases::each(url)?.into_iter().map(Self::Database));
+            for url in urls {
+                let each = databases::each(url, &args.databases, &session.console)?;
+                whats.extend(each.into_iter().map(Self::Database));
             }
             return Ok(whats);
         }
@@ -205,11 +217,11 @@ impl What {
         Ok(vec![Self::Stream(Box::new(CommandSource::new(name, program, SystemClock.now())?))])
     }
 
-    fn open(self) -> Result<Opened, Failure> {
+    fn open(self, args: &Args, session: &Session) -> Result<Opened, Failure> {
         Ok(match self {
             Self::Files(source) => Opened::Files(source),
             Self::Stream(source) => Opened::Other(source),
-            Self::Database(url) => Opened::Other(databases::source(&url)?),
+            Self::Database(url) => Opened::Other(databases::source(&url, &args.databases, &session.console)?),
         })
     }
 }

@@ -1,23 +1,128 @@
 //! Databases on the command line: which engine a URL means, and what `create` and `restore` need of it.
 //!
 //! One file an engine, which reads the environment and the engine's own files of passwords; one arm an engine in each
-//! of the functions below. The commands know no engine.
+//! of the functions below. The commands know no engine. Two flattened structures may not have one name.
+
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 
 use std::ffi::OsString;
 
-use backup_core::contracts::Source;
-use backup_sources::databases::url::DatabaseUrl;
+use backup_core::contracts::{Source, Target};
+use backup_sources::databases::manifest::Manifest;
+use backup_sources::databases::url::{DatabaseUrl, Engine};
+use backup_sources::files::SpaceCheck;
 
+use crate::console::Console;
 use crate::exit::Failure;
 
+/// What of a database is backed up, and how: the options of all engines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct DumpArgs {
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    pub(crate) postgres: postgres::PostgresDump,
+}
+
+impl DumpArgs {
+    /// Refuses options that `engine` does not have; `None` for files.
+    fn require(&self, engine: Option<Engine>) -> Result<(), Failure> {
+        #[cfg(feature = "postgres")]
+        if engine != Some(Engine::Postgres) && self.postgres.is_asked_for() {
+            return Err(Failure::usage("an option for PostgreSQL was given with another source", "leave it away"));
+        }
+        let _ = engine;
+        Ok(())
+    }
+
+    /// Refuses options for databases.
+    pub(crate) fn refuse(&self) -> Result<(), Failure> {
+        self.require(None)
+    }
+}
+
+/// How a database is restored: the options of all engines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct LoadArgs {
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    pub(crate) postgres: postgres::PostgresLoad,
+}
+
+impl LoadArgs {
+    /// Refuses options for databases.
+    pub(crate) fn refuse(&self) -> Result<(), Failure> {
+        #[cfg(feature = "postgres")]
+        if self.postgres.is_asked_for() {
+            return Err(Failure::usage("an option for PostgreSQL was given for a folder", "leave it away"));
+        }
+        Ok(())
+    }
+}
+
+/// A database that is being loaded.
+pub(crate) trait Loading: Target {
+    /// What a person should know of it when it is loaded.
+    fn warnings(&self) -> Vec<String>;
+}
+
+/// How a restored database compares with what it must show.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verified {
+    /// How many objects were looked at.
+    pub(crate) objects: usize,
+    /// What is not as it must be.
+    pub(crate) losses: Vec<String>,
+    /// What differs and does not matter, or may not.
+    pub(crate) notes: Vec<String>,
+}
+
 /// The databases that a URL means: one, or each of a whole server when it names none. Every one becomes a snapshot.
-pub(crate) fn each(url: DatabaseUrl) -> Result<Vec<DatabaseUrl>, Failure> {
-    Err(unsupported(&url))
+pub(crate) fn each(url: DatabaseUrl, args: &DumpArgs, console: &Console) -> Result<Vec<DatabaseUrl>, Failure> {
+    args.require(Some(url.engine()))?;
+    match url.engine() {
+        #[cfg(feature = "postgres")]
+        Engine::Postgres => postgres::each(&url, &args.postgres, console),
+        _ => Err(unsupported(&url)),
+    }
 }
 
 /// A database as a source.
-pub(crate) fn source(url: &DatabaseUrl) -> Result<Box<dyn Source>, Failure> {
-    Err(unsupported(url))
+pub(crate) fn source(url: &DatabaseUrl, args: &DumpArgs, console: &Console) -> Result<Box<dyn Source>, Failure> {
+    match url.engine() {
+        #[cfg(feature = "postgres")]
+        Engine::Postgres => postgres::source(url, &args.postgres, console),
+        _ => Err(unsupported(url)),
+    }
+}
+
+/// A database as a target. `manifest` is that of what will be restored.
+pub(crate) fn target(
+    url: &DatabaseUrl,
+    args: &LoadArgs,
+    manifest: Manifest,
+    space: SpaceCheck,
+    console: &Console,
+) -> Result<Box<dyn Loading>, Failure> {
+    match url.engine() {
+        #[cfg(feature = "postgres")]
+        Engine::Postgres => postgres::target(url, &args.postgres, manifest, space, console),
+        _ => Err(unsupported(url)),
+    }
+}
+
+/// Compares a restored database with its manifest.
+pub(crate) fn verify(
+    url: &DatabaseUrl,
+    args: &LoadArgs,
+    manifest: &Manifest,
+    console: &Console,
+) -> Result<Verified, Failure> {
+    match url.engine() {
+        #[cfg(feature = "postgres")]
+        Engine::Postgres => postgres::verify(url, &args.postgres, manifest, console),
+        _ => Err(unsupported(url)),
+    }
 }
 
 /// The databases among `sources`. Databases and files make different snapshots, so they do not mix.

@@ -365,7 +365,11 @@ fn broken_source(what: &str) -> Error {
 
 fn source_failed(error: &SourceError) -> Error {
     let what = format!("failed to {}: {}", error.action, error.reason);
-    Error::new(ErrorKind::Source(what), error.path.to_string())
+    let failed = Error::new(ErrorKind::Source(what), error.path.to_string());
+    match &error.hint {
+        Some(hint) => failed.with_hint(hint.clone()),
+        None => failed,
+    }
 }
 
 /// Looks at the index again: packs that the snapshot relies on and that were marked for deletion meanwhile are listed

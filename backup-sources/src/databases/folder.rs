@@ -90,11 +90,6 @@ impl Folder {
         self.steps.pop()
     }
 
-    /// What became of the streams.
-    pub(super) fn fate(&self) -> &Fate {
-        &self.fate
-    }
-
     /// The first thing that went wrong with any stream, if something did.
     pub(super) fn settle(&self) -> Result<(), SourceError> {
         let mut state = self.fate.lock();
@@ -130,7 +125,7 @@ pub(super) fn path_of(engine: Engine, name: &str) -> SnapshotPath {
 
 /// What became of the streams of one folder; shared by all who read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fate(Arc<Mutex<FateState>>);
+struct Fate(Arc<Mutex<FateState>>);
 
 #[derive(Debug, Default)]
 struct FateState {
@@ -141,7 +136,7 @@ struct FateState {
 
 impl Fate {
     /// Keeps the first failure.
-    pub(super) fn fail(&self, error: SourceError) {
+    fn fail(&self, error: SourceError) {
         let mut state = self.lock();
         if !std::mem::replace(&mut state.has_failed, true) {
             state.failure = Some(error);
@@ -149,7 +144,7 @@ impl Fate {
     }
 
     /// Whether anything has failed: there will be no snapshot.
-    pub(super) fn has_failed(&self) -> bool {
+    fn has_failed(&self) -> bool {
         self.lock().has_failed
     }
 
@@ -307,7 +302,7 @@ mod tests {
         let files = vec![file("a", Ok(())), file("b", Err("cut off")), file("c", Err("too late"))];
         let mut folder = folder("app", files);
         read(&mut folder);
-        assert!(folder.fate().has_failed());
+        assert!(folder.fate.has_failed());
         assert!(folder.settle().unwrap_err().to_string().contains("cut off"));
         assert!(folder.settle().is_err(), "a second question has no better answer");
     }

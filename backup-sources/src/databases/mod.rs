@@ -20,4 +20,6 @@
 #[cfg(feature = "postgres")]
 mod folder;
 pub mod manifest;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod url;
