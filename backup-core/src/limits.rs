@@ -85,6 +85,9 @@ pub const IGNORE_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// The end of a command's error output that is kept for the message when it fails.
 pub const STDERR_TAIL_BYTES: usize = 4 * 1024;
 
+/// What a program may be ahead of us with its output: the most that Linux gives everybody, which is less to wait for.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
 /// Folders that a restore keeps open, a quarter of the 1,024 files that a process may have open by default.
 pub const RESTORE_FOLDERS_OPEN_MAX: usize = 256;
 
@@ -158,7 +161,7 @@ pub const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The longest entry in the table of contents of pg_dump's archive that is looked at: the body of a function may be
 /// long, but no person writes one like this.
-pub const ARCHIVE_ENTRY_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub const ARCHIVE_ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The longest text of roles and tablespaces of a database server that is kept: a few hundred bytes a role.
 pub const GLOBALS_BYTES_MAX: u64 = 64 * 1024 * 1024;

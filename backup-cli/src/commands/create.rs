@@ -198,7 +198,7 @@ impl What {
             }
             let mut whats = Vec::new();
             for url in urls {
-                let each = databases::each(url, &args.databases, &session.console)?;
+                let each = databases::each(&url, &args.databases, &session.console)?;
                 whats.extend(each.into_iter().map(Self::Database));
             }
             return Ok(whats);

@@ -170,6 +170,9 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
         let hint = "leave it away; --clean replaces a database";
         return Err(Failure::usage("an option for files was given for a database", hint));
     }
+    if args.verify {
+        args.databases.require_whole()?;
+    }
     let repository = session.open()?;
     let (id, snapshot) = session.find(&repository, &args.snapshot, &args.which)?;
     let reporter = session.console.reporter();

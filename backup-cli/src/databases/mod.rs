@@ -58,6 +58,16 @@ impl LoadArgs {
         }
         Ok(())
     }
+
+    /// Refuses to restore only a part where the whole is needed.
+    pub(crate) fn require_whole(&self) -> Result<(), Failure> {
+        #[cfg(feature = "postgres")]
+        if self.postgres.is_part() {
+            let hint = "leave it away with --table and --schema";
+            return Err(Failure::usage("--verify compares a whole database", hint));
+        }
+        Ok(())
+    }
 }
 
 /// A database that is being loaded.
@@ -78,12 +88,12 @@ pub(crate) struct Verified {
 }
 
 /// The databases that a URL means: one, or each of a whole server when it names none. Every one becomes a snapshot.
-pub(crate) fn each(url: DatabaseUrl, args: &DumpArgs, console: &Console) -> Result<Vec<DatabaseUrl>, Failure> {
+pub(crate) fn each(url: &DatabaseUrl, args: &DumpArgs, console: &Console) -> Result<Vec<DatabaseUrl>, Failure> {
     args.require(Some(url.engine()))?;
     match url.engine() {
         #[cfg(feature = "postgres")]
-        Engine::Postgres => postgres::each(&url, &args.postgres, console),
-        _ => Err(unsupported(&url)),
+        Engine::Postgres => postgres::each(url, &args.postgres, console),
+        _ => Err(unsupported(url)),
     }
 }
 

@@ -101,6 +101,11 @@ impl PostgresLoad {
     pub(crate) fn is_asked_for(&self) -> bool {
         Self { pg_bin: None, ..self.clone() } != Self::default()
     }
+
+    /// Whether only a part is to be restored.
+    pub(crate) fn is_part(&self) -> bool {
+        !self.table.is_empty() || !self.schema.is_empty()
+    }
 }
 
 /// The database of `url`, or all that its server has.

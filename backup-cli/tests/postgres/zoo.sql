@@ -11,7 +11,7 @@ CREATE FUNCTION twice(n integer) RETURNS integer LANGUAGE sql IMMUTABLE AS $$ SE
 
 CREATE TABLE everything (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  name varchar(40) NOT NULL CHECK (name IN ('a', 'b', 'c', 'd')),
+  name text NOT NULL CHECK (name IN ('a', 'b', 'c', 'd')),
   doubled integer GENERATED ALWAYS AS (length(name) * 2) STORED,
   mood mood DEFAULT 'ok',
   size positive,

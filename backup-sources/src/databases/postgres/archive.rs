@@ -395,3 +395,6 @@ impl<'a> Input<'a> {
         self.exact(length).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests;

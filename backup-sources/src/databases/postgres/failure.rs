@@ -11,12 +11,16 @@ use super::programs::Ended;
 const TOO_LARGE: [&str; 3] =
     ["invalid memory alloc request size", "Cannot enlarge string buffer", "string buffer exceeds maximum"];
 
+const LOCKED: &str = "somebody holds a lock on a table: try again later, or wait longer with --lock-wait";
+
 /// What else is worth a hint: what the server says, and what to try.
-const KNOWN: [(&str, &str); 8] = [
+const KNOWN: [(&str, &str); 9] = [
     ("permission denied", "let this user read everything: GRANT pg_read_all_data TO …; no snapshot was made"),
     ("row-level security", "back up as a role with BYPASSRLS: rows that are hidden from it would be missing"),
-    ("lock timeout", "somebody holds a lock on a table: try again later, or wait longer with --lock-wait"),
-    ("could not obtain lock", "somebody holds a lock on a table: try again later, or wait longer with --lock-wait"),
+    // pg_dump waits for locks under this name, and has switched off the timeout itself.
+    ("due to statement timeout", LOCKED),
+    ("due to lock timeout", LOCKED),
+    ("out of shared memory", "raise max_locks_per_transaction on the server: a dump locks each table"),
     ("server version mismatch", "install PostgreSQL's client programs of the server's version"),
     ("due to conflict with recovery", "on a standby: set hot_standby_feedback, or max_standby_streaming_delay higher"),
     ("server closed the connection", "look into the server's log; no snapshot was made, run it again"),

@@ -30,7 +30,7 @@ mod target;
 mod tls;
 
 pub use databases::databases;
-pub use observe::{Difference, compare, observe};
+pub use observe::{Difference, compare, inspect, observe};
 pub use programs::Folders;
 pub use server::{PARAMETERS, Server, Settings};
 pub use source::{DumpOptions, PostgresSource, Roles};

@@ -3,11 +3,14 @@
 //! A restored database is dumped once more, to nowhere, and what passes is counted and hashed by the code that made the
 //! manifest: the same statements, the same COPY, the same words of pg_dump for the same object.
 
+use std::io;
+
 use backup_core::contracts::Expectation;
 use backup_core::limits::READ_BUFFER_BYTES;
 use backup_core::model::SnapshotPath;
 use backup_core::{Error, ErrorKind, Result};
 
+use super::archive::{Found, Inspector};
 use super::connection::Connection;
 use super::dump::Dump;
 use super::failure;
@@ -40,6 +43,30 @@ pub fn observe(server: &Server, database: &str, options: &DumpOptions) -> Result
         return Err(failed(format!("pg_dump {} writes a format that is not known here", programs.version)));
     }
     Ok(found.expectations)
+}
+
+/// Reads a dump to its end and tells what is in it; `None` when its format is not known here.
+///
+/// # Errors
+///
+/// When it is no dump, damaged, or not whole: of kind [`io::ErrorKind::Other`], or what reading it gave.
+pub fn inspect(mut dump: impl io::Read) -> io::Result<Option<Vec<Expectation>>> {
+    let found = read(&mut dump)?;
+    Ok(found.is_understood.then_some(found.expectations))
+}
+
+/// The same with everything that is known of it.
+pub(super) fn read(dump: &mut impl io::Read) -> io::Result<Found> {
+    let mut inspector = Inspector::new();
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    loop {
+        match dump.read(&mut buffer) {
+            Ok(0) => return inspector.finish().map_err(io::Error::other),
+            Ok(length) => inspector.look(&buffer[..length]).map_err(io::Error::other)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Something that is not as it must be.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
-use backup_core::limits::STDERR_TAIL_BYTES;
+use backup_core::limits::{PIPE_BYTES, STDERR_TAIL_BYTES};
 
 /// Where packages put the programs of each version, with their number between the two halves.
 const PACKAGED: [(&str, &str, &str); 3] =
@@ -110,6 +110,10 @@ impl Running {
             let program = Path::new(command.get_program()).display();
             format!("{program} cannot be started: {error}")
         })?;
+        if let Some(output) = &child.stdout {
+            // The usual size makes both sides wait for each other all the time. Not everybody may have more.
+            let _ = rustix::pipe::fcntl_setpipe_size(output, PIPE_BYTES);
+        }
         // Somebody must read it, or the program stops when the pipe is full.
         let errors = child.stderr.take().map(|errors| std::thread::spawn(move || ends(errors)));
         Ok(Self { child, errors })

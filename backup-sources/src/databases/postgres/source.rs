@@ -241,8 +241,10 @@ impl Shared {
             warnings.push("there is no table in it".to_owned());
         }
         let foreign = found.expectations.iter().filter(|expected| expected.kind == "foreign table").count();
-        if foreign > 0 {
-            warnings.push(format!("{foreign} foreign tables are in it without their rows, which are elsewhere"));
+        match foreign {
+            0 => {}
+            1 => warnings.push("1 foreign table is in it without its rows, which are elsewhere".to_owned()),
+            _ => warnings.push(format!("{foreign} foreign tables are in it without their rows, which are elsewhere")),
         }
         let report = Report {
             recovery_point: Some(self.recovery_point.clone()),

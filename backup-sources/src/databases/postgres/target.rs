@@ -12,15 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
-use backup_core::limits::{GLOBALS_BYTES_MAX, READ_BUFFER_BYTES};
+use backup_core::limits::GLOBALS_BYTES_MAX;
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
 use backup_core::{Error, Result};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tempfile::TempDir;
 
-use super::archive::{Found, Inspector};
+use super::archive::Found;
 use super::connection::Connection;
+use super::observe;
 use super::programs::{Programs, Running};
 use super::roles;
 use super::server::Server;
@@ -76,6 +77,9 @@ pub struct PostgresTarget {
     warnings: Mutex<Vec<String>>,
 }
 
+/// The folder with the copy, in the one that only this user can enter.
+const COPY: &str = "copy";
+
 /// Databases that every server has one of.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 
@@ -118,7 +122,7 @@ impl PostgresTarget {
             ));
         }
         let replaces = holds && !is_part;
-        let loaded = if replaces { format!("{database}.restored") } else { database.to_owned() };
+        let loaded = if replaces { beside(database) } else { database.to_owned() };
         let folder = tempfile::Builder::new().prefix("backup-restore-").tempdir_in(&options.spool);
         let folder = folder.map_err(|error| {
             Error::invalid(options.spool.display().to_string(), "no folder for the dump can be made here")
@@ -126,7 +130,8 @@ impl PostgresTarget {
                 .with_hint("name another with --spool")
         })?;
         let how = RestoreOptions { owner: Owner::Restorer, space: options.space, ..RestoreOptions::default() };
-        let files = FilesTarget::new(folder.path().to_owned(), how);
+        // Below it, because what is restored brings its own permissions.
+        let files = FilesTarget::new(folder.path().join(COPY), how);
         Ok(Self {
             must_make: exists.is_none() || replaces,
             server,
@@ -159,7 +164,7 @@ impl PostgresTarget {
     fn load(&self) -> Result<(), TargetError> {
         let failed = |action, why: &dyn ToString| TargetError::new(action, SnapshotPath::root(), why.to_string());
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let dump = self.folder.path().join("dump");
+        let dump = self.folder.path().join(COPY).join("dump");
         self.check(&dump)?;
         if self.options.roles == Roles::Kept
             && let Some(globals) = self.globals()?
@@ -198,13 +203,13 @@ impl PostgresTarget {
                 "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
             )
         };
-        let found = inspect(dump).map_err(|error| damaged(&error))?;
+        let found = File::open(dump).and_then(|mut file| observe::read(&mut file)).map_err(|error| damaged(&error))?;
         let Found { expectations, is_understood, .. } = &found;
         if !is_understood {
             return Ok(());
         }
         let expected = &self.manifest.report.expectations;
-        if let Some(difference) = super::compare(expected, expectations).first() {
+        if let Some(difference) = observe::compare(expected, expectations).first() {
             return Err(damaged(&format!("it is not the dump that its manifest describes: {}", difference.told())));
         }
         let complete = || -> io::Result<()> {
@@ -220,7 +225,7 @@ impl PostgresTarget {
 
     fn globals(&self) -> Result<Option<String>, TargetError> {
         let of_io = |error: &io::Error| TargetError::of_io("read", SnapshotPath::parse(b"globals.sql"), error);
-        match File::open(self.folder.path().join("globals.sql")) {
+        match File::open(self.folder.path().join(COPY).join("globals.sql")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(of_io(&error)),
             Ok(file) => {
@@ -346,6 +351,16 @@ impl Target for PostgresTarget {
     }
 }
 
+/// The name under which a database is loaded that will replace another. PostgreSQL cuts names off at 63 bytes, and one
+/// that was cut off could be the name of the database that is to be replaced.
+fn beside(database: &str) -> String {
+    const NAME_BYTES_MAX: usize = 63;
+    const SUFFIX: &str = ".backup-restore";
+    let longest = database.len().min(NAME_BYTES_MAX - SUFFIX.len());
+    let end = (0..=longest).rev().find(|&end| database.is_char_boundary(end)).unwrap_or(0);
+    format!("{}{SUFFIX}", &database[..end])
+}
+
 /// A connection to the server that is none to `database`.
 fn maintenance(server: &Server, database: &str) -> Result<(Connection, Server)> {
     let mut outcome = None;
@@ -372,20 +387,26 @@ fn is_empty(server: &Server, database: &str) -> Result<bool> {
     Ok(found.as_deref() != Some("t"))
 }
 
-/// Reads a whole dump from a file.
-fn inspect(dump: &Path) -> Result<Found, io::Error> {
-    let mut file = File::open(dump)?;
-    let mut inspector = Inspector::new();
-    let mut buffer = vec![0; READ_BUFFER_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return inspector.finish().map_err(io::Error::other),
-            length => inspector.look(&buffer[..length]).map_err(io::Error::other)?,
-        }
-    }
-}
-
 fn major(version: &str) -> Option<u32> {
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_never_loaded_under_the_name_that_it_will_replace() {
+        for name in ["app", &"x".repeat(63), &"ä".repeat(31), &format!("{}.backup-restore", "x".repeat(40))] {
+            let loaded = beside(name);
+            assert!(loaded.len() <= 63 && loaded != *name, "{loaded}");
+        }
+        assert_eq!(beside("app"), "app.backup-restore");
+    }
+
+    #[test]
+    fn a_version_begins_with_its_major_number() {
+        assert_eq!((major("16.13"), major("18beta1"), major("devel")), (Some(16), Some(18), None));
+    }
 }
