@@ -28,15 +28,15 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
-    /// The repository: a folder
+    /// The repository: a folder; `create` takes several
     #[arg(short, long, env = "BACKUP_REPO", value_name = "PLACE", global = true, hide_env_values = true)]
-    pub(crate) repo: Option<String>,
+    pub(crate) repo: Vec<String>,
     /// Read the passphrase from this file; line ends at its end do not count
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "password_command")]
-    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) password_file: Vec<PathBuf>,
     /// Read the passphrase from what this command, run by /bin/sh, prints
     #[arg(long, value_name = "COMMAND", global = true)]
-    pub(crate) password_command: Option<String>,
+    pub(crate) password_command: Vec<String>,
     /// Print JSON on standard output: one document, or lines from commands that take long
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -94,6 +94,8 @@ pub(crate) enum Command {
     Tag(commands::tag::Args),
     /// Protect snapshots from being removed
     Hold(commands::hold::Args),
+    /// Copy snapshots to another repository
+    Copy(Box<commands::copy::Args>),
     /// Manage passphrases
     #[command(subcommand)]
     Key(commands::key::Command),

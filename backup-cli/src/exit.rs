@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Done, but some data could not be read or written.
     Losses = 3,
+    /// Done, but a copy is missing or behind.
+    Behind = 5,
     /// There is no repository.
     NoRepository = 10,
     /// Somebody else's lock forbids it.
@@ -46,12 +48,13 @@ impl Exit {
         }
     }
 
-    /// The graver of two: a failure is graver than what is missing from a result, and that than nothing.
+    /// The graver of two: a failure before a copy that is behind, that before what could not be read.
     pub(crate) fn graver(self, other: Self) -> Self {
         let gravity = |exit| match exit {
             Self::Done => 0,
             Self::Losses => 1,
-            _ => 2,
+            Self::Behind => 2,
+            _ => 3,
         };
         if gravity(other) > gravity(self) { other } else { self }
     }

@@ -1,5 +1,6 @@
 //! The program `backup`: words, output and exit codes around `backup-core`. It composes; it decides nothing.
 
+mod allocator;
 mod args;
 mod commands;
 mod console;
@@ -9,5 +10,6 @@ mod secrets;
 mod session;
 
 fn main() -> std::process::ExitCode {
+    allocator::set_bounds();
     commands::main().into()
 }

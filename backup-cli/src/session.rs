@@ -28,23 +28,32 @@ pub(crate) struct Session {
 impl Session {
     /// The place that was named as the repository.
     pub(crate) fn place(&self) -> Result<&str, Failure> {
-        self.globals
-            .repo
-            .as_deref()
-            .filter(|place| !place.is_empty())
-            .ok_or_else(|| Failure::usage("no repository was named", "give it with -r PLACE, or set BACKUP_REPO"))
+        match self.places()?.as_slice() {
+            [place] => Ok(place),
+            _ => Err(Failure::usage("this command works on one repository", "give -r once; `create` takes several")),
+        }
+    }
+
+    /// The places that were named as repositories: at least one.
+    pub(crate) fn places(&self) -> Result<Vec<&str>, Failure> {
+        let places: Vec<_> = self.globals.repo.iter().map(String::as_str).filter(|place| !place.is_empty()).collect();
+        match places.is_empty() {
+            true => Err(Failure::usage("no repository was named", "give it with -r PLACE, or set BACKUP_REPO")),
+            false => Ok(places),
+        }
     }
 
     /// Opens the repository.
     pub(crate) fn open(&self) -> Result<Repository, Failure> {
-        self.open_as(None)
+        self.place()?;
+        self.open_nth(0, None)
     }
 
-    /// Opens the repository, acting as the machine `host` when that is given.
-    pub(crate) fn open_as(&self, host: Option<&str>) -> Result<Repository, Failure> {
-        let place = self.place()?;
+    /// Opens one of the repositories, acting as the machine `host` when that is given.
+    pub(crate) fn open_nth(&self, number: usize, host: Option<&str>) -> Result<Repository, Failure> {
+        let place = self.places()?[number];
         let sink = open_sink(place)?;
-        let passphrase = password::of_repository(self, place)?;
+        let passphrase = password::of_nth_repository(self, number, place)?;
         let observer = self.console.reporter();
         Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
     }

@@ -13,6 +13,8 @@
 //! * What destroys is a plan first: `plan(...)` returns data, `apply` carries it out.
 //! * Every bound on memory, size and count stands in [`limits`].
 
+#![forbid(unsafe_code)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("backup-core runs on Linux for now: file metadata, locks and durability rules are written for it");
 
@@ -25,6 +27,7 @@ pub mod codec;
 pub mod contracts;
 pub mod error;
 pub mod limits;
+pub mod look;
 pub mod model;
 pub mod observe;
 pub mod pack;

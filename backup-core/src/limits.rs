@@ -114,6 +114,17 @@ pub const READ_GAP_BYTES_MAX: u32 = 64 * 1024;
 /// One request reads no more of a pack than this, unless a single blob is larger.
 pub const READ_SPAN_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
+/// A copy makes snapshots visible where it copies to when this much was to be read for them: what a run that is cut off
+/// leaves unfinished is bounded, and the two packs that stay part-filled at each such end are one in thirty.
+pub const COPY_BATCH_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Snapshots whose trees a copy walks together: enough that round trips are shared, few enough that a batch stays near
+/// its size.
+pub const COPY_SNAPSHOTS_AT_ONCE_MAX: usize = 64;
+
+/// The largest pack that a copy reads as a whole, to pass it on unopened; of larger ones it reads stretches.
+pub const COPY_WHOLE_PACK_BYTES_MAX: u64 = 2 * PACK_BYTES_TARGET as u64;
+
 /// A finding names at most this many snapshots and this many files; the others are counted.
 pub const FINDING_NAMES_MAX: usize = 20;
 
@@ -123,11 +134,11 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 /// Threads on which a sink may block.
 pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;
 
-/// Open packs for data, so that threads seldom wait for each other to append.
-pub const DATA_PACKS_OPEN: usize = 2;
-
 /// Finished packs on their way to the store. Together with the open ones they are most of a backup's memory.
 pub const PACKS_IN_FLIGHT_MAX: usize = 2;
+
+/// Repositories that one backup goes to at once: each takes the memory of a backup of its own.
+pub const DESTINATIONS_MAX: usize = 8;
 
 /// Chunks cut from large files that wait for a thread, per thread; beyond it the reader does the work itself.
 pub const CHUNKS_WAITING_PER_WORKER: usize = 1;

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::model::{PackId, SnapshotPath};
+use crate::model::{PackId, SnapshotId, SnapshotPath};
 
 /// Hears what happens. Called from several threads at once and from inside the pipeline: be quick.
 pub trait Observer: Send + Sync + Debug {
@@ -48,6 +48,13 @@ pub enum Event<'a> {
         pack: PackId,
         /// Its size in bytes.
         bytes: u64,
+    },
+    /// A snapshot is in another repository now, with all that it needs.
+    Copied {
+        /// Its id where it was read from.
+        snapshot: SnapshotId,
+        /// Its id in the other repository.
+        copy: SnapshotId,
     },
     /// Something the user should know that is not a failure (a stale lock was removed, a key file was skipped).
     Notice(&'a str),

@@ -1,11 +1,10 @@
 //! Many sealed blobs as one object, with a sealed header at the end that lists them.
 //!
 //! `blob₁ … blobₙ ‖ sealed header ‖ u32le(length of the sealed header)`: restic's design document, *Pack Format*. The
-//! object's name is its SHA-256, which is computed while the pack is filled. Blobs lie without gaps in the order of
-//! the header, and data and trees never share a pack.
+//! object's name is its SHA-256, computed when the pack is finished: whoever appends holds the pack for no longer than a
+//! copy takes. Blobs lie without gaps in the order of the header, and data and trees never share a pack.
 
 use bytes::{Bytes, BytesMut};
-use sha2::{Digest, Sha256};
 
 use crate::codec::MasterKey;
 use crate::contracts::CodecError;
@@ -53,7 +52,6 @@ pub fn pack_bytes<'a>(blobs: impl IntoIterator<Item = &'a PackedBlob>) -> u64 {
 pub struct PackWriter {
     kind: BlobKind,
     bytes: BytesMut,
-    hash: Sha256,
     blobs: Vec<PackedBlob>,
 }
 
@@ -77,12 +75,7 @@ impl PackWriter {
     /// The same, filling a buffer that was used before.
     pub fn with_buffer(kind: BlobKind, mut bytes: BytesMut) -> Self {
         bytes.clear();
-        Self { kind, bytes, hash: Sha256::new(), blobs: Vec::new() }
-    }
-
-    /// The buffer of a pack that is not needed any more.
-    pub(crate) fn into_buffer(self) -> BytesMut {
-        self.bytes
+        Self { kind, bytes, blobs: Vec::new() }
     }
 
     /// Appends a sealed blob. `plain_bytes` is its length before compression, `None` when it is not compressed.
@@ -91,7 +84,6 @@ impl PackWriter {
         let offset = u32::try_from(self.bytes.len()).map_err(too_large)?;
         let length = u32::try_from(sealed.len()).map_err(too_large)?;
         offset.checked_add(length).ok_or_else(|| FormatError("pack over 4 GiB".to_owned()))?;
-        self.hash.update(sealed);
         self.bytes.extend_from_slice(sealed);
         self.blobs.push(PackedBlob { id, kind: self.kind, offset, length, plain_bytes });
         Ok(())
@@ -117,15 +109,6 @@ impl PackWriter {
         self.bytes.len() >= target_bytes || self.blobs.len() >= PACK_BLOBS_MAX
     }
 
-    /// Moves everything of `other` behind what is here.
-    pub fn absorb(&mut self, other: &Self) -> Result<(), FormatError> {
-        for blob in &other.blobs {
-            let start = blob.offset as usize;
-            self.append(blob.id, &other.bytes[start..start + blob.length as usize], blob.plain_bytes)?;
-        }
-        Ok(())
-    }
-
     /// Seals the header and names the pack.
     pub fn finish(mut self, key: &MasterKey) -> Result<Pack, CodecError> {
         let header_bytes = self.blobs.iter().map(PackedBlob::header_bytes).sum();
@@ -140,11 +123,9 @@ impl PackWriter {
         }
         let sealed = key.seal(&header)?;
         let length = u32::try_from(sealed.len()).map_err(|_| CodecError::TooLarge)?;
-        let header_at = self.bytes.len();
         self.bytes.extend_from_slice(&sealed);
         self.bytes.extend_from_slice(&length.to_le_bytes());
-        self.hash.update(&self.bytes[header_at..]);
-        Ok(Pack { id: PackId::from_bytes(self.hash.finalize().into()), bytes: self.bytes.freeze(), blobs: self.blobs })
+        Ok(Pack { id: PackId::of(&self.bytes), bytes: self.bytes.freeze(), blobs: self.blobs })
     }
 }
 
@@ -248,18 +229,5 @@ mod tests {
             let kept = &pack.bytes[..pack.bytes.len().saturating_sub(cut)];
             prop_assert!(read_header(&key, kept, kept.len() as u64).is_err());
         }
-    }
-
-    #[test]
-    fn a_pack_that_absorbed_another_holds_both() {
-        let key = MasterKey::generate().unwrap();
-        let (mut one, mut two) = (PackWriter::new(BlobKind::Data), PackWriter::new(BlobKind::Data));
-        one.append(BlobId::of(b"1"), &[1; 40], None).unwrap();
-        two.append(BlobId::of(b"2"), &[2; 50], Some(90)).unwrap();
-        one.absorb(&two).unwrap();
-        let pack = one.finish(&key).unwrap();
-        assert_eq!(pack.id, PackId::of(&pack.bytes));
-        let blobs = read_header(&key, &pack.bytes, pack.bytes.len() as u64).unwrap();
-        assert_eq!(blobs.iter().map(|blob| (blob.offset, blob.length)).collect::<Vec<_>>(), [(0, 40), (40, 50)]);
     }
 }

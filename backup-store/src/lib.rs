@@ -3,6 +3,8 @@
 //! This crate knows objects and those who keep them; what the objects mean is the engine's affair. Every sink here
 //! passes the engine's contract suite.
 
+#![forbid(unsafe_code)]
+
 pub mod sinks;
 mod url;
 

@@ -9,8 +9,8 @@ use std::time::Instant;
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::codec::Proof;
 use backup_core::contracts::{Report, Source};
-use backup_core::model::{SnapshotPath, format_timestamp};
-use backup_core::pipeline::{BackupOptions, BackupOutcome, Parent, backup};
+use backup_core::model::{SnapshotId, SnapshotPath, format_timestamp};
+use backup_core::pipeline::{BackupOptions, BackupOutcome, Parent, backup_to_all};
 use backup_core::repository::{RecordBody, Repository};
 use backup_sources::command::{CommandSource, ReaderSource};
 use backup_sources::databases::url::DatabaseUrl;
@@ -18,6 +18,7 @@ use backup_sources::files::{FilesSource, step_back};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::destinations::Destinations;
 use super::selection::Selection;
 use crate::args::parse_time;
 use crate::console::{amounts, progress::Reporter, table::Table};
@@ -26,6 +27,12 @@ use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "-r may be given several times: the source is read once and backed up to all. A repository that \
+    fails gets no snapshot and the others do (exit code 5); the next run makes up for it. Files are cut as the first \
+    repository cuts them. --password-file or --password-command is given once for all, or once for each in the order \
+    of -r."
+)]
 #[command(group = clap::ArgGroup::new("what").args(["sources", "shell_command", "program"]).required(true))]
 pub(crate) struct Args {
     /// Files and folders; `-` for standard input; or databases, as postgres://user@host/db: a snapshot of each
@@ -97,10 +104,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if whats.len() > 1 && args.parent.is_some() {
         return Err(Failure::usage("--parent is for one snapshot", "create the others without it"));
     }
-    let repository = session.open_as(args.host.as_deref())?;
+    let mut destinations = Destinations::open(session, args.host.as_deref())?;
     let parent = match &args.parent {
         _ if args.force => Parent::None,
-        Some(text) => Parent::Given(repository.find_snapshot(text, &Default::default())?.0),
+        Some(text) => Parent::Given(find_in(&destinations.repositories(), text)?),
         None => Parent::Newest,
     };
     let options = BackupOptions {
@@ -118,7 +125,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let is_one = whats.len() == 1;
     let mut worst = Exit::Done;
     for what in whats {
-        let exit = match take(what, args, &options, &repository, session) {
+        let exit = match take(what, args, &options, &mut destinations, session) {
             // One database that fails costs the others nothing.
             Err(failure) if !is_one && failure.exit != Exit::Interrupted => {
                 session.console.failure(&failure);
@@ -131,24 +138,44 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     Ok(worst)
 }
 
-/// Takes one snapshot.
+/// Takes one snapshot, in every repository.
 fn take(
     what: What,
     args: &Args,
     options: &BackupOptions,
-    repository: &Repository,
+    destinations: &mut Destinations,
     session: &Session,
 ) -> Result<Exit, Failure> {
     let mut source = what.open(args, session)?;
+    let repositories = destinations.repositories();
     let reporter = session.console.reporter();
     let began = Instant::now();
-    let outcome = backup(repository, source.source(), options, &session.cancel, &*reporter)?;
+    let outcomes = backup_to_all(&repositories, source.source(), options, &session.cancel, &*reporter)?;
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
-    keep_figures(repository, &outcome, &reporter, seconds, session);
-    let document = document(&outcome, &source.source().info().paths, &reporter, seconds);
-    session.console.summary(&document, || text(&outcome, &reporter, seconds, &source))?;
-    Ok(Exit::with_losses(outcome.losses))
+    destinations.settle(outcomes);
+    let is_one_behind = destinations.tell_behind();
+    for (repository, outcome) in destinations.done() {
+        keep_figures(repository, outcome, &reporter, seconds, session);
+    }
+    let Some((_, outcome)) = destinations.done().next() else {
+        return Err(Failure::new("no repository got a snapshot"));
+    };
+    let document = document(outcome, destinations, &source.source().info().paths, &reporter, seconds);
+    session.console.summary(&document, || text(outcome, destinations, &reporter, seconds, &source))?;
+    Ok(if is_one_behind { Exit::Behind } else { Exit::with_losses(outcome.losses) })
+}
+
+/// The snapshot that people call `text`, in the first repository that has it.
+fn find_in(repositories: &[Repository], text: &str) -> Result<SnapshotId, Failure> {
+    let mut failure = None;
+    for repository in repositories {
+        match repository.find_snapshot(text, &Default::default()) {
+            Ok((id, _)) => return Ok(id),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.map_or_else(|| Failure::new("no repository"), Failure::from))
 }
 
 /// What is backed up. What holds a connection, or a program, is opened when its turn comes.
@@ -269,7 +296,13 @@ fn report(report: &Report) -> Map<String, Value> {
     ])
 }
 
-fn document(outcome: &BackupOutcome, paths: &[String], reporter: &Reporter, seconds: f64) -> Value {
+fn document(
+    outcome: &BackupOutcome,
+    destinations: &Destinations,
+    paths: &[String],
+    reporter: &Reporter,
+    seconds: f64,
+) -> Value {
     let summary = &outcome.summary;
     let mut document = json!({
         "event": "summary",
@@ -289,6 +322,7 @@ fn document(outcome: &BackupOutcome, paths: &[String], reporter: &Reporter, seco
         "bytes_stored": summary.data_added_packed,
         "seconds": seconds,
         "losses": outcome.losses,
+        "repositories": destinations.document(),
     });
     if let Value::Object(document) = &mut document {
         document.extend(report(&outcome.report));
@@ -296,7 +330,13 @@ fn document(outcome: &BackupOutcome, paths: &[String], reporter: &Reporter, seco
     document
 }
 
-fn text(outcome: &BackupOutcome, reporter: &Reporter, seconds: f64, source: &Opened) -> String {
+fn text(
+    outcome: &BackupOutcome,
+    destinations: &Destinations,
+    reporter: &Reporter,
+    seconds: f64,
+    source: &Opened,
+) -> String {
     let summary = &outcome.summary;
     let mut table = Table::new(&["", ""]);
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
@@ -324,9 +364,5 @@ fn text(outcome: &BackupOutcome, reporter: &Reporter, seconds: f64, source: &Ope
     if outcome.losses > 0 {
         row("losses", format!("{} not read: see above", amounts::counted(outcome.losses, "file")));
     }
-    let head = match outcome.snapshot {
-        Some(id) => format!("snapshot {id:.8} ({})", outcome.reached),
-        None => "dry run: nothing was written".to_owned(),
-    };
-    format!("{}{head}\n", table.text())
+    format!("{}{}", table.text(), destinations.text())
 }

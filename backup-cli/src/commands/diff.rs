@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{BufWriter, StdoutLock, Write as _};
 
-use backup_core::model::{BlobId, Node, SnapshotPath};
-use backup_core::pipeline::{TreeReader, find_node};
+use backup_core::look::{Change, Difference, diff, folder_at};
+use backup_core::model::{Node, SnapshotPath};
+use backup_core::pipeline::TreeReader;
 use serde_json::{Map, Value, json};
 
 use crate::args::Which;
@@ -39,67 +40,28 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     reporter.finish();
     let reader = TreeReader::new(&repository, &index);
     let path = SnapshotPath::parse(args.path.as_deref().unwrap_or_default().as_encoded_bytes());
-    let tree = |root: BlobId| -> Result<Option<BlobId>, Failure> {
-        match find_node(&reader, &root, &path)? {
-            None => Ok(Some(root)),
-            Some(node) if node.is_dir() => Ok(node.subtree()),
-            Some(_) => Err(Failure::usage(format!("{path} is not a folder"), "compare the folder that it is in")),
-        }
-    };
-    let (old_tree, new_tree) = (tree(old.tree)?, tree(new.tree)?);
+    let (old_tree, new_tree) = (folder_at(&reader, &old.tree, &path)?, folder_at(&reader, &new.tree, &path)?);
     let mut told = Told::new(args, session);
-    told.compare(&reader, path, old_tree, new_tree)?;
+    diff(&reader, &path, &old_tree, &new_tree, &session.cancel, |difference| told.tell(&difference))?;
     told.finish(&json!({"old": old_id, "new": new_id}))?;
     Ok(Exit::Done)
 }
 
-/// What became of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
-    Added,
-    Removed,
-    /// Its content, its kind, or where it points.
-    Content,
-    /// Permissions, owner, times or attributes alone.
-    Metadata,
+fn sign(change: Change) -> char {
+    match change {
+        Change::Added => '+',
+        Change::Removed => '-',
+        Change::Metadata => 'U',
+        _ => 'M',
+    }
 }
 
-impl Change {
-    fn sign(self) -> char {
-        match self {
-            Self::Added => '+',
-            Self::Removed => '-',
-            Self::Content => 'M',
-            Self::Metadata => 'U',
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Added => "added",
-            Self::Removed => "removed",
-            Self::Content => "changed",
-            Self::Metadata => "metadata",
-        }
-    }
-
-    /// How two entries of one name differ, if they do.
-    fn between(old: &Node, new: &Node) -> Option<Self> {
-        // What is below two folders is compared entry by entry.
-        let same_content = old.kind == new.kind || old.is_dir() && new.is_dir();
-        let metadata = |node: &Node| backup_core::model::Metadata {
-            // These change without anybody having touched the entry.
-            atime: jiff::Timestamp::UNIX_EPOCH,
-            ctime: jiff::Timestamp::UNIX_EPOCH,
-            inode: 0,
-            device_id: 0,
-            ..node.metadata.clone()
-        };
-        match same_content {
-            false => Some(Self::Content),
-            true if metadata(old) != metadata(new) => Some(Self::Metadata),
-            true => None,
-        }
+fn word(change: Change) -> &'static str {
+    match change {
+        Change::Added => "added",
+        Change::Removed => "removed",
+        Change::Metadata => "metadata",
+        _ => "changed",
     }
 }
 
@@ -120,69 +82,24 @@ impl<'a> Told<'a> {
         Self { args, session, out, changes: Vec::new(), counts, bytes_added: 0, bytes_removed: 0 }
     }
 
-    /// Compares two trees and what is below them. Equal trees are not read: their names say that they are equal.
-    fn compare(
-        &mut self,
-        reader: &TreeReader<'_>,
-        path: SnapshotPath,
-        old: Option<BlobId>,
-        new: Option<BlobId>,
-    ) -> Result<(), Failure> {
-        let mut waiting = vec![(path, old, new)];
-        while let Some((path, old, new)) = waiting.pop() {
-            self.session.cancel.check()?;
-            if old == new {
-                continue;
-            }
-            let nodes = |tree: Option<BlobId>| -> Result<BTreeMap<Vec<u8>, Node>, Failure> {
-                let nodes = tree.map(|tree| reader.read(&tree)).transpose()?.unwrap_or_default();
-                Ok(nodes.into_iter().map(|node| (node.name.clone(), node)).collect())
-            };
-            let (mut old, new) = (nodes(old)?, nodes(new)?);
-            let mut below = Vec::new();
-            for (name, new) in &new {
-                let path = path.join(name);
-                let old = old.remove(name);
-                match &old {
-                    None => self.tell(Change::Added, &path, None, Some(new))?,
-                    Some(old) => match Change::between(old, new) {
-                        Some(Change::Metadata) if !self.args.metadata => {}
-                        Some(change) => self.tell(change, &path, Some(old), Some(new))?,
-                        None => {}
-                    },
-                }
-                below.push((path, old.as_ref().and_then(Node::subtree), new.subtree()));
-            }
-            for (name, old) in &old {
-                let path = path.join(name);
-                self.tell(Change::Removed, &path, Some(old), None)?;
-                below.push((path, old.subtree(), None));
-            }
-            waiting.extend(below.into_iter().rev());
+    fn tell(&mut self, difference: &Difference<'_>) -> Result<(), Failure> {
+        let &Difference { change, path, old, new } = difference;
+        if change == Change::Metadata && !self.args.metadata {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn tell(
-        &mut self,
-        change: Change,
-        path: &SnapshotPath,
-        old: Option<&Node>,
-        new: Option<&Node>,
-    ) -> Result<(), Failure> {
-        *self.counts.entry(change.word()).or_default() += 1;
+        *self.counts.entry(word(change)).or_default() += 1;
         self.bytes_removed += old.filter(|_| change != Change::Metadata).map_or(0, Node::size);
         self.bytes_added += new.filter(|_| change != Change::Metadata).map_or(0, Node::size);
         if self.session.console.is_json() {
             let mut object = Map::new();
-            object.insert("change".to_owned(), change.word().into());
+            object.insert("change".to_owned(), word(change).into());
             json::put_path(&mut object, path);
             object.insert("bytes_old".to_owned(), old.map(Node::size).into());
             object.insert("bytes_new".to_owned(), new.map(Node::size).into());
             self.changes.push(object.into());
         } else {
             let slash = if old.or(new).is_some_and(Node::is_dir) { "/" } else { "" };
-            writeln!(self.out, "{}  {path}{slash}", change.sign())?;
+            writeln!(self.out, "{}  {path}{slash}", sign(change))?;
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! `backup find`: where a file is, over all snapshots.
 
-use std::collections::HashSet;
 use std::io::{BufWriter, Write as _};
-use std::ops::ControlFlow;
 
-use backup_core::model::{Node, Snapshot, SnapshotPath};
-use backup_core::pipeline::{TreeReader, WalkStep, walk};
+use backup_core::look::Search;
+use backup_core::model::{Node, SnapshotPath};
+use backup_core::pipeline::TreeReader;
 use globset::{GlobBuilder, GlobMatcher};
 use serde_json::{Value, json};
 
@@ -30,8 +29,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
-    let patterns = args.patterns.iter().map(|text| Pattern::new(text, args.ignore_case)).collect::<Result<_, _>>()?;
-    let mut search = Search { patterns, barren: HashSet::new() };
+    let patterns: Vec<Pattern> =
+        args.patterns.iter().map(|text| Pattern::new(text, args.ignore_case)).collect::<Result<_, _>>()?;
+    let mut search = search(patterns);
     let repository = session.open()?;
     let reporter = session.console.reporter();
     let _lock = session.lock(&repository, &*reporter)?;
@@ -49,7 +49,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let (mut documents, mut losses, mut any) = (Vec::<Value>::new(), 0, false);
     for (id, snapshot) in snapshots.iter().rev() {
         let mut found = Vec::new();
-        losses += search.run(&reader, snapshot, session, |path, node| found.push((path.clone(), node.clone())))?;
+        let find = |path: &SnapshotPath, node: &Node| found.push((path.clone(), node.clone()));
+        search.run(&reader, snapshot, &session.cancel, find, |path, error| {
+            losses += 1;
+            say(&format!("loss: {path}: {error}"));
+        })?;
         if found.is_empty() {
             continue;
         }
@@ -99,59 +103,13 @@ impl Pattern {
     }
 }
 
-struct Search {
-    patterns: Vec<Pattern>,
-    /// Trees in which no name matches: most folders are the same in most snapshots.
-    barren: HashSet<backup_core::model::BlobId>,
-}
-
-impl Search {
-    /// Hands over what matches; returns how many folders could not be read.
-    fn run(
-        &mut self,
-        reader: &TreeReader<'_>,
-        snapshot: &Snapshot,
-        session: &Session,
-        mut found: impl FnMut(&SnapshotPath, &Node),
-    ) -> Result<u64, Failure> {
-        // Where a tree lies matters to patterns of paths, so that only those of names may remember it.
-        let names_only = self.patterns.iter().all(|pattern| !pattern.is_path);
-        let (mut hits, mut entered, mut losses) = (0_u64, Vec::new(), 0);
-        walk(reader, &snapshot.tree, &SnapshotPath::root(), |path, step| {
-            session.cancel.check()?;
-            match step {
-                WalkStep::Node(node) => {
-                    if self.patterns.iter().any(|pattern| pattern.matches(path)) {
-                        hits += 1;
-                        found(path, node);
-                    }
-                    if node.subtree().is_some_and(|tree| self.barren.contains(&tree)) {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                    if node.is_dir() {
-                        entered.push(hits);
-                    }
-                }
-                WalkStep::Leave(node) => {
-                    if let (Some(before), Some(tree)) = (entered.pop(), node.subtree())
-                        && names_only
-                        && before == hits
-                    {
-                        self.barren.insert(tree);
-                    }
-                }
-                WalkStep::Unreadable(_, error) => {
-                    entered.pop();
-                    losses += 1;
-                    // What is below an unreadable folder is unknown: none of its ancestors is barren.
-                    hits += 1;
-                    say(&format!("loss: {path}: {error}"));
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(losses)
+/// A search by path looks into the same folder wherever it lies, one by name only once: all patterns decide which.
+fn search(patterns: Vec<Pattern>) -> Search<'static> {
+    use std::os::unix::ffi::OsStrExt as _;
+    if patterns.iter().any(|pattern| pattern.is_path) {
+        return Search::by_path(move |path| patterns.iter().any(|pattern| pattern.matches(path)));
     }
+    Search::by_name(move |name| patterns.iter().any(|pattern| pattern.glob.is_match(std::ffi::OsStr::from_bytes(name))))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod copy;
 pub(crate) mod create;
+mod destinations;
 pub(crate) mod diff;
 pub(crate) mod find;
 pub(crate) mod forget;
@@ -81,6 +83,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Prune(args) => prune::run(&args, session),
         Command::Tag(args) => tag::run(&args, session),
         Command::Hold(args) => hold::run(&args, session),
+        Command::Copy(args) => copy::run(&args, session),
         Command::Key(command) => key::run(&command, session),
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),

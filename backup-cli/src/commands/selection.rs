@@ -58,14 +58,15 @@ impl Selection {
         for file in &self.exclude_file {
             excludes.add_file(file, Case::Sensitive).map_err(usage)?;
         }
-        if let Ok(place) = session.place()
-            && let Ok(Place::Folder(folder)) = Place::parse(place)
-            && let (Ok(folder), Ok(sources)) = (folder.canonicalize(), canonical(sources))
-            && sources.iter().any(|source| folder.starts_with(source))
-            && let Some(text) = folder.to_str()
-        {
-            session.console.note(&format!("the repository itself is left out: {text}"));
-            excludes.add(&globset::escape(text), Case::Sensitive).map_err(usage)?;
+        for place in session.places().unwrap_or_default() {
+            if let Ok(Place::Folder(folder)) = Place::parse(place)
+                && let (Ok(folder), Ok(sources)) = (folder.canonicalize(), canonical(sources))
+                && sources.iter().any(|source| folder.starts_with(source))
+                && let Some(text) = folder.to_str()
+            {
+                session.console.note(&format!("the repository itself is left out: {text}"));
+                excludes.add(&globset::escape(text), Case::Sensitive).map_err(usage)?;
+            }
         }
         let caches = self.exclude_caches.then(Marker::cachedir_tag);
         let named = self.exclude_if_present.iter().map(|name| Marker::named(name));

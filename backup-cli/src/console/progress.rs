@@ -181,8 +181,12 @@ impl Observer for Reporter {
             Event::Phase { phase, total } => self.phase(phase, total),
             Event::Progress(amount) => self.progress(amount),
             Event::Entry { path, outcome, bytes } => self.entry(path, outcome, bytes),
-
             Event::Problem(problem) => self.problem(problem),
+            Event::Copied { snapshot, copy } => match (self.voice, self.format) {
+                (_, Format::Json) => self.json(&json!({"event": "copied", "snapshot": snapshot, "copy": copy})),
+                (Voice::Quiet, Format::Text) => {}
+                (_, Format::Text) => self.line(&format!("snapshot {snapshot:.8} is there as {copy:.8}")),
+            },
             Event::Notice(text) => match self.format {
                 Format::Json => self.json(&json!({"event": "notice", "text": text})),
                 Format::Text if self.voice != Voice::Quiet => self.line(text),
@@ -316,6 +320,7 @@ fn things(phase: Phase) -> &'static str {
     match phase {
         Phase::Backup | Phase::Restore | Phase::Verify => "files",
         Phase::ReadPacks | Phase::Repack => "packs",
+        Phase::Copy => "pieces",
         _ => "objects",
     }
 }

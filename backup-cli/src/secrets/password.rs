@@ -22,10 +22,69 @@ enum Origin {
     Variable(&'static str),
 }
 
-/// The passphrase of the repository at `place`. Options come before the environment, because they are nearer to the
-/// hand of who runs the command.
+/// What a second repository is for; its word begins the names of its options and variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Second {
+    /// The one that is copied to.
+    To,
+    /// The one that a new one takes after.
+    Like,
+}
+
+impl Second {
+    fn word(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::Like => "like",
+        }
+    }
+
+    /// The passphrase itself, a file, a command.
+    fn variables(self) -> [&'static str; 3] {
+        match self {
+            Self::To => ["BACKUP_TO_PASSWORD", "BACKUP_TO_PASSWORD_FILE", "BACKUP_TO_PASSWORD_COMMAND"],
+            Self::Like => ["BACKUP_LIKE_PASSWORD", "BACKUP_LIKE_PASSWORD_FILE", "BACKUP_LIKE_PASSWORD_COMMAND"],
+        }
+    }
+}
+
+/// The passphrase of a second repository at `place`: its own where one is given, else that of the first.
+pub(crate) fn of_second(
+    second: Second,
+    file: Option<&Path>,
+    command: Option<&str>,
+    place: &str,
+    session: &Session,
+) -> Result<Passphrase, Failure> {
+    let given =
+        file.map(|file| Origin::File(file.to_owned())).or(command.map(|command| Origin::Command(command.into())));
+    let origin = given.or_else(|| of_variables(second.variables()));
+    match origin {
+        Some(origin) => read(&origin, &session.console),
+        None => of_repository(session, place),
+    }
+}
+
+/// A passphrase that opens the first repository and not the second: says how to give the second's.
+pub(crate) fn hint_at_second(second: Second, failure: Failure) -> Failure {
+    if failure.exit != Exit::WrongPassphrase {
+        return failure;
+    }
+    let word = second.word();
+    failure.with_hint(format!(
+        "--{word}-password-file gives the passphrase of the repository of --{word}, if it has another"
+    ))
+}
+
+/// The passphrase of the only, or the first, repository, at `place`.
 pub(crate) fn of_repository(session: &Session, place: &str) -> Result<Passphrase, Failure> {
-    match origin(session) {
+    of_nth_repository(session, 0, place)
+}
+
+/// The passphrase of one of the repositories, at `place`. Options come before the environment, because they are nearer to the
+/// hand of who runs the command.
+pub(crate) fn of_nth_repository(session: &Session, number: usize, place: &str) -> Result<Passphrase, Failure> {
+    match origin(session, number)? {
         Some(origin) => read(&origin, &session.console),
         None => ask(&format!("passphrase of {place}: "), Ask::Once),
     }
@@ -33,7 +92,7 @@ pub(crate) fn of_repository(session: &Session, place: &str) -> Result<Passphrase
 
 /// The passphrase of a repository that is about to be made; asked for twice when a person types it.
 pub(crate) fn of_new_repository(session: &Session, place: &str) -> Result<Passphrase, Failure> {
-    match origin(session) {
+    match origin(session, 0)? {
         Some(origin) => read(&origin, &session.console),
         None => ask(&format!("new passphrase for {place}: "), Ask::Twice),
     }
@@ -53,19 +112,33 @@ pub(crate) fn additional(file: Option<&Path>, command: Option<&str>, console: &C
     }
 }
 
-fn origin(session: &Session) -> Option<Origin> {
+/// Where the passphrase of the repository of this number is to be read: options are given once for all repositories, or
+/// once for each in their order.
+fn origin(session: &Session, number: usize) -> Result<Option<Origin>, Failure> {
     let globals = &session.globals;
+    let mut given = globals.password_file.iter().cloned().map(Origin::File).collect::<Vec<_>>();
+    given.extend(globals.password_command.iter().map(|command| Origin::Command(command.into())));
+    let repositories = globals.repo.len().max(1);
+    match given.len() {
+        0 => Ok(of_variables(["BACKUP_PASSWORD", "BACKUP_PASSWORD_FILE", "BACKUP_PASSWORD_COMMAND"])),
+        1 => Ok(given.pop()),
+        count if count == repositories => Ok(Some(given.swap_remove(number))),
+        count => Err(Failure::usage(
+            format!("{count} passphrases are given for {repositories} repositories"),
+            "give --password-file or --password-command once for all, or once for each -r",
+        )),
+    }
+}
+
+/// The first that is set of a passphrase itself, a file and a command.
+fn of_variables([passphrase, file, command]: [&'static str; 3]) -> Option<Origin> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(file) = &globals.password_file {
-        Some(Origin::File(file.clone()))
-    } else if let Some(command) = &globals.password_command {
-        Some(Origin::Command(command.into()))
-    } else if variable("BACKUP_PASSWORD").is_some() {
-        Some(Origin::Variable("BACKUP_PASSWORD"))
-    } else if let Some(file) = variable("BACKUP_PASSWORD_FILE") {
+    if variable(passphrase).is_some() {
+        Some(Origin::Variable(passphrase))
+    } else if let Some(file) = variable(file) {
         Some(Origin::File(file.into()))
     } else {
-        variable("BACKUP_PASSWORD_COMMAND").map(Origin::Command)
+        variable(command).map(Origin::Command)
     }
 }
 
@@ -93,7 +166,7 @@ fn read(origin: &Origin, console: &Console) -> Result<Passphrase, Failure> {
 fn read_file(path: &Path, console: &Console) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: &io::Error| Failure {
         exit: Exit::Usage,
-        hint: Some("check --password-file or BACKUP_PASSWORD_FILE".to_owned()),
+        hint: Some("check the option or variable that names it".to_owned()),
         ..Failure::because(format!("password file {}", path.display()), error)
     };
     let metadata = std::fs::metadata(path).map_err(|error| failed(&error))?;

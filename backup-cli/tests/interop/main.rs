@@ -4,6 +4,8 @@
 //! `BACKUP_TEST_RUSTIC`; `scripts/tools` installs them. A missing one fails its tests.
 
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 #[path = "../program/driver.rs"]
 mod driver;
 #[cfg(test)]

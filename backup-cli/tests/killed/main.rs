@@ -3,6 +3,8 @@
 //! The moments are drawn at random over the time that the command takes. `BACKUP_TEST_SEED` repeats a run's draws.
 
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 #[expect(dead_code, reason = "the other tests need more of the driver")]
 #[path = "../program/driver.rs"]
 mod driver;

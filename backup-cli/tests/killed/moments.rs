@@ -216,7 +216,7 @@ fn kill_for(span: Duration, seed: u64, judge: impl Fn(&Path, &str)) -> Tally {
         fs::write(source.join(format!("many/{number}")), tree::noise(number * 50, number as u64)).unwrap();
     }
     world.run(["init"]).succeeds();
-    make_key_cheap(&world);
+    make_key_cheap(&world.repository());
     let mut promised = BTreeMap::new();
     let mut spare = Vec::new();
     for state in 0..4_u64 {
@@ -287,8 +287,8 @@ fn times(victim: &mut Victim<'_>) -> BTreeMap<Verb, Duration> {
 }
 
 /// Replaces the key by one that opens fast, as restic of old made them: the derivation is not what is to be killed.
-fn make_key_cheap(world: &World) {
-    let sink = backup_store::Place::Folder(world.repository()).open().unwrap();
+pub(crate) fn make_key_cheap(repository: &Path) {
+    let sink = backup_store::Place::Folder(repository.to_owned()).open().unwrap();
     let pid = std::process::id().cast_signed();
     let identity = Identity { hostname: "test".into(), username: "test".into(), uid: 0, gid: 0, pid };
     let passphrase = Passphrase::new(PASSPHRASE);
@@ -296,11 +296,11 @@ fn make_key_cheap(world: &World) {
     repository.change_passphrase(&passphrase, Some(ScryptCost::LEAST), &Silent).unwrap();
 }
 
-fn files_in(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+pub(crate) fn files_in(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
 }
 
-fn copied(from: &Path, to: &Path) {
+pub(crate) fn copied(from: &Path, to: &Path) {
     let ran = Ran::of(&Command::new("cp").arg("-a").arg(from).arg(to).output().unwrap());
     ran.succeeds();
 }

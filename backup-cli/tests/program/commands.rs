@@ -253,9 +253,110 @@ fn a_repository_like_another_cuts_files_the_same_way() {
     let world = World::with_repository();
     let other = world.path().join("other");
     let other = other.to_str().unwrap();
-    world.run(["init", "-r", other, "--like", world.repository().to_str().unwrap()]).succeeds();
+    let ours = world.repository();
+    let ours = ours.to_str().unwrap();
+    world.run(["init", "-r", other, "--like", ours]).succeeds();
+    for third in ["another key", "its own passphrase"] {
+        let options: &[&str] = match third {
+            "another key" => &["--same-key"],
+            _ => &["--password-command", "echo third", "--like-password-command", "echo correct horse"],
+        };
+        world.run(["init", "-r", third, "--like", ours].iter().chain(options)).succeeds();
+    }
+    let refused = world.run(["init", "-r", "x", "--like", ours, "--password-command", "echo third"]).ends_with(12);
+    assert!(refused.err.contains("--like-password-file"), "{}", refused.err);
+    world.run(["init", "-r", "x", "--same-key"]).ends_with(2);
+    assert!(!world.path().join("x").exists(), "nothing half-made");
     let unlike = world.run(["init", "-r", other, "--like", "nowhere"]).ends_with(10);
     assert!(unlike.err.contains("nowhere"), "{}", unlike.err);
+}
+
+#[test]
+fn a_copy_takes_what_was_chosen_and_tells_what_it_could_not_take() {
+    let world = World::with_repository();
+    let first = world.create(["--job", "one"]);
+    fs::write(world.source().join("new"), "new").unwrap();
+    let second = world.create(["--job", "two"]);
+    world.run(["init", "-r", "far", "--password-command", "echo far"]).succeeds();
+    let to = ["copy", "--to", "far", "--to-password-command", "echo far"];
+    let copy = |more: &[&str]| world.json(to.iter().chain(more));
+    let fates = |summary: &serde_json::Value| -> Vec<String> {
+        summary["snapshots"].as_array().unwrap().iter().map(|one| one["fate"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(fates(&copy(&["--dry-run"])), ["to_copy", "to_copy"]);
+    assert_eq!(fates(&copy(&["--job", "two"])), ["copied"]);
+    assert_eq!(fates(&copy(&[&first[..8]])), ["copied"]);
+    assert_eq!(fates(&copy(&["latest", "--job", "two"])), ["there"]);
+    assert_eq!(fates(&copy(&[])), ["there", "there"]);
+    // What is held or labelled over there is the same snapshot still.
+    world
+        .run(["-r", "far", "--password-command", "echo far", "tag", "latest", "--job", "one", "--add", "x"])
+        .succeeds();
+    world.run(["hold", &second]).succeeds();
+    assert_eq!(fates(&copy(&[])), ["there", "there"]);
+
+    world.run(to.iter().chain(&["--to-password-file", "f"])).ends_with(2);
+    world.run(["copy"]).ends_with(2);
+    world.run(["copy", "--to", "nowhere"]).ends_with(10);
+    let wrong = world.run(["copy", "--to", "far"]).ends_with(12);
+    assert!(wrong.err.contains("--to-password-file"), "{}", wrong.err);
+    world.run(["copy", "--to", world.repository().to_str().unwrap()]).ends_with(2);
+
+    fs::write(world.source().join("lost"), (0..9_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
+    let packs = || -> std::collections::BTreeSet<_> {
+        let found = Command::new("find").arg(world.repository().join("data")).args(["-type", "f"]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
+    };
+    let before = packs();
+    world.create(["--job", "lost"]);
+    for pack in packs().difference(&before) {
+        fs::remove_file(pack).unwrap();
+    }
+    let ran = world.run(to).ends_with(5);
+    assert!(ran.err.contains("is not copied: "), "{}", ran.err);
+    world.run(["-r", "far", "--password-command", "echo far", "check", "--read-data"]).succeeds();
+}
+
+#[test]
+fn one_create_backs_up_to_several_repositories_and_one_that_fails_is_behind() {
+    let world = World::with_repository();
+    world.run(["init", "-r", "far", "--password-command", "echo far"]).succeeds();
+    let near = world.repository();
+    let names = ["create", "-r", near.to_str().unwrap(), "-r", "far", "source"];
+    let passwords = ["--password-command", "echo correct horse", "--password-command", "echo far"];
+    let create = |more: &[&str]| Ran::of(&world.command().arg("--json").args(names).args(more).output().unwrap());
+    let snapshots = |ran: &Ran| -> Vec<bool> {
+        let summary = ran.lines().pop().unwrap();
+        let repositories = summary["repositories"].as_array().unwrap().iter();
+        repositories.map(|one| one["snapshot"].is_string() && one["failure"].is_null()).collect()
+    };
+    assert_eq!(snapshots(&create(&passwords).succeeds()), [true, true]);
+    // Another passphrase is a repository that cannot be opened, and so is one that is not there.
+    let ran = create(&[]).ends_with(5);
+    assert_eq!(snapshots(&ran), [true, false]);
+    assert!(ran.err.contains("behind: far got no snapshot: "), "{}", ran.err);
+    let other = world.path().join("elsewhere");
+    fs::rename(&near, &other).unwrap();
+    assert_eq!(snapshots(&create(&passwords).ends_with(5)), [false, true]);
+    fs::rename(&other, &near).unwrap();
+    // One that fails while the others go on: nothing can be written below a file.
+    fs::write(world.source().join("new"), "new").unwrap();
+    let data = world.path().join("far/data");
+    fs::rename(&data, world.path().join("aside")).unwrap();
+    fs::write(&data, "").unwrap();
+    let ran = create(&passwords).ends_with(5);
+    assert_eq!(snapshots(&ran), [true, false]);
+    fs::remove_file(&data).unwrap();
+    fs::rename(world.path().join("aside"), &data).unwrap();
+    assert_eq!(snapshots(&create(&passwords).succeeds()), [true, true]);
+    for (repository, passphrase) in [(near.to_str().unwrap(), "echo correct horse"), ("far", "echo far")] {
+        world.run(["-r", repository, "--password-command", passphrase, "check", "--read-data"]).succeeds();
+    }
+
+    create(&[&passwords[..], &["--password-command", "echo third"]].concat()).ends_with(2);
+    world.run(["create", "-r", "far", "-r", "far", "source", "--password-command", "echo far"]).ends_with(2);
+    world.run(["create", "-r", "no", "-r", "nothing", "source"]).ends_with(10);
+    world.run(["snapshots", "-r", "far", "-r", near.to_str().unwrap()]).ends_with(2);
 }
 
 #[test]
@@ -345,7 +446,7 @@ fn the_rest_of_the_words_work() {
     assert!(world.path().join("pages/backup-create.1").exists());
     let help = world.run(["--help"]).succeeds();
     let words: Vec<_> = help.out.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    for absent in ["daemon", "drill", "status", "run", "copy", "config"] {
+    for absent in ["daemon", "drill", "status", "run", "config"] {
         assert!(!words.contains(&absent), "{absent} is not there yet");
     }
     assert!(world.run(["--version"]).succeeds().out.starts_with("backup "));

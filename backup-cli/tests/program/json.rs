@@ -73,6 +73,12 @@ fn documents_and_summaries_are_as_documented() {
     assert_documented(&world.json(["repair", "index"]), "care.md", "`repair index`");
     assert_documented(&world.json(["repair", "snapshots"]), "care.md", "`repair snapshots`");
     assert_documented(&world.json(["tag", "latest", "--add", "x"]), "change.md", "`tag`");
+    world.json(["init", "-r", "far"]);
+    assert_documented(&world.json(["copy", "--to", "far", "--dry-run"]), "copy.md", "`summary`");
+    let copied = world.json(["copy", "--to", "far"]);
+    assert_documented(&copied, "copy.md", "`summary`");
+    let fields: BTreeSet<_> = copied["snapshots"][0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(fields, BTreeSet::from(["id", "time", "fate", "copy", "reason"]));
     let forgotten = world.json(["forget", "--keep-last", "1"]);
     assert_documented(&forgotten, "care.md", "`forget`");
     assert_eq!(forgotten["removed"].as_array().unwrap().len(), 1);
@@ -109,7 +115,7 @@ fn every_line_is_an_event_that_is_documented() {
     let mut read = |ran: Ran| {
         for line in ran.lines() {
             let event = line["event"].as_str().unwrap().to_owned();
-            if matches!(event.as_str(), "phase" | "progress" | "problem" | "entry" | "notice" | "error") {
+            if matches!(event.as_str(), "phase" | "progress" | "problem" | "entry" | "copied" | "notice" | "error") {
                 assert_documented(&line, "events.md", &format!("`{event}`"));
             }
             seen.insert(event);
@@ -118,8 +124,10 @@ fn every_line_is_an_event_that_is_documented() {
     read(world.run(["--json", "-v", "create", source]).succeeds());
     read(world.run(["--json", "restore", "latest", "--to", "out"]).succeeds());
     read(world.run(["--json", "check"]).succeeds());
+    world.run(["init", "-r", "far"]).succeeds();
+    read(world.run(["--json", "copy", "--to", "far"]).succeeds());
     read(world.run(["--json", "create", "--command", "exit 1"]).ends_with(1));
-    for event in ["phase", "entry", "problem", "summary", "error"] {
+    for event in ["phase", "entry", "problem", "copied", "notice", "summary", "error"] {
         assert!(seen.contains(event), "{event}: {seen:?}");
     }
 }

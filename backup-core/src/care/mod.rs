@@ -2,6 +2,7 @@
 //!
 //! * [`check`] looks and changes nothing but records of what was proven.
 //! * [`Prune`] finds what no snapshot needs, and removes it in two steps a day apart.
+//! * [`SnapshotCopy`] brings snapshots into another repository.
 //! * [`IndexRepair`] and [`SnapshotRepair`] mend what can be mended, and say what cannot.
 //!
 //! What destroys is a plan first. A plan is made under a lock and keeps it until it is applied or dropped; dropping it
@@ -15,6 +16,10 @@ mod affected;
 mod bitmap;
 mod check;
 mod check_objects;
+mod copy;
+mod copy_apply;
+mod copy_blobs;
+mod copy_plan;
 mod findings;
 pub mod forget;
 pub mod migrate;
@@ -33,6 +38,7 @@ mod rewrite_index;
 mod used;
 
 pub use check::{CheckOptions, CheckReport, ReadData, check};
+pub use copy::{CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy, SnapshotCopy};
 pub use findings::{Affected, AffectedPath, Finding, Severity};
 pub use proofs::proofs;
 pub use prune::{Prune, PruneOutcome};

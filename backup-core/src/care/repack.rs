@@ -165,7 +165,7 @@ fn prove<'c>(
 ) -> Result<(Vec<Proven>, Option<Error>)> {
     let start = u32::try_from(start).unwrap_or(u32::MAX);
     let (mut proven, mut failure) = (Vec::with_capacity(part.blobs.len()), None);
-    let (mut plain, mut scratch) = (Vec::new(), Vec::new());
+    let mut plain = Vec::new();
     for blob in &part.blobs {
         let within = PackedBlob { offset: blob.offset - start, ..*blob };
         if let Err(error) = open_blob(repository, part.pack, 0, within, bytes, &mut plain) {
@@ -176,7 +176,7 @@ fn prove<'c>(
             None => Form::AsItIs,
             Some(codec) => {
                 let mut sealed = Vec::new();
-                let outcome = codec.seal_and_prove(&plain, &mut sealed, &mut scratch).map_err(|error| {
+                let outcome = codec.seal_and_prove(&plain, &mut sealed).map_err(|error| {
                     Error::new(ErrorKind::Broken("a blob could not be sealed"), format!("blob {}", blob.id))
                         .caused_by(error)
                 })?;

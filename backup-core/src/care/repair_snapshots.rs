@@ -151,11 +151,11 @@ impl SnapshotRepair {
         lock.check()?;
         let codec = repository.codec(BlobKind::Tree, Compression::DEFAULT_LEVEL, Proof::Each);
         let mut new_packs = NewPacks::new(&repository, observer);
-        let (mut sealed, mut scratch) = (Vec::new(), Vec::new());
+        let mut sealed = Vec::new();
         for (id, plain) in &new_trees {
             cancel.check()?;
             sealed.clear();
-            let outcome = codec.seal_and_prove(plain, &mut sealed, &mut scratch).map_err(|error| {
+            let outcome = codec.seal_and_prove(plain, &mut sealed).map_err(|error| {
                 Error::new(ErrorKind::Broken("a tree could not be sealed"), format!("tree {id}")).caused_by(error)
             })?;
             let plain_bytes = outcome.is_compressed.then(|| u32::try_from(plain.len()).unwrap_or(u32::MAX));

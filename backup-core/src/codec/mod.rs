@@ -4,6 +4,7 @@
 //! ([`BlobCodec::seal_and_prove`]): bad memory must not become a bad backup.
 
 mod compress;
+mod prove;
 mod seal;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ pub use compress::Compression;
 pub use seal::MasterKey;
 
 use compress::Compressor;
+use prove::Prover;
 
 use crate::contracts::{Codec, CodecError, Sealed};
 use crate::limits::BLOB_BYTES_MAX;
@@ -31,26 +33,22 @@ pub enum Proof {
 pub struct BlobCodec {
     key: Arc<MasterKey>,
     compressor: Compressor,
+    prover: Prover,
     proof: Proof,
 }
 
 impl BlobCodec {
     /// A codec that seals with `key`.
     pub fn new(key: Arc<MasterKey>, compression: Compression, proof: Proof) -> Self {
-        Self { key, compressor: Compressor::new(compression), proof }
+        Self { key, compressor: Compressor::new(compression), prover: Prover::default(), proof }
     }
 
-    /// Seals, and unless that is switched off opens what was sealed and compares. `scratch` is only there to be
-    /// reused.
-    pub fn seal_and_prove(&self, plain: &[u8], out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Result<Sealed, CodecError> {
+    /// Seals, and unless that is switched off opens what was sealed and compares.
+    pub fn seal_and_prove(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<Sealed, CodecError> {
         let start = out.len();
         let sealed = self.seal(plain, out)?;
         if self.proof == Proof::Each {
-            let plain_bytes = if sealed.is_compressed { Some(length(plain)?) } else { None };
-            self.open(&out[start..], plain_bytes, scratch).map_err(|_| CodecError::NotReproduced)?;
-            if scratch != plain {
-                return Err(CodecError::NotReproduced);
-            }
+            self.prover.prove(&self.key, &out[start..], sealed.is_compressed, plain)?;
         }
         Ok(sealed)
     }
@@ -111,7 +109,7 @@ mod tests {
                 let plain = noise(bytes);
                 let codec = codec(compression);
                 let mut out = Vec::new();
-                let sealed = codec.seal_and_prove(&plain, &mut out, &mut Vec::new()).unwrap();
+                let sealed = codec.seal_and_prove(&plain, &mut out).unwrap();
                 assert_eq!(sealed.is_compressed, expected, "{compression:?} {bytes}");
                 assert_eq!(sealed.bytes, out.len());
             }

@@ -67,7 +67,7 @@ impl MasterKey {
     pub(crate) fn finish(&self, out: &mut Vec<u8>, start: usize) -> Result<(), CodecError> {
         let (iv, text) = out[start..].split_at_mut(IV_BYTES);
         let iv: [u8; IV_BYTES] = (&*iv).try_into().map_err(|_| CodecError::TooShort)?;
-        self.apply_cipher(&iv, text);
+        self.cipher(&iv).apply_keystream(text);
         let tag = self.tag(&iv, text);
         out.extend_from_slice(&tag);
         Ok(())
@@ -84,6 +84,33 @@ impl MasterKey {
 
     /// Checks the seal and decrypts; `out` is replaced.
     pub fn open(&self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let (iv, text) = self.check(sealed)?;
+        out.clear();
+        out.extend_from_slice(text);
+        self.cipher(&iv).apply_keystream(out);
+        Ok(())
+    }
+
+    /// Checks the seal, then decrypts window after window: each fills `window` but the last, and is handed to `each`.
+    pub(super) fn open_by_windows(
+        &self,
+        sealed: &[u8],
+        window: &mut [u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
+        let (iv, text) = self.check(sealed)?;
+        let mut cipher = self.cipher(&iv);
+        for part in text.chunks(window.len()) {
+            let window = &mut window[..part.len()];
+            window.copy_from_slice(part);
+            cipher.apply_keystream(window);
+            each(window)?;
+        }
+        Ok(())
+    }
+
+    /// The initialisation vector and the encrypted text of what has a right seal.
+    fn check<'a>(&self, sealed: &'a [u8]) -> Result<([u8; IV_BYTES], &'a [u8]), CodecError> {
         if sealed.len() < SEAL_OVERHEAD_BYTES {
             return Err(CodecError::TooShort);
         }
@@ -95,14 +122,11 @@ impl MasterKey {
         if expected.iter().zip(tag).fold(0, |difference, (a, b)| difference | (a ^ b)) != 0 {
             return Err(CodecError::SealBroken);
         }
-        out.clear();
-        out.extend_from_slice(text);
-        self.apply_cipher(&iv, out);
-        Ok(())
+        Ok((iv, text))
     }
 
-    fn apply_cipher(&self, iv: &[u8; IV_BYTES], text: &mut [u8]) {
-        ctr::Ctr128BE::<Aes256>::new(&Array(self.encrypt), &Array(*iv)).apply_keystream(text);
+    fn cipher(&self, iv: &[u8; IV_BYTES]) -> ctr::Ctr128BE<Aes256> {
+        ctr::Ctr128BE::<Aes256>::new(&Array(self.encrypt), &Array(*iv))
     }
 
     fn tag(&self, iv: &[u8; IV_BYTES], text: &[u8]) -> [u8; TAG_BYTES] {

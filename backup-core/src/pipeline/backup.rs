@@ -1,29 +1,27 @@
 //! A backup: the walk beside the parent snapshot, the threads that read, and the commit.
 //!
-//! The order of the commit is what makes a crash harmless: packs are durable before the index that lists them, the
-//! indexes before the snapshot. Just before the snapshot is written the index is looked at again: a prune on another
-//! machine may have marked packs that the snapshot relies on, and they are then listed anew.
+//! In which order things become durable stands in `new_snapshot.rs`.
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Sender, bounded};
 use jiff::Timestamp;
 
-use super::blob_store::{BlobStore, Scratch, Writing, entries_of};
-use super::parent::{Ignored, ParentWalk, is_unchanged, newest_parent, read_ahead};
+use super::blob_store::{BlobStore, Writing};
+use super::fan_out::{FanOut, Scratch};
+use super::new_snapshot::{Entered, NewSnapshot};
+use super::parent::{Ignored, ParentWalk, is_unchanged, read_ahead};
 use super::reader::{FileTask, Shared, read_file, work};
 use super::tree_assembly::Folder;
 use super::walk::TreeReader;
 use crate::cancel::Cancel;
 use crate::codec::{Compression, Proof};
 use crate::contracts::{self, Entry, Report, Source, SourceError, SourceEvent};
-use crate::limits::{CHUNKS_WAITING_PER_WORKER, ENTRIES_AHEAD_MAX, PARENT_FOLDERS_AHEAD_MAX};
-use crate::model::{BlobId, BlobKind, IndexId, Node, NodeKind, PackId, Snapshot, SnapshotId, SnapshotPath, Summary};
+use crate::limits::{CHUNKS_WAITING_PER_WORKER, DESTINATIONS_MAX, ENTRIES_AHEAD_MAX, PARENT_FOLDERS_AHEAD_MAX};
+use crate::model::{BlobId, BlobKind, Node, NodeKind, SnapshotId, SnapshotPath, Summary};
 use crate::observe::{EntryOutcome, Event, Observer, Phase};
-use crate::repository::layout::Named;
-use crate::repository::{Index, IndexFile, Lock, LockMode, RecordBody, Repository, layout};
+use crate::repository::{Index, LockMode, Repository};
 use crate::{Error, ErrorKind, Result};
 
 /// How a backup is made.
@@ -109,77 +107,136 @@ pub fn backup(
     cancel: &Cancel,
     observer: &dyn Observer,
 ) -> Result<BackupOutcome> {
-    let started = repository.clock().now();
-    let lock = match options.dry_run {
-        true => repository.lock(LockMode::None, observer)?,
-        false => repository.lock(options.lock, observer)?,
-    };
-    let info = source.info();
-    // Snapshots before indexes: whatever a listed snapshot needs was indexed before it was written.
-    let parent = match &options.parent {
-        Parent::None => None,
-        Parent::Given(id) => Some((*id, repository.find_snapshot(&id.to_string(), &Default::default())?.1)),
-        Parent::Newest => newest_parent(repository, &options.tags, &info.paths, observer)?,
-    };
-    let index = repository.load_index(observer)?;
-    cancel.check()?;
-    let writing = if options.dry_run { Writing::DryRun } else { Writing::Real };
-    let blobs = BlobStore::new(repository, &index, &lock, options.level, options.proof, writing, observer);
-    let shared = Shared::new(&blobs, repository.config().chunking()?, cancel, observer);
-    observer.event(Event::Phase { phase: Phase::Backup, total: None });
-    let reader = TreeReader::new(repository, &index);
-    let tree_before = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
-    let ignored = Ignored { ctime: options.ignore_ctime, inode: options.ignore_inode };
-    let last = run_threads(&shared, &reader, tree_before, ignored, source, workers(options.workers))?;
-    read_last(&shared, last)?;
-    let report = source.finish().map_err(|error| source_failed(&error))?;
+    let mut outcomes = backup_to_all(std::slice::from_ref(repository), source, options, cancel, observer)?;
+    outcomes.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Broken("a backup without an outcome"), "backup")))
+}
 
-    blobs.flush()?;
-    let root = shared.root.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let root = root.ok_or_else(|| Error::new(ErrorKind::Broken("a folder was never finished"), "backup"))?;
-    let mut summary = Summary { backup_start: started, ..Summary::default() };
-    shared.tally.write_into(&mut summary);
-    let count = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-    summary.data_blobs = count(&blobs.counts.data_blobs);
-    summary.tree_blobs = count(&blobs.counts.tree_blobs);
-    summary.data_added = count(&blobs.counts.plain_bytes);
-    summary.data_added_packed = count(&blobs.counts.packed_bytes);
-    summary.backup_end = repository.clock().now();
-    let identity = repository.identity();
-    let snapshot = Snapshot {
-        time: options.time.unwrap_or(started),
-        parent: parent.as_ref().map(|(id, _)| *id),
-        tree: root,
-        paths: info.paths,
-        hostname: identity.hostname.clone(),
-        username: identity.username.clone(),
-        uid: identity.uid,
-        gid: identity.gid,
-        excludes: info.excludes,
-        tags: options.tags.clone(),
-        original: None,
-        program_version: concat!("backup ", env!("CARGO_PKG_VERSION")).to_owned(),
-        summary: Some(summary.clone()),
-        other: serde_json::Map::new(),
-    };
-    let mut outcome = BackupOutcome {
-        snapshot: None,
-        parent: snapshot.parent,
-        summary,
-        losses: count(&shared.tally.losses),
-        reached: contracts::Proof::Uploaded,
-        report,
-    };
-    if options.dry_run {
-        return Ok(outcome);
+/// Backs up `source` as one snapshot in each of several repositories, reading it once: what is read is cut as the first
+/// repository cuts, hashed and compressed once, sealed once for each key, and stored where it is not known yet.
+///
+/// The outcomes stand in the order of `repositories`. One that fails costs only itself, the first too: the others go on,
+/// and the next run stores there what is missing. The whole call fails only with the source, on request, or when every
+/// repository has failed, with the first one's failure. A file counts as unchanged where the first repository that has a
+/// parent snapshot says so and all others know its data; else it is read again.
+///
+/// The snapshots are one backup under several ids: from the second on they name the first in their `original`, so that
+/// neither a copy between these repositories nor restic's takes them for something new.
+///
+/// ```no_run
+/// # use backup_core::{Result, cancel::Cancel, observe::Silent, repository::Repository, contracts::Source};
+/// use backup_core::pipeline::{BackupOptions, backup_to_all};
+///
+/// fn to_both(near: Repository, far: Repository, source: &mut dyn Source) -> Result<()> {
+///     let options = BackupOptions::default();
+///     for outcome in backup_to_all(&[near, far], source, &options, &Cancel::new(), &Silent)? {
+///         match outcome {
+///             Ok(outcome) => println!("{:?}", outcome.snapshot),
+///             Err(error) => println!("behind until the next run: {error}"),
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
+pub fn backup_to_all(
+    repositories: &[Repository],
+    source: &mut dyn Source,
+    options: &BackupOptions,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<Vec<Result<BackupOutcome>>> {
+    let first = different(repositories)?;
+    let started = first.clock().now();
+    let info = source.info();
+    let (mut entered, mut outcomes) = (Vec::new(), Vec::new());
+    for (number, repository) in repositories.iter().enumerate() {
+        match Entered::enter(repository, options, &info, observer) {
+            Ok(ready) => {
+                entered.push((number, ready));
+                outcomes.push(None);
+            }
+            Err(error) => outcomes.push(Some(Err(error))),
+        }
     }
     cancel.check()?;
-    lock.confirm(observer)?;
-    list_anew_what_was_marked(repository, &index, &blobs, &lock, observer)?;
-    let id = repository.save_snapshot(&snapshot)?;
-    outcome.snapshot = Some(id);
-    outcome.reached = confirm_presence(repository, &index, &blobs, id, observer)?;
-    Ok(outcome)
+    if entered.is_empty() {
+        return Err(first_failure(outcomes));
+    }
+    for (repository, failure) in repositories.iter().zip(&outcomes) {
+        if let Some(Err(error)) = failure {
+            let what = format!("{} gets no snapshot, the others go on: {error}", repository.store().location());
+            observer.event(Event::Notice(&what));
+        }
+    }
+    let parent = entered.iter().find_map(|(_, one)| Some((one, one.parent.as_ref()?)));
+    if let (Parent::Given(id), None) = (&options.parent, parent) {
+        // Says why.
+        repositories[entered[0].0].find_snapshot(&id.to_string(), &Default::default())?;
+    }
+    let tree_before = parent.map(|(_, (_, snapshot))| snapshot.tree);
+    let nothing = Index::default();
+    let (reader_of, reader_index) = match parent {
+        Some((one, _)) => (one.repository, &one.index),
+        None => (first, &nothing),
+    };
+    let reader = TreeReader::new(reader_of, reader_index);
+    let writing = if options.dry_run { Writing::DryRun } else { Writing::Real };
+    let stores = entered.iter().map(|(_, one)| {
+        let Entered { repository, index, lock, .. } = one;
+        (*repository, BlobStore::new(repository, index, lock, writing, observer))
+    });
+    let fan_out = FanOut::new(stores.collect(), options.level, options.proof, observer);
+    let shared = Shared::new(&fan_out, first.config().chunking()?, cancel, observer);
+    observer.event(Event::Phase { phase: Phase::Backup, total: None });
+    let ignored = Ignored { ctime: options.ignore_ctime, inode: options.ignore_inode };
+    let mut run = || {
+        let last = run_threads(&shared, &reader, tree_before, ignored, source, workers(options.workers))?;
+        read_last(&shared, last)?;
+        let report = source.finish().map_err(|error| source_failed(&error))?;
+        fan_out.flush()?;
+        cancel.check()?;
+        Ok(report)
+    };
+    let ran = run();
+    let mut new = NewSnapshot { shared: &shared, options, info: &info, started, tree_before, first: None };
+    for (place, (number, one)) in entered.iter().enumerate() {
+        let committed = match &ran {
+            Ok(report) if fan_out.works(place) => new.commit(one, fan_out.blobs(place), report, observer).map(Some),
+            _ => Ok(None),
+        };
+        let outcome = committed.unwrap_or_else(|error| {
+            // That it was the last is told by what all of them have come to.
+            let _ = fan_out.lose(place, error);
+            None
+        });
+        let why = || fan_out.take_failure(place).unwrap_or_else(|| Error::new(ErrorKind::Cancelled, "backup"));
+        let outcome = outcome.ok_or_else(why);
+        outcomes[*number] = Some(outcome);
+    }
+    match ran {
+        // A repository's failure is told as what it is, and not as that of the run that had no other.
+        Err(error) if (0..entered.len()).any(|place| fan_out.works(place)) => Err(error),
+        _ if outcomes.iter().all(|outcome| matches!(outcome, Some(Err(_)))) => Err(first_failure(outcomes)),
+        _ => Ok(outcomes.into_iter().flatten().collect()),
+    }
+}
+
+/// The first of several repositories, none of which is given twice.
+fn different(repositories: &[Repository]) -> Result<&Repository> {
+    if repositories.len() > DESTINATIONS_MAX {
+        return Err(Error::new(ErrorKind::Limit("repositories at once"), "backup"));
+    }
+    let place = |repository: &Repository| (repository.config().id, repository.store().location());
+    for (number, repository) in repositories.iter().enumerate() {
+        if repositories[..number].iter().any(|other| place(other) == place(repository)) {
+            return Err(Error::invalid(repository.store().location(), "given twice").with_hint("name it once"));
+        }
+    }
+    repositories.first().ok_or_else(|| Error::invalid("backup", "no repository was given"))
+}
+
+fn first_failure(outcomes: Vec<Option<Result<BackupOutcome>>>) -> Error {
+    let failure = outcomes.into_iter().flatten().find_map(Result::err);
+    failure.unwrap_or_else(|| Error::new(ErrorKind::Broken("a failure without a reason"), "backup"))
 }
 
 /// As many as asked for, else as there are cores.
@@ -370,66 +427,4 @@ fn source_failed(error: &SourceError) -> Error {
         Some(hint) => failed.with_hint(hint.clone()),
         None => failed,
     }
-}
-
-/// Looks at the index again: packs that the snapshot relies on and that were marked for deletion meanwhile are listed
-/// as in use once more. Fails when one of them is gone altogether.
-fn list_anew_what_was_marked(
-    repository: &Repository,
-    index: &Index,
-    blobs: &BlobStore<'_>,
-    lock: &Lock,
-    observer: &dyn Observer,
-) -> Result<()> {
-    let listed: HashSet<IndexId> = repository.list::<IndexId>()?.into_iter().map(|(id, _)| id).collect();
-    // Marking a pack replaces the index object that lists it; where all objects are still there, nothing was marked.
-    if index.files().iter().all(|id| listed.contains(id)) {
-        return Ok(());
-    }
-    let fresh = repository.load_index(observer)?;
-    let in_use: HashSet<PackId> =
-        fresh.packs().iter().filter(|pack| pack.marked.is_none()).map(|pack| pack.id).collect();
-    let relied_on = blobs.relied_on().map(|number| index.packs()[number].id);
-    let missing: HashSet<PackId> = relied_on.filter(|pack| !in_use.contains(pack)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let present: HashSet<PackId> =
-        repository.store().list(layout::DATA)?.iter().filter_map(|info| PackId::from_key(&info.key)).collect();
-    if let Some(gone) = missing.difference(&present).next() {
-        return Err(Error::new(ErrorKind::Missing, gone.key().as_str())
-            .with_hint("a prune removed it while this backup ran; run the backup again"));
-    }
-    lock.check()?;
-    repository.save_index(&IndexFile { packs: entries_of(index, &missing), ..IndexFile::default() })?;
-    repository.store().sync()?;
-    let count = missing.len();
-    observer.event(Event::Notice(&format!("{count} packs were marked for deletion meanwhile and are in use again")));
-    Ok(())
-}
-
-/// Lists the stored packs and looks whether all that the snapshot needs are there with their sizes.
-fn confirm_presence(
-    repository: &Repository,
-    index: &Index,
-    blobs: &BlobStore<'_>,
-    snapshot: SnapshotId,
-    observer: &dyn Observer,
-) -> Result<contracts::Proof> {
-    observer.event(Event::Phase { phase: Phase::Confirm, total: None });
-    let listed = repository.store().list(layout::DATA)?;
-    let sizes: std::collections::HashMap<PackId, u64> =
-        listed.iter().filter_map(|info| Some((PackId::from_key(&info.key)?, info.bytes))).collect();
-    let known = blobs.relied_on().map(|number| (index.packs()[number].id, index.packs()[number].bytes));
-    let mut needed = known.chain(blobs.stored_packs());
-    if let Some((pack, _)) = needed.find(|(pack, bytes)| sizes.get(pack) != Some(bytes)) {
-        let what = format!("pack {pack:.8} is not there with its right size: run `check`, then `repair`");
-        observer.event(Event::Notice(&what));
-        return Ok(contracts::Proof::Uploaded);
-    }
-    let proof = contracts::Proof::Present;
-    if let Err(error) = repository.save_record(RecordBody::Proof { snapshots: vec![snapshot], proof }) {
-        observer.event(Event::Notice(&format!("the record of this backup could not be kept: {error}")));
-    }
-    Ok(proof)
 }

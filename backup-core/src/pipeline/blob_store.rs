@@ -1,4 +1,4 @@
-//! Known? → compress → seal → prove → pack → store → index: the lower half of a backup, shared by all its threads.
+//! Known? → pack → store → index: what a repository gets of a backup or a copy, shared by all its threads.
 //!
 //! What is always true: a blob is counted as added only by the thread that stores it; a pack is listed by an index only
 //! after it is durable; nothing is written before the lock was confirmed. After a crash the packs that an index lists
@@ -7,19 +7,15 @@
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
 use crate::bridge::Pending;
-use crate::codec::{BlobCodec, Proof};
 use crate::contracts::{PutMode, SinkError};
-use crate::limits::{
-    BUFFER_KEPT_BYTES_MAX, DATA_PACKS_OPEN, INDEX_AGE_SECONDS_MAX, INDEX_BLOBS_MAX, PACK_BYTES_TARGET,
-    PACKS_IN_FLIGHT_MAX,
-};
-use crate::model::{BlobId, BlobKind, PackId};
+use crate::limits::{INDEX_AGE_SECONDS_MAX, INDEX_BLOBS_MAX, PACK_BYTES_TARGET, PACKS_IN_FLIGHT_MAX};
+use crate::model::{BlobId, BlobKind, PackId, Summary};
 use crate::observe::{Event, Observer};
 use crate::pack::{PackWriter, PackedBlob};
 use crate::repository::layout::Named;
@@ -35,20 +31,18 @@ pub(crate) enum Writing {
     DryRun,
 }
 
-/// The lower half of a backup.
+/// What a repository gets.
 pub(crate) struct BlobStore<'a> {
     repository: &'a Repository,
     index: &'a Index,
     lock: &'a Lock,
     observer: &'a dyn Observer,
     writing: Writing,
-    data_codec: BlobCodec,
-    tree_codec: BlobCodec,
     /// The names that this run has stored or is storing, in parts so that threads seldom meet.
     added: [[Mutex<IdSet>; 16]; 2],
     /// Which packs of the index the snapshot relies on, one bit each.
     relied_on: Vec<AtomicU64>,
-    data_packs: [Mutex<PackWriter>; DATA_PACKS_OPEN],
+    data_pack: Mutex<PackWriter>,
     tree_pack: Mutex<PackWriter>,
     outgoing: Mutex<Outgoing>,
     /// Buffers of packs that are stored, for the next ones: fresh memory costs more than copying.
@@ -59,28 +53,31 @@ pub(crate) struct BlobStore<'a> {
 /// What was added.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) data_blobs: AtomicU64,
-    pub(crate) tree_blobs: AtomicU64,
-    pub(crate) plain_bytes: AtomicU64,
-    pub(crate) packed_bytes: AtomicU64,
+    data_blobs: AtomicU64,
+    tree_blobs: AtomicU64,
+    plain_bytes: AtomicU64,
+    packed_bytes: AtomicU64,
 }
 
-/// Buffers that a thread uses again and again.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    sealed: Vec<u8>,
-    opened: Vec<u8>,
-}
-
-impl Scratch {
-    /// Gives back what an unusually large piece has taken.
-    fn shrink(&mut self) {
-        for buffer in [&mut self.sealed, &mut self.opened] {
-            if buffer.capacity() > BUFFER_KEPT_BYTES_MAX {
-                *buffer = Vec::new();
-            }
-        }
+impl Counts {
+    pub(crate) fn write_into(&self, summary: &mut Summary) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        summary.data_blobs = read(&self.data_blobs);
+        summary.tree_blobs = read(&self.tree_blobs);
+        summary.data_added = read(&self.plain_bytes);
+        summary.data_added_packed = read(&self.packed_bytes);
     }
+}
+
+/// A blob that is ready for a pack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SealedBlob<'a> {
+    pub(crate) kind: BlobKind,
+    pub(crate) id: BlobId,
+    pub(crate) sealed: &'a [u8],
+    pub(crate) is_compressed: bool,
+    /// Its length when opened.
+    pub(crate) plain_bytes: usize,
 }
 
 /// Packs on their way out, and those that are out but not indexed yet.
@@ -125,8 +122,6 @@ impl<'a> BlobStore<'a> {
         repository: &'a Repository,
         index: &'a Index,
         lock: &'a Lock,
-        level: i32,
-        proof: Proof,
         writing: Writing,
         observer: &'a dyn Observer,
     ) -> Self {
@@ -136,11 +131,9 @@ impl<'a> BlobStore<'a> {
             lock,
             observer,
             writing,
-            data_codec: repository.codec(BlobKind::Data, level, proof),
-            tree_codec: repository.codec(BlobKind::Tree, level, proof),
             added: Default::default(),
             relied_on: (0..index.packs().len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
-            data_packs: std::array::from_fn(|_| Mutex::new(PackWriter::new(BlobKind::Data))),
+            data_pack: Mutex::new(PackWriter::new(BlobKind::Data)),
             tree_pack: Mutex::new(PackWriter::new(BlobKind::Tree)),
             outgoing: Mutex::new(Outgoing {
                 in_flight: VecDeque::new(),
@@ -165,41 +158,32 @@ impl<'a> BlobStore<'a> {
         }
     }
 
-    /// Makes sure that a blob is, or will be before the next [`BlobStore::flush`] ends, in the repository. Says its
-    /// name and whether it was new.
-    pub(crate) fn store(&self, kind: BlobKind, plain: &[u8], scratch: &mut Scratch) -> Result<(BlobId, bool)> {
-        let id = BlobId::of(plain);
-        if self.index.known(kind, &id).is_some() {
-            self.rely_on(kind, &id);
-            return Ok((id, false));
+    /// Whether the caller is the one to add a blob: it is neither in the repository nor on its way there. If it is, the
+    /// snapshot relies on it.
+    pub(crate) fn wants(&self, kind: BlobKind, id: &BlobId) -> bool {
+        if self.index.known(kind, id).is_some() {
+            self.rely_on(kind, id);
+            return false;
         }
-        if !lock(self.part(kind, &id)).insert(id) {
-            return Ok((id, false));
-        }
-        self.add(kind, id, plain, scratch)?;
-        Ok((id, true))
+        lock(self.part(kind, id)).insert(*id)
     }
 
-    fn add(&self, kind: BlobKind, id: BlobId, plain: &[u8], scratch: &mut Scratch) -> Result<()> {
-        let (codec, count) = match kind {
-            BlobKind::Data => (&self.data_codec, &self.counts.data_blobs),
-            BlobKind::Tree => (&self.tree_codec, &self.counts.tree_blobs),
+    /// Adds a sealed blob that [`BlobStore::wants`], and counts it. It is in the repository when the next
+    /// [`BlobStore::flush`] has ended.
+    pub(crate) fn add(&self, blob: &SealedBlob<'_>) -> Result<()> {
+        let SealedBlob { kind, id, sealed, is_compressed, plain_bytes } = *blob;
+        let count = match kind {
+            BlobKind::Data => &self.counts.data_blobs,
+            BlobKind::Tree => &self.counts.tree_blobs,
         };
-        let Scratch { sealed, opened } = scratch;
-        sealed.clear();
-        let outcome = codec.seal_and_prove(plain, sealed, opened).map_err(|error| {
-            Error::new(ErrorKind::Broken("a blob could not be sealed"), id.to_string()).caused_by(error)
-        })?;
-        let plain_bytes = if outcome.is_compressed { u32::try_from(plain.len()).ok() } else { None };
         count.fetch_add(1, Ordering::Relaxed);
-        self.counts.plain_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.counts.plain_bytes.fetch_add(plain_bytes as u64, Ordering::Relaxed);
         self.counts.packed_bytes.fetch_add(sealed.len() as u64, Ordering::Relaxed);
         if self.writing == Writing::DryRun {
             return Ok(());
         }
-        self.append(kind, id, sealed, plain_bytes)?;
-        scratch.shrink();
-        Ok(())
+        let plain_bytes = if is_compressed { u32::try_from(plain_bytes).ok() } else { None };
+        self.append(kind, id, sealed, plain_bytes)
     }
 
     /// Puts a sealed blob into an open pack. For blobs that were sealed before: `id` must be what they open to.
@@ -220,17 +204,10 @@ impl<'a> BlobStore<'a> {
     }
 
     fn open_pack(&self, kind: BlobKind) -> MutexGuard<'_, PackWriter> {
-        if kind == BlobKind::Tree {
-            return lock(&self.tree_pack);
+        match kind {
+            BlobKind::Data => lock(&self.data_pack),
+            BlobKind::Tree => lock(&self.tree_pack),
         }
-        for pack in &self.data_packs {
-            match pack.try_lock() {
-                Ok(pack) => return pack,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => {}
-            }
-        }
-        lock(&self.data_packs[0])
     }
 
     /// Finishes a pack and begins to store it; waits for an earlier one when too many are under way.
@@ -290,20 +267,8 @@ impl<'a> BlobStore<'a> {
     /// Stores and indexes everything that is still open, and waits until it is durable. No other thread may be
     /// storing any more.
     pub(crate) fn flush(&self) -> Result<()> {
-        let mut rest = PackWriter::new(BlobKind::Data);
-        for pack in &self.data_packs {
-            let pack = std::mem::replace(&mut *lock(pack), PackWriter::new(BlobKind::Data));
-            if rest.is_empty() {
-                rest = pack;
-            } else if !pack.is_empty() {
-                // Two half-filled packs become one: fewer objects, and nothing for a prune to tidy up.
-                rest.absorb(&pack)
-                    .map_err(|error| Error::new(ErrorKind::Broken("a pack is overfull"), "pack").caused_by(error))?;
-                lock(&self.spare).push(pack.into_buffer());
-            }
-        }
-        let trees = std::mem::replace(&mut *lock(&self.tree_pack), PackWriter::new(BlobKind::Tree));
-        for pack in [rest, trees] {
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            let pack = std::mem::replace(&mut *self.open_pack(kind), PackWriter::new(kind));
             if !pack.is_empty() {
                 self.send(pack)?;
             }

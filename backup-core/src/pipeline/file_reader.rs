@@ -6,7 +6,7 @@ use std::io;
 use super::walk::{TreeReader, find_node};
 use crate::model::{BlobId, BlobKind, NodeKind, Snapshot, SnapshotPath};
 use crate::repository::{Index, Repository};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The bytes of a file in a snapshot, in their order. Each piece is opened and hashed before a byte of it comes out;
 /// one piece is held in memory.
@@ -25,7 +25,7 @@ impl<'a> FileReader<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when there is none, or something else than a file.
+    /// [`crate::ErrorKind::NotFound`] when there is nothing, [`crate::ErrorKind::Invalid`] when it is not a file.
     pub fn open(
         repository: &'a Repository,
         index: &'a Index,
@@ -34,7 +34,7 @@ impl<'a> FileReader<'a> {
     ) -> Result<Self> {
         let node = find_node(&TreeReader::new(repository, index), &snapshot.tree, path)?;
         let Some(NodeKind::File { content, size }) = node.map(|node| node.kind) else {
-            return Err(Error::new(ErrorKind::NotFound("not a file".to_owned()), path.to_string())
+            return Err(Error::invalid(path.to_string(), "not a file")
                 .with_hint("`ls` shows what is in a folder, `restore` restores it"));
         };
         Ok(Self { repository, index, rest: content.into_iter(), piece: Vec::new(), position: 0, size })

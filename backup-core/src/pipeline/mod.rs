@@ -11,7 +11,10 @@
 
 mod backup;
 mod blob_store;
+mod commit;
+mod fan_out;
 mod file_reader;
+mod new_snapshot;
 mod parent;
 mod reader;
 mod restore;
@@ -19,7 +22,9 @@ mod restore_batch;
 mod tree_assembly;
 mod walk;
 
-pub use backup::{BackupOptions, BackupOutcome, Parent, backup};
+pub use backup::{BackupOptions, BackupOutcome, Parent, backup, backup_to_all};
+pub(crate) use blob_store::{BlobStore, Writing};
+pub(crate) use commit::{confirm_presence, list_anew_what_was_marked};
 pub use file_reader::FileReader;
 pub use restore::{Compare, RestoreOptions, RestoreOutcome, restore};
 pub use walk::{TreeReader, WalkStep, find_node, walk};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 
-use super::blob_store::{BlobStore, Scratch};
+use super::fan_out::{FanOut, Scratch};
 use super::tree_assembly::{Finished, Folder};
 use crate::cancel::Cancel;
 use crate::chunk::Chunking;
@@ -47,7 +47,7 @@ struct OpenFile {
 
 /// What all threads of a backup share.
 pub(super) struct Shared<'a> {
-    pub(super) blobs: &'a BlobStore<'a>,
+    pub(super) blobs: &'a FanOut<'a>,
     pub(super) chunking: Chunking,
     pub(super) cancel: &'a Cancel,
     pub(super) observer: &'a dyn Observer,
@@ -93,7 +93,7 @@ impl Tally {
 
 impl<'a> Shared<'a> {
     pub(super) fn new(
-        blobs: &'a BlobStore<'a>,
+        blobs: &'a FanOut<'a>,
         chunking: Chunking,
         cancel: &'a Cancel,
         observer: &'a dyn Observer,
@@ -150,7 +150,7 @@ impl<'a> Shared<'a> {
     /// Stores the tree of a folder that is complete, and of those above it that this completes.
     pub(super) fn finish_folders(&self, mut finished: Option<Finished>, scratch: &mut Scratch) -> Result<()> {
         while let Some(Finished { tree, folder }) = finished {
-            let (id, _) = self.blobs.store(BlobKind::Tree, &tree, scratch)?;
+            let id = self.blobs.store(BlobKind::Tree, &tree, scratch)?;
             let outcome = match folder.tree_before {
                 None => EntryOutcome::New,
                 Some(before) if before == id => EntryOutcome::Unmodified,
@@ -340,7 +340,7 @@ fn store_chunk(shared: &Shared<'_>, chunk: ChunkTask, scratch: &mut Scratch) -> 
     if shared.is_over() {
         return Ok(());
     }
-    let (id, _) = shared.blobs.store(BlobKind::Data, &bytes, scratch)?;
+    let id = shared.blobs.store(BlobKind::Data, &bytes, scratch)?;
     shared.give_back(bytes);
     let mut blobs = file.blobs.lock().unwrap_or_else(PoisonError::into_inner);
     if blobs.len() <= position {

@@ -42,8 +42,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Parameters for a new repository of the newest version; `polynomial` to share another repository's cuts.
-    pub fn create(polynomial: Option<&Polynomial>) -> Result<Self> {
+    /// Parameters for a new repository of the newest version; `like` another one's, to cut files where it does.
+    pub fn create(like: Option<&Self>) -> Result<Self> {
         let mut failure = None;
         let mut random = || {
             getrandom::u64().unwrap_or_else(|error| {
@@ -56,9 +56,10 @@ impl Config {
         for part in id.as_chunks_mut::<8>().0 {
             *part = random().to_le_bytes();
         }
-        let polynomial = match polynomial {
-            Some(polynomial) => Ok(*polynomial),
-            None => Polynomial::random(&mut random),
+        let polynomial = match like {
+            // Whoever cannot cut as the other does cannot promise to share its cuts.
+            Some(other) => other.chunking().and_then(|_| other.polynomial()),
+            None => Polynomial::random(&mut random).map_err(no_polynomial),
         };
         match failure {
             Some(error) => {
@@ -67,11 +68,11 @@ impl Config {
             None => Ok(Self {
                 version: *VERSIONS.end(),
                 id: Id::from_bytes(id),
-                chunker_polynomial: polynomial.map_err(no_polynomial)?.to_string(),
-                chunker: None,
-                chunk_size: None,
-                chunk_min_size: None,
-                chunk_max_size: None,
+                chunker_polynomial: polynomial?.to_string(),
+                chunker: like.and_then(|other| other.chunker.clone()),
+                chunk_size: like.and_then(|other| other.chunk_size),
+                chunk_min_size: like.and_then(|other| other.chunk_min_size),
+                chunk_max_size: like.and_then(|other| other.chunk_max_size),
                 other: Map::new(),
             }),
         }
@@ -126,4 +127,22 @@ impl Config {
 
 fn no_polynomial(error: PolynomialError) -> Error {
     Error::new(ErrorKind::Broken("no polynomial could be drawn"), "config").caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_like_anothers_have_its_cuts_and_an_identity_of_their_own() {
+        let mut other = Config::create(None).unwrap();
+        other.chunk_size = Some(512 * 1024);
+        other.chunk_min_size = Some(64 * 1024);
+        let like = Config::create(Some(&other)).unwrap();
+        assert_eq!(like.chunker_polynomial, other.chunker_polynomial);
+        assert_eq!((like.chunk_size, like.chunk_min_size), (other.chunk_size, other.chunk_min_size));
+        assert_ne!(like.id, other.id);
+        other.chunker = Some("unheard-of".into());
+        assert!(Config::create(Some(&other)).is_err());
+    }
 }

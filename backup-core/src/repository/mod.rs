@@ -34,7 +34,6 @@ pub use snapshots::SnapshotQuery;
 pub use unpacked::Form;
 
 use crate::bridge::Store;
-use crate::chunk::Polynomial;
 use crate::clock::Clock;
 use crate::codec::{BlobCodec, Compression, MasterKey, Proof};
 use crate::contracts::{Codec, PutMode, Sink, SinkErrorKind};
@@ -92,10 +91,25 @@ impl fmt::Debug for Repository {
 /// What a new repository gets.
 #[derive(Clone, Debug, Default)]
 pub struct CreateOptions {
-    /// Another repository's polynomial, so that blobs keep their names when they are copied.
-    pub polynomial: Option<Polynomial>,
+    /// Another repository that it takes after.
+    pub like: Like,
     /// How much work a passphrase is made; calibrated on this machine when not given.
     pub cost: Option<ScryptCost>,
+}
+
+/// How far a new repository takes after another.
+#[derive(Clone, Debug, Default)]
+pub enum Like {
+    /// Not at all: it draws a polynomial and a key of its own.
+    #[default]
+    Nothing,
+    /// Files are cut where that one cuts them, so that what is copied from it and what is backed up to both is stored
+    /// once.
+    Cuts(Repository),
+    /// The same, and everything is sealed with that one's master key, so that a copy need not seal anew. Whoever opens
+    /// one of the two can then read the other's objects too, and a passphrase that was taken away from one still opens
+    /// both as long as it opens the other (`docs/decisions/copy.md`).
+    CutsAndKey(Repository),
 }
 
 impl Repository {
@@ -128,8 +142,12 @@ impl Repository {
                 );
             }
         }
-        let master = Arc::new(MasterKey::generate().map_err(random_failed)?);
-        let config = Config::create(options.polynomial.as_ref())?;
+        let (config, master) = match &options.like {
+            Like::Nothing => (Config::create(None)?, None),
+            Like::Cuts(other) => (Config::create(Some(other.config()))?, None),
+            Like::CutsAndKey(other) => (Config::create(Some(other.config()))?, Some(Arc::clone(other.master_key()))),
+        };
+        let master = master.map_or_else(|| MasterKey::generate().map(Arc::new), Ok).map_err(random_failed)?;
         let cost = options.cost.map_or_else(ScryptCost::calibrated, Ok)?;
         let key = KeyFile::create(&master, passphrase, cost, &identity, clock.now())?;
         let key_id = save_key(&store, &key)?;
