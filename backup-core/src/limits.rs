@@ -3,6 +3,9 @@
 //! A number that bounds something stands here and nowhere else, with the reason for its size. What comes from the
 //! format is marked so: it cannot be changed without leaving restic's format.
 
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
 /// Bytes that sealing adds to a blob: a 16-byte initialisation vector and a 16-byte tag (format).
 pub const SEAL_OVERHEAD_BYTES: usize = 32;
 
@@ -179,3 +182,24 @@ pub const GLOBALS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// How long a database server may take to answer a first connection, when nobody says otherwise.
 pub const DATABASE_CONNECT_SECONDS: u64 = 30;
+
+/// Pieces that a database of SQLite is cut into: a multiple of every page size there is (64 KiB at most), so that a page
+/// that changed costs one piece, and large enough that the index stays small.
+pub const SQLITE_CHUNK_BYTES: NonZeroUsize = NonZeroUsize::new(256 * 1024).unwrap();
+
+/// Bytes of a database of SQLite that are copied while its writers wait, where it is not in WAL mode: a few
+/// milliseconds.
+pub const SQLITE_SLICE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How often such a copy begins, because somebody wrote meanwhile, before it is made in one go.
+pub const SQLITE_COPY_ATTEMPTS_MAX: u32 = 4;
+
+/// How long writers may wait for a copy in one go: less than the five seconds after which programs commonly give up.
+pub const SQLITE_WRITERS_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// The longest text in an RDB file that is held, and the longest value that is sent to a server: Redis takes no longer
+/// one by default (`proto-max-bulk-len`).
+pub const RDB_TEXT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Strings of Redis up to this length are part of the content hash; longer ones are not held for it.
+pub const REDIS_STRING_HASHED_BYTES_MAX: u64 = 1024 * 1024;

@@ -3,8 +3,14 @@
 //! One file an engine, which reads the environment and the engine's own files of passwords; one arm an engine in each
 //! of the functions below. The commands know no engine. Two flattened structures may not have one name.
 
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::ffi::OsString;
 
@@ -22,6 +28,10 @@ pub(crate) struct DumpArgs {
     #[cfg(feature = "postgres")]
     #[command(flatten)]
     pub(crate) postgres: postgres::PostgresDump,
+    /// The folder of mariadb-dump, mysqldump and their like, in place of those in PATH
+    #[cfg(feature = "mysql")]
+    #[arg(long, value_name = "DIR", env = "BACKUP_MYSQL_BIN", help_heading = "MySQL and MariaDB")]
+    mysql_bin: Option<std::path::PathBuf>,
 }
 
 impl DumpArgs {
@@ -47,6 +57,26 @@ pub(crate) struct LoadArgs {
     #[cfg(feature = "postgres")]
     #[command(flatten)]
     pub(crate) postgres: postgres::PostgresLoad,
+    /// Replace a database that holds something
+    #[arg(long, help_heading = "Into a database")]
+    clean: bool,
+    /// The folder of mariadb, mysql and their like, in place of those in PATH
+    #[cfg(feature = "mysql")]
+    #[arg(long, value_name = "DIR", env = "BACKUP_MYSQL_BIN", help_heading = "Into a database")]
+    mysql_bin: Option<std::path::PathBuf>,
+    /// Replace a file of SQLite even if a program has it open
+    #[cfg(feature = "sqlite")]
+    #[arg(long, help_heading = "Into a database")]
+    in_use: bool,
+}
+
+/// Whether what a database holds may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cleaning {
+    /// It stays, and nothing is restored.
+    NotAsked,
+    /// It is replaced.
+    Asked,
 }
 
 impl LoadArgs {
@@ -56,6 +86,11 @@ impl LoadArgs {
         if self.postgres.is_asked_for() {
             return Err(Failure::usage("an option for PostgreSQL was given for a folder", "leave it away"));
         }
+        if self.clean {
+            return Err(Failure::usage("--clean is for databases", "--delete removes what a snapshot does not have"));
+        }
+        #[cfg(feature = "sqlite")]
+        self.refuse_in_use()?;
         Ok(())
     }
 
@@ -67,6 +102,32 @@ impl LoadArgs {
             return Err(Failure::usage("--verify compares a whole database", hint));
         }
         Ok(())
+    }
+
+    /// Refuses options that `engine` does not have.
+    fn require(&self, engine: Engine) -> Result<(), Failure> {
+        #[cfg(feature = "postgres")]
+        if engine != Engine::Postgres && self.postgres.is_asked_for() {
+            return Err(Failure::usage("an option for PostgreSQL was given for another database", "leave it away"));
+        }
+        #[cfg(feature = "sqlite")]
+        if engine != Engine::Sqlite {
+            self.refuse_in_use()?;
+        }
+        let _ = engine;
+        Ok(())
+    }
+
+    #[cfg(feature = "sqlite")]
+    fn refuse_in_use(&self) -> Result<(), Failure> {
+        match self.in_use {
+            true => Err(Failure::usage("--in-use is for databases of SQLite", "leave it away")),
+            false => Ok(()),
+        }
+    }
+
+    fn cleaning(&self) -> Cleaning {
+        if self.clean { Cleaning::Asked } else { Cleaning::NotAsked }
     }
 }
 
@@ -93,6 +154,12 @@ pub(crate) fn each(url: &DatabaseUrl, args: &DumpArgs, console: &Console) -> Res
     match url.engine() {
         #[cfg(feature = "postgres")]
         Engine::Postgres => postgres::each(url, &args.postgres, console),
+        #[cfg(feature = "mysql")]
+        Engine::Mysql => Ok(vec![url.clone()]),
+        #[cfg(feature = "redis")]
+        Engine::Redis => Ok(vec![url.clone()]),
+        #[cfg(feature = "sqlite")]
+        Engine::Sqlite => Ok(vec![url.clone()]),
         _ => Err(unsupported(url)),
     }
 }
@@ -102,6 +169,12 @@ pub(crate) fn source(url: &DatabaseUrl, args: &DumpArgs, console: &Console) -> R
     match url.engine() {
         #[cfg(feature = "postgres")]
         Engine::Postgres => postgres::source(url, &args.postgres, console),
+        #[cfg(feature = "mysql")]
+        Engine::Mysql => mysql::source(url, args.mysql_bin.as_deref()),
+        #[cfg(feature = "redis")]
+        Engine::Redis => redis::source(url),
+        #[cfg(feature = "sqlite")]
+        Engine::Sqlite => sqlite::source(url),
         _ => Err(unsupported(url)),
     }
 }
@@ -114,9 +187,16 @@ pub(crate) fn target(
     space: SpaceCheck,
     console: &Console,
 ) -> Result<Box<dyn Loading>, Failure> {
+    args.require(url.engine())?;
     match url.engine() {
         #[cfg(feature = "postgres")]
-        Engine::Postgres => postgres::target(url, &args.postgres, manifest, space, console),
+        Engine::Postgres => postgres::target(url, &args.postgres, args.cleaning(), manifest, space, console),
+        #[cfg(feature = "mysql")]
+        Engine::Mysql => mysql::target(url, args.mysql_bin.as_deref(), args.cleaning(), &manifest),
+        #[cfg(feature = "redis")]
+        Engine::Redis => redis::target(url, args.cleaning()),
+        #[cfg(feature = "sqlite")]
+        Engine::Sqlite => sqlite::target(url, args.cleaning(), args.in_use),
         _ => Err(unsupported(url)),
     }
 }
@@ -131,6 +211,12 @@ pub(crate) fn verify(
     match url.engine() {
         #[cfg(feature = "postgres")]
         Engine::Postgres => postgres::verify(url, &args.postgres, manifest, console),
+        #[cfg(feature = "mysql")]
+        Engine::Mysql => mysql::verify(url, args.mysql_bin.as_deref(), manifest),
+        #[cfg(feature = "redis")]
+        Engine::Redis => redis::verify(url, manifest),
+        #[cfg(feature = "sqlite")]
+        Engine::Sqlite => sqlite::verify(url, manifest),
         _ => Err(unsupported(url)),
     }
 }

@@ -15,7 +15,7 @@ use backup_sources::databases::postgres::{
 use backup_sources::databases::url::{DatabaseUrl, Password};
 use backup_sources::files::SpaceCheck;
 
-use super::Loading;
+use super::{Cleaning, Loading};
 use crate::console::Console;
 use crate::exit::Failure;
 
@@ -73,9 +73,6 @@ impl PostgresDump {
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Into PostgreSQL")]
 pub(crate) struct PostgresLoad {
-    /// Replace a database that holds something, once the new one is loaded; of a part, its objects
-    #[arg(long)]
-    clean: bool,
     /// Only this table
     #[arg(long, value_name = "NAME")]
     table: Vec<String>,
@@ -125,13 +122,14 @@ pub(super) fn source(url: &DatabaseUrl, args: &PostgresDump, console: &Console) 
 pub(super) fn target(
     url: &DatabaseUrl,
     args: &PostgresLoad,
+    cleaning: Cleaning,
     manifest: Manifest,
     space: SpaceCheck,
     console: &Console,
 ) -> Result<Box<dyn Loading>, Failure> {
     let server = Server::new(url, &settings(args.pg_bin.as_deref(), console))?;
     let options = LoadOptions {
-        existing: if args.clean { Existing::Replaced } else { Existing::Refused },
+        existing: if cleaning == Cleaning::Asked { Existing::Replaced } else { Existing::Refused },
         roles: if args.no_roles { Roles::LeftOut } else { Roles::Kept },
         schemas: args.schema.clone(),
         tables: args.table.clone(),

@@ -39,6 +39,14 @@ pub(super) struct File {
     pub(super) open: Opener,
 }
 
+/// What a file is called in the snapshot, in place of its usual name, and what is said of it there.
+pub(super) struct Entitled {
+    /// Its name.
+    pub(super) name: String,
+    /// Its owner, rights and times, where it is not a stream that comes into being now.
+    pub(super) metadata: Option<Metadata>,
+}
+
 /// When a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -58,14 +66,21 @@ pub(super) struct Folder {
 
 impl Folder {
     /// The folder of the database `name`. `time` is what the snapshot says of when its files were made.
-    pub(super) fn new(engine: Engine, name: &str, mut files: Vec<File>, time: Timestamp) -> Self {
+    pub(super) fn new(engine: Engine, name: &str, files: Vec<File>, time: Timestamp) -> Self {
+        let plain = |file: File| (Entitled { name: file.name.to_owned(), metadata: None }, file);
+        Self::entitled(engine, name, files.into_iter().map(plain).collect(), time)
+    }
+
+    /// The same, where the names of files, or what is said of them, are only known now.
+    pub(super) fn entitled(engine: Engine, name: &str, mut files: Vec<(Entitled, File)>, time: Timestamp) -> Self {
         let path = path_of(engine, name);
         let fate = Fate::default();
-        files.sort_by_key(|file| file.name);
+        files.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         fate.lock().unread = files.len();
         let mut steps = vec![SourceEvent::Leave, SourceEvent::Leave];
-        for file in files.into_iter().rev() {
-            let node = node(file.name.as_bytes(), NodeKind::File { size: 0, content: Vec::new() }, 0o600, time);
+        for (entitled, file) in files.into_iter().rev() {
+            let mut node = node(entitled.name.as_bytes(), NodeKind::File { size: 0, content: Vec::new() }, 0o600, time);
+            node.metadata = entitled.metadata.unwrap_or(node.metadata);
             let content = StreamContent { path: path.join(&node.name), file, fate: fate.clone() };
             steps.push(SourceEvent::Entry(Entry { node, content: Some(Box::new(content)) }));
         }

@@ -17,9 +17,24 @@
 //!
 //! [`Source::finish`]: backup_core::contracts::Source::finish
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mysql", feature = "redis", feature = "sqlite"))]
+mod differences;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod folder;
 pub mod manifest;
+#[cfg(feature = "mysql")]
+pub mod mysql;
+#[cfg(any(feature = "mysql", feature = "redis", feature = "sqlite"))]
+mod passed_over;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "mysql", feature = "redis", feature = "sqlite"))]
+mod ready;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 pub mod url;
+
+#[cfg(any(feature = "mysql", feature = "redis", feature = "sqlite"))]
+pub use differences::differences;
