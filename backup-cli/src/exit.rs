@@ -48,6 +48,17 @@ impl Exit {
         }
     }
 
+    /// The graver of two: a failure before a copy that is behind, that before what could not be read.
+    pub(crate) fn graver(self, other: Self) -> Self {
+        let gravity = |exit| match exit {
+            Self::Done => 0,
+            Self::Losses => 1,
+            Self::Behind => 2,
+            _ => 3,
+        };
+        if gravity(other) > gravity(self) { other } else { self }
+    }
+
     /// [`Exit::Losses`] when something was lost.
     pub(crate) fn with_losses(losses: u64) -> Self {
         if losses == 0 { Self::Done } else { Self::Losses }
@@ -129,13 +140,13 @@ impl From<Error> for Failure {
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         let hint = error.vanished.then(|| "check the path; no snapshot was made".to_owned());
-        Self { hint, ..Self::new(error.to_string()) }
+        Self { hint: error.hint.clone().or(hint), ..Self::new(error.to_string()) }
     }
 }
 
 impl From<TargetError> for Failure {
     fn from(error: TargetError) -> Self {
-        Self::new(error.to_string())
+        Self { hint: error.hint.clone(), ..Self::new(error.to_string()) }
     }
 }
 

@@ -4,6 +4,7 @@ mod allocator;
 mod args;
 mod commands;
 mod console;
+mod databases;
 mod exit;
 mod network;
 mod secrets;

@@ -3,6 +3,9 @@
 //! A number that bounds something stands here and nowhere else, with the reason for its size. What comes from the
 //! format is marked so: it cannot be changed without leaving restic's format.
 
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
 /// Bytes that sealing adds to a blob: a 16-byte initialisation vector and a 16-byte tag (format).
 pub const SEAL_OVERHEAD_BYTES: usize = 32;
 
@@ -85,6 +88,9 @@ pub const IGNORE_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// The end of a command's error output that is kept for the message when it fails.
 pub const STDERR_TAIL_BYTES: usize = 4 * 1024;
 
+/// What a program may be ahead of us with its output: the most that Linux gives everybody, which is less to wait for.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
 /// Folders that a restore keeps open, a quarter of the 1,024 files that a process may have open by default.
 pub const RESTORE_FOLDERS_OPEN_MAX: usize = 256;
 
@@ -162,3 +168,38 @@ pub const TREE_WINDOWS_MAX: usize = 32;
 
 /// Folders of the parent snapshot that are read ahead of the walk.
 pub const PARENT_FOLDERS_AHEAD_MAX: usize = 64;
+
+/// The largest `manifest.json` of a database that is written or read: two hundred bytes an object, so about a million
+/// tables and indexes.
+pub const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The longest entry in the table of contents of pg_dump's archive that is looked at: the body of a function may be
+/// long, but no person writes one like this.
+pub const ARCHIVE_ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The longest text of roles and tablespaces of a database server that is kept: a few hundred bytes a role.
+pub const GLOBALS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How long a database server may take to answer a first connection, when nobody says otherwise.
+pub const DATABASE_CONNECT_SECONDS: u64 = 30;
+
+/// Pieces that a database of SQLite is cut into: a multiple of every page size there is (64 KiB at most), so that a page
+/// that changed costs one piece, and large enough that the index stays small.
+pub const SQLITE_CHUNK_BYTES: NonZeroUsize = NonZeroUsize::new(256 * 1024).unwrap();
+
+/// Bytes of a database of SQLite that are copied while its writers wait, where it is not in WAL mode: a few
+/// milliseconds.
+pub const SQLITE_SLICE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How often such a copy begins, because somebody wrote meanwhile, before it is made in one go.
+pub const SQLITE_COPY_ATTEMPTS_MAX: u32 = 4;
+
+/// How long writers may wait for a copy in one go: less than the five seconds after which programs commonly give up.
+pub const SQLITE_WRITERS_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// The longest text in an RDB file that is held, and the longest value that is sent to a server: Redis takes no longer
+/// one by default (`proto-max-bulk-len`).
+pub const RDB_TEXT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Strings of Redis up to this length are part of the content hash; longer ones are not held for it.
+pub const REDIS_STRING_HASHED_BYTES_MAX: u64 = 1024 * 1024;

@@ -9,19 +9,21 @@ use std::time::Instant;
 use backup_core::ErrorKind;
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::codec::Proof;
-use backup_core::contracts::{SinkErrorKind, Source};
-use backup_core::model::{SnapshotId, SnapshotPath};
+use backup_core::contracts::{Report, SinkErrorKind, Source};
+use backup_core::model::{SnapshotId, SnapshotPath, format_timestamp};
 use backup_core::pipeline::{BackupOptions, BackupOutcome, Parent, backup_to_all};
 use backup_core::repository::{RecordBody, Repository};
 use backup_sources::command::{CommandSource, ReaderSource};
+use backup_sources::databases::url::DatabaseUrl;
 use backup_sources::files::{FilesSource, step_back};
 use jiff::Timestamp;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::destinations::Destinations;
 use super::selection::Selection;
 use crate::args::parse_time;
 use crate::console::{amounts, progress::Reporter, table::Table};
+use crate::databases::{self, DumpArgs};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -34,7 +36,7 @@ use crate::session::Session;
 )]
 #[command(group = clap::ArgGroup::new("what").args(["sources", "shell_command", "program"]).required(true))]
 pub(crate) struct Args {
-    /// Files and folders; `-` for standard input
+    /// Files and folders; `-` for standard input; or databases, as postgres://user@host/db: a snapshot of each
     #[arg(value_name = "SOURCE")]
     sources: Vec<OsString>,
     /// Back up what this command, run by /bin/sh, prints; its failure makes no snapshot
@@ -85,6 +87,8 @@ pub(crate) struct Args {
     skip_proof: bool,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    databases: DumpArgs,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
@@ -97,12 +101,14 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     {
         session.console.warn(&format!("it runs at the usual priority: {}", Failure::from(error).what));
     }
-    let mut what = What::of(args, session)?;
+    let whats = What::all(args, session)?;
+    if whats.len() > 1 && args.parent.is_some() {
+        return Err(Failure::usage("--parent is for one snapshot", "create the others without it"));
+    }
     let mut destinations = Destinations::open(session, args.host.as_deref())?;
-    let repositories = destinations.repositories();
     let parent = match &args.parent {
         _ if args.force => Parent::None,
-        Some(text) => Parent::Given(find_in(&repositories, text)?),
+        Some(text) => Parent::Given(find_in(&destinations.repositories(), text)?),
         None => Parent::Newest,
     };
     let options = BackupOptions {
@@ -117,9 +123,35 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         dry_run: args.dry_run,
         ..BackupOptions::default()
     };
+    let is_one = whats.len() == 1;
+    let mut worst = Exit::Done;
+    for what in whats {
+        let exit = match take(what, args, &options, &mut destinations, session) {
+            // One database that fails costs the others nothing.
+            Err(failure) if !is_one && failure.exit != Exit::Interrupted => {
+                session.console.failure(&failure);
+                failure.exit
+            }
+            ended => ended?,
+        };
+        worst = worst.graver(exit);
+    }
+    Ok(worst)
+}
+
+/// Takes one snapshot, in every repository.
+fn take(
+    what: What,
+    args: &Args,
+    options: &BackupOptions,
+    destinations: &mut Destinations,
+    session: &Session,
+) -> Result<Exit, Failure> {
+    let mut source = what.open(args, session)?;
+    let repositories = destinations.repositories();
     let reporter = session.console.reporter();
     let began = Instant::now();
-    let outcomes = backup_to_all(&repositories, what.source(), &options, &session.cancel, &*reporter)?;
+    let outcomes = backup_to_all(&repositories, source.source(), options, &session.cancel, &*reporter)?;
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
     destinations.settle(outcomes);
@@ -130,8 +162,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let Some((_, outcome)) = destinations.done().next() else {
         return Err(Failure::new("no repository got a snapshot"));
     };
-    let document = document(outcome, &destinations, &reporter, seconds);
-    session.console.summary(&document, || text(outcome, &destinations, &reporter, seconds, &what))?;
+    let document = document(outcome, destinations, &source.source().info().paths, &reporter, seconds);
+    session.console.summary(&document, || text(outcome, destinations, &reporter, seconds, &source))?;
     Ok(if is_one_behind { Exit::Behind } else { Exit::with_losses(outcome.losses) })
 }
 
@@ -147,14 +179,26 @@ fn find_in(repositories: &[Repository], text: &str) -> Result<SnapshotId, Failur
     Err(failure.map_or_else(|| Failure::new("no repository"), Failure::from))
 }
 
-/// What is backed up.
+/// What is backed up. What holds a connection, or a program, is opened when its turn comes.
 enum What {
     Files(FilesSource),
     Stream(Box<dyn Source>),
+    Database(DatabaseUrl),
+}
+
+/// The same, opened.
+enum Opened {
+    Files(FilesSource),
+    Other(Box<dyn Source>),
 }
 
 impl What {
-    fn of(args: &Args, session: &Session) -> Result<Self, Failure> {
+    /// What the command line names: one thing, or several databases.
+    fn all(args: &Args, session: &Session) -> Result<Vec<Self>, Failure> {
+        let urls = databases::among(&args.sources)?;
+        if urls.is_empty() {
+            args.databases.refuse()?;
+        }
         if let Some(command) = &args.shell_command {
             let mut program = Command::new("/bin/sh");
             program.arg("-c").arg(command);
@@ -167,50 +211,56 @@ impl What {
         }
         if args.sources.iter().any(|source| source == "-") {
             if args.sources.len() > 1 {
-                return Err(Failure::usage("standard input cannot be mixed with files", "take a snapshot of each"));
+                return Err(Failure::usage("standard input cannot be mixed with others", "take a snapshot of each"));
             }
             let name = args.name.as_deref().unwrap_or("stdin");
             let path = SnapshotPath::parse(name.as_bytes());
-            return Ok(Self::Stream(Box::new(ReaderSource::new(path, io::stdin(), SystemClock.now())?)));
+            return Ok(vec![Self::Stream(Box::new(ReaderSource::new(path, io::stdin(), SystemClock.now())?))]);
         }
         if args.name.is_some() {
-            return Err(Failure::usage("--name is for standard input and commands", "files keep their own names"));
+            return Err(Failure::usage("--name is for standard input and commands", "others keep their own names"));
         }
-        if let Some(url) = args.sources.iter().find(|source| is_database(&source.to_string_lossy())) {
-            // The whole URL may hold a password.
-            let scheme = url.to_string_lossy().split(':').next().unwrap_or_default().to_owned();
-            return Err(Failure::usage(
-                format!("sources of the kind {scheme}: are not supported by this version"),
-                "back up the output of its dump program: create --name app.sql --command 'pg_dump app'",
-            ));
+        if !urls.is_empty() {
+            if args.selection != Selection::default() {
+                return Err(Failure::usage("patterns leave out files, not parts of databases", "leave them away"));
+            }
+            let mut whats = Vec::new();
+            for url in urls {
+                let each = databases::each(&url, &args.databases, &session.console)?;
+                whats.extend(each.into_iter().map(Self::Database));
+            }
+            return Ok(whats);
         }
         let options = args.selection.options(&args.sources, session)?;
         let paths = args.sources.iter().map(PathBuf::from).collect();
-        Ok(Self::Files(FilesSource::new(paths, &options)?))
+        Ok(vec![Self::Files(FilesSource::new(paths, &options)?)])
     }
 
-    fn command(args: &Args, program: Command, word: &str) -> Result<Self, Failure> {
+    fn command(args: &Args, program: Command, word: &str) -> Result<Vec<Self>, Failure> {
         let default = word.rsplit('/').next().unwrap_or(word);
         let name = args.name.as_deref().unwrap_or(default);
         if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
             return Err(Failure::usage(format!("{name:?} is no name of a file"), "--name app.sql gives it one"));
         }
-        Ok(Self::Stream(Box::new(CommandSource::new(name, program, SystemClock.now())?)))
+        Ok(vec![Self::Stream(Box::new(CommandSource::new(name, program, SystemClock.now())?))])
     }
 
-    fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Self::Files(source) => source,
-            Self::Stream(source) => &mut **source,
-        }
+    fn open(self, args: &Args, session: &Session) -> Result<Opened, Failure> {
+        Ok(match self {
+            Self::Files(source) => Opened::Files(source),
+            Self::Stream(source) => Opened::Other(source),
+            Self::Database(url) => Opened::Other(databases::source(&url, &args.databases, &session.console)?),
+        })
     }
 }
 
-/// Whether a source is written as databases are.
-fn is_database(text: &str) -> bool {
-    ["postgres:", "postgresql:", "mysql:", "mongodb:", "mongodb+srv:", "sqlite:", "redis:"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme))
+impl Opened {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Files(source) => source,
+            Self::Other(source) => &mut **source,
+        }
+    }
 }
 
 /// Records what the run read and how long it took, for `snapshots`. The snapshot is safe without it.
@@ -222,11 +272,13 @@ fn keep_figures(
     session: &Session,
 ) {
     let Some(snapshot) = outcome.snapshot else { return };
-    let figures = Map::from_iter([
+    let mut figures = Map::from_iter([
         ("bytes_read".to_owned(), reporter.bytes_read().into()),
         ("seconds".to_owned(), seconds.into()),
         ("losses".to_owned(), outcome.losses.into()),
     ]);
+    // What a restore must show is in the snapshot, beside the data: it may be long.
+    figures.extend(report(&outcome.report));
     let body = RecordBody::Run { verb: "create".into(), outcome: "done".into(), snapshot: Some(snapshot), figures };
     // A store that keeps no records has said so already, of the record that the backup itself writes.
     if let Err(error) = repository.save_record(body)
@@ -236,16 +288,30 @@ fn keep_figures(
     }
 }
 
+/// A source's last word, without what a restore must show.
+fn report(report: &Report) -> Map<String, Value> {
+    let point = report.recovery_point.as_ref();
+    let point = point.map(|point| json!({"time": format_timestamp(point.time), "position": point.position}));
+    Map::from_iter([
+        ("recovery_point".to_owned(), point.into()),
+        ("consistency".to_owned(), json!(report.consistency)),
+        ("warnings".to_owned(), json!(report.warnings)),
+        ("tools".to_owned(), json!(report.tools)),
+    ])
+}
+
 fn document(
     outcome: &BackupOutcome,
     destinations: &Destinations,
+    paths: &[String],
     reporter: &Reporter,
     seconds: f64,
-) -> serde_json::Value {
+) -> Value {
     let summary = &outcome.summary;
-    json!({
+    let mut document = json!({
         "event": "summary",
         "snapshot": outcome.snapshot,
+        "paths": paths,
         "parent": outcome.parent,
         "proof": outcome.reached,
         "files_new": summary.files_new,
@@ -260,9 +326,12 @@ fn document(
         "bytes_stored": summary.data_added_packed,
         "seconds": seconds,
         "losses": outcome.losses,
-        "warnings": outcome.report.warnings,
         "repositories": destinations.document(),
-    })
+    });
+    if let Value::Object(document) = &mut document {
+        document.extend(report(&outcome.report));
+    }
+    document
 }
 
 fn text(
@@ -270,7 +339,7 @@ fn text(
     destinations: &Destinations,
     reporter: &Reporter,
     seconds: f64,
-    what: &What,
+    source: &Opened,
 ) -> String {
     let summary = &outcome.summary;
     let mut table = Table::new(&["", ""]);
@@ -278,7 +347,7 @@ fn text(
     let counts =
         [(summary.files_new, "new"), (summary.files_changed, "changed"), (summary.files_unmodified, "unmodified")];
     row("files", counts.map(|(count, word)| format!("{} {word}", amounts::count(count))).join(", "));
-    if let What::Files(source) = what {
+    if let Opened::Files(source) = source {
         let left_out = super::selection::told(&source.left_out());
         if !left_out.is_empty() {
             row("left out", left_out);
@@ -289,6 +358,10 @@ fn text(
     row("new", amounts::size(summary.data_added));
     row("stored", format!("{} compressed and encrypted", amounts::size(summary.data_added_packed)));
     row("time", format!("{} ({})", amounts::span(seconds), amounts::rate(total, seconds)));
+    if let Some(point) = &outcome.report.recovery_point {
+        let position = point.position.as_ref().map(|position| format!(", {position}")).unwrap_or_default();
+        row("state of", format!("{}{position}", amounts::local_time(point.time)));
+    }
     for warning in &outcome.report.warnings {
         row("warning", warning.clone());
     }

@@ -1,4 +1,4 @@
-//! `backup restore`: a snapshot, or a part of it, back into a folder.
+//! `backup restore`: a snapshot, or a part of it, back into a folder or a database.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, IsTerminal as _};
@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use backup_core::contracts::{Target as _, TargetError};
-use backup_core::model::SnapshotPath;
-use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
+use backup_core::model::{Snapshot, SnapshotId, SnapshotPath, format_timestamp};
+use backup_core::pipeline::{Compare, FileReader, RestoreOptions, RestoreOutcome, restore};
+use backup_sources::databases::manifest::{MANIFEST, Manifest};
+use backup_sources::databases::url::DatabaseUrl;
 use backup_sources::files::{self, Extra, FilesTarget, Owner, SpaceCheck, Zeros};
 use serde_json::json;
 
 use crate::args::Which;
 use crate::console::{amounts, say, table::Table};
+use crate::databases::{self, LoadArgs};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -24,8 +27,8 @@ pub(crate) struct Args {
     /// Restore what is in this folder, or this file, directly into DIR; without it, absolute paths appear below DIR
     #[arg(long, value_name = "PATH")]
     path: Option<OsString>,
-    /// The folder to restore into; `/` restores in place, after asking
-    #[arg(long, value_name = "DIR")]
+    /// The folder to restore into; `/` restores in place, after asking. Or a database, as postgres://user@host/new
+    #[arg(long, value_name = "TARGET")]
     to: PathBuf,
     /// Show what would be restored, and write nothing
     #[arg(short = 'n', long)]
@@ -53,6 +56,8 @@ pub(crate) struct Args {
     yes: bool,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    databases: LoadArgs,
 }
 
 /// What happens to files that are there already.
@@ -119,6 +124,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if args.to.as_os_str().is_empty() {
         return Err(Failure::usage("--to is empty", "give the folder to restore into"));
     }
+    if DatabaseUrl::is_one(&args.to) {
+        return into_database(args, session);
+    }
+    args.databases.refuse()?;
     if args.to.exists() && !args.to.is_dir() {
         return Err(Failure::usage(format!("{} is not a folder", args.to.display()), "give a folder to restore into"));
     }
@@ -152,6 +161,101 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     });
     session.console.summary(&document, || text(args, &outcome, seconds))?;
     Ok(Exit::with_losses(outcome.losses))
+}
+
+/// Restores into a database.
+fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    let url = DatabaseUrl::parse(&args.to)?;
+    if args.delete || args.overwrite != Existing::default() || args.owner != Ownership::default() || args.no_sparse {
+        let hint = "leave it away; --clean replaces a database";
+        return Err(Failure::usage("an option for files was given for a database", hint));
+    }
+    if args.verify {
+        args.databases.require_whole()?;
+    }
+    let repository = session.open()?;
+    let (id, snapshot) = session.find(&repository, &args.snapshot, &args.which)?;
+    let reporter = session.console.reporter();
+    let path = match &args.path {
+        Some(path) => SnapshotPath::parse(path.as_encoded_bytes()),
+        None => folder_of(&snapshot, &url, id)?,
+    };
+    let manifest = {
+        let lock = session.lock(&repository, &*reporter)?;
+        let index = repository.load_index(&*reporter)?;
+        lock.confirm(&*reporter)?;
+        Manifest::read(FileReader::open(&repository, &index, &snapshot, &path.join(MANIFEST.as_bytes()))?)?
+    };
+    let space = if args.no_space_check { SpaceCheck::Skip } else { SpaceCheck::Refuse };
+    let target = databases::target(&url, &args.databases, manifest.clone(), space, &session.console)?;
+    let began = Instant::now();
+    let options = RestoreOptions { path: Some(path), verify: false, ..args.options(session) };
+    let outcome = restore(&repository, &snapshot, &*target, &options, &session.cancel, &*reporter).map_err(refused)?;
+    let seconds = began.elapsed().as_secs_f64();
+    reporter.finish();
+    let verified = match args.verify && !args.dry_run {
+        true => Some(databases::verify(&url, &args.databases, &manifest, &session.console)?),
+        false => None,
+    };
+    let found = verified.clone().unwrap_or_default();
+    let losses = outcome.losses + found.losses.len() as u64;
+    let point = manifest.report.recovery_point.as_ref().map(|point| format_timestamp(point.time));
+    let document = json!({
+        "event": "summary",
+        "snapshot": id,
+        "target": target.location(),
+        "dry_run": args.dry_run,
+        "files": outcome.files,
+        "dirs": outcome.dirs,
+        "others": outcome.others,
+        "bytes": outcome.bytes,
+        "bytes_written": outcome.bytes_written,
+        "files_kept": outcome.files_kept,
+        "deleted": outcome.deleted,
+        "verified": verified.as_ref().map(|verified| verified.objects),
+        "differences": found.losses,
+        "notes": found.notes,
+        "warnings": target.warnings(),
+        "recovery_point": point,
+        "seconds": seconds,
+        "losses": losses,
+    });
+    session.console.summary(&document, || {
+        let mut table = Table::new(&["", ""]);
+        let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+        row(if args.dry_run { "would restore" } else { "restored" }, amounts::size(outcome.bytes));
+        row("into", target.location());
+        if let Some(point) = &manifest.report.recovery_point {
+            row("state of", amounts::local_time(point.time));
+        }
+        row("time", format!("{} ({})", amounts::span(seconds), amounts::rate(outcome.bytes, seconds)));
+        target.warnings().into_iter().for_each(|warning| row("warning", warning));
+        if let Some(verified) = &verified {
+            row("verified", amounts::counted(verified.objects as u64, "object"));
+        }
+        found.losses.iter().for_each(|loss| row("differs", loss.clone()));
+        found.notes.iter().for_each(|note| row("note", note.clone()));
+        table.text()
+    })?;
+    Ok(Exit::with_losses(losses))
+}
+
+/// The folder of the one database of the URL's engine that a snapshot holds.
+fn folder_of(snapshot: &Snapshot, url: &DatabaseUrl, id: SnapshotId) -> Result<SnapshotPath, Failure> {
+    let engine = url.engine().name();
+    let prefix = format!("/{engine}/");
+    let mut found = snapshot.paths.iter().filter(|path| path.starts_with(&prefix));
+    match (found.next(), found.next()) {
+        (Some(path), None) => Ok(SnapshotPath::parse(path.as_bytes())),
+        (None, _) => Err(Failure::usage(
+            format!("snapshot {id:.8} holds no database of {engine}, but {}", snapshot.paths.join(", ")),
+            "`snapshots` lists the others; --path names a folder with a manifest.json",
+        )),
+        (Some(_), Some(_)) => Err(Failure::usage(
+            format!("snapshot {id:.8} holds several databases: {}", snapshot.paths.join(", ")),
+            "name the folder of one with --path",
+        )),
+    }
 }
 
 /// A target that refuses for want of space can be told to try.

@@ -11,7 +11,7 @@ use crate::console::amounts;
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "What is left out")]
 pub(crate) struct Selection {
     /// Leave out what matches: '*.tmp' at any depth, '/home/*/cache' from the root; '!…' brings back

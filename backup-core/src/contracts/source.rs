@@ -113,13 +113,21 @@ pub struct SourceError {
     pub reason: String,
     /// Whether the entry is simply no longer there: files come and go while a backup runs.
     pub vanished: bool,
+    /// What to try, where something is known to help.
+    pub hint: Option<String>,
 }
 
 impl SourceError {
     /// A failure to `action` the thing at `path`.
     #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and texts alike")]
     pub fn new(action: &'static str, path: SnapshotPath, reason: impl ToString) -> Self {
-        Self { path, action, reason: reason.to_string(), vanished: false }
+        Self { path, action, reason: reason.to_string(), vanished: false, hint: None }
+    }
+
+    /// Adds what to try.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// The same for an error of the system; one that says "not found" means that the entry vanished.

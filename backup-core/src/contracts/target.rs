@@ -95,13 +95,21 @@ pub struct TargetError {
     pub reason: String,
     /// Whether going on makes no sense (the disk is full, the connection is gone).
     pub is_fatal: bool,
+    /// What to try, where something is known to help.
+    pub hint: Option<String>,
 }
 
 impl TargetError {
     /// A failure to `action` the thing at `path`.
     #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and texts alike")]
     pub fn new(action: &'static str, path: SnapshotPath, reason: impl ToString) -> Self {
-        Self { path, action, reason: reason.to_string(), is_fatal: false }
+        Self { path, action, reason: reason.to_string(), is_fatal: false, hint: None }
+    }
+
+    /// Adds what to try.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// The same for an error of the system; a full or read-only disk is fatal.

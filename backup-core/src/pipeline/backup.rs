@@ -422,5 +422,9 @@ fn broken_source(what: &str) -> Error {
 
 fn source_failed(error: &SourceError) -> Error {
     let what = format!("failed to {}: {}", error.action, error.reason);
-    Error::new(ErrorKind::Source(what), error.path.to_string())
+    let failed = Error::new(ErrorKind::Source(what), error.path.to_string());
+    match &error.hint {
+        Some(hint) => failed.with_hint(hint.clone()),
+        None => failed,
+    }
 }

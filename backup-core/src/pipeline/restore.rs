@@ -340,7 +340,12 @@ pub(super) fn tell(error: TargetError, severity: Severity, observer: &dyn Observ
 }
 
 pub(super) fn target_failed(error: &TargetError) -> Error {
-    Error::new(ErrorKind::Target(format!("failed to {}: {}", error.action, error.reason)), error.path.to_string())
+    let what = format!("failed to {}: {}", error.action, error.reason);
+    let failed = Error::new(ErrorKind::Target(what), error.path.to_string());
+    match &error.hint {
+        Some(hint) => failed.with_hint(hint.clone()),
+        None => failed,
+    }
 }
 
 /// Reads every restored file again and compares it with the hashes of its pieces.

@@ -9,6 +9,8 @@ use crate::model::{BlobId, Node, NodeKind, SnapshotPath};
 /// Checks every promise of [`Source`], each on a source of its own that `make` gives: always of the same data, all of
 /// which can be read, none of which changes while the suite runs.
 ///
+/// Contents that come last may differ from run to run: they tell of the reading, with its times.
+///
 /// What cannot be checked without knowing the data, that nothing was left out of it, is the implementer's to test.
 ///
 /// # Panics
@@ -130,6 +132,9 @@ fn read(source: &mut dyn Source, buffer_bytes: usize, order: Order) -> Vec<ReadF
             _ => None,
         })
         .collect();
+    // As the pipeline does: what counts the others is opened when they were read.
+    let (last, contents_now): (Vec<_>, Vec<_>) = contents.into_iter().partition(|(_, _, content)| content.comes_last());
+    contents = contents_now;
     let files = match order {
         Order::AsWalked => {
             contents.into_iter().map(|(path, node, content)| read_file(path, node, content, buffer_bytes)).collect()
@@ -150,6 +155,10 @@ fn read(source: &mut dyn Source, buffer_bytes: usize, order: Order) -> Vec<ReadF
             files
         }
     };
+    for (path, node, content) in last {
+        let file = read_file(path, node, content, buffer_bytes);
+        assert!(file.bytes > 0, "{} waited for all others and has nothing to say", file.path);
+    }
     source.finish().unwrap_or_else(|error| panic!("everything was read, but there is no report: {error}"));
     files
 }

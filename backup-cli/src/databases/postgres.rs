@@ -1,0 +1,203 @@
+//! PostgreSQL on the command line: its options, and what libpq's programs would read of the environment.
+
+use std::env;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use backup_core::contracts::Source;
+use backup_sources::databases::manifest::Manifest;
+use backup_sources::databases::postgres::{
+    DumpOptions, Existing, Folders, LoadOptions, PARAMETERS, PostgresSource, PostgresTarget, Roles, Server, Settings,
+    compare, databases, observe,
+};
+use backup_sources::databases::url::{DatabaseUrl, Password};
+use backup_sources::files::SpaceCheck;
+
+use super::{Cleaning, Loading};
+use crate::console::Console;
+use crate::exit::Failure;
+
+/// What of a database is backed up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub(crate) struct PostgresDump {
+    /// Only these schemas; patterns as pg_dump takes them
+    #[arg(long, value_name = "PATTERN")]
+    schema: Vec<String>,
+    /// Not these schemas
+    #[arg(long, value_name = "PATTERN")]
+    exclude_schema: Vec<String>,
+    /// Only these tables
+    #[arg(long, value_name = "PATTERN")]
+    table: Vec<String>,
+    /// Not these tables
+    #[arg(long, value_name = "PATTERN")]
+    exclude_table: Vec<String>,
+    /// These tables without their rows
+    #[arg(long, value_name = "PATTERN")]
+    exclude_table_data: Vec<String>,
+    /// Leave out roles and tablespaces, which are kept in globals.sql
+    #[arg(long)]
+    no_roles: bool,
+    /// How long to wait for a lock on a table before the backup fails [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    lock_wait: Option<u64>,
+    /// The folder of pg_dump and its like, in place of the usual ones
+    #[arg(long, value_name = "DIR", env = "BACKUP_PG_BIN")]
+    pg_bin: Option<PathBuf>,
+}
+
+impl PostgresDump {
+    /// Whether anything was asked for by an option: the environment asks for nothing.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        Self { pg_bin: None, ..self.clone() } != Self::default()
+    }
+
+    fn options(&self) -> DumpOptions {
+        let usual = DumpOptions::default();
+        DumpOptions {
+            schemas: self.schema.clone(),
+            exclude_schemas: self.exclude_schema.clone(),
+            tables: self.table.clone(),
+            exclude_tables: self.exclude_table.clone(),
+            exclude_table_data: self.exclude_table_data.clone(),
+            roles: if self.no_roles { Roles::LeftOut } else { Roles::Kept },
+            lock_wait_seconds: self.lock_wait.unwrap_or(usual.lock_wait_seconds),
+        }
+    }
+}
+
+/// How a database is restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Into PostgreSQL")]
+pub(crate) struct PostgresLoad {
+    /// Only this table
+    #[arg(long, value_name = "NAME")]
+    table: Vec<String>,
+    /// Only this schema
+    #[arg(long, value_name = "NAME")]
+    schema: Vec<String>,
+    /// Make no roles, and give everything to who connects
+    #[arg(long)]
+    no_roles: bool,
+    /// Connections that load at once [default: one a core]
+    #[arg(long, value_name = "COUNT")]
+    jobs: Option<NonZeroUsize>,
+    /// Where the copy of the dump is kept while it is loaded [default: the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    /// The folder of pg_restore and its like, in place of the usual ones
+    #[arg(long, value_name = "DIR", env = "BACKUP_PG_BIN")]
+    pg_bin: Option<PathBuf>,
+}
+
+impl PostgresLoad {
+    /// Whether anything was asked for by an option: the environment asks for nothing.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        Self { pg_bin: None, ..self.clone() } != Self::default()
+    }
+
+    /// Whether only a part is to be restored.
+    pub(crate) fn is_part(&self) -> bool {
+        !self.table.is_empty() || !self.schema.is_empty()
+    }
+}
+
+/// The database of `url`, or all that its server has.
+pub(super) fn each(url: &DatabaseUrl, args: &PostgresDump, console: &Console) -> Result<Vec<DatabaseUrl>, Failure> {
+    let server = Server::new(url, &settings(args.pg_bin.as_deref(), console))?;
+    match server.database()? {
+        Some(name) => Ok(vec![url.with_database(&name)]),
+        None => Ok(databases(&server)?.iter().map(|name| url.with_database(name)).collect()),
+    }
+}
+
+pub(super) fn source(url: &DatabaseUrl, args: &PostgresDump, console: &Console) -> Result<Box<dyn Source>, Failure> {
+    let server = Server::new(url, &settings(args.pg_bin.as_deref(), console))?;
+    Ok(Box::new(PostgresSource::connect(&server, &named(&server)?, &args.options())?))
+}
+
+pub(super) fn target(
+    url: &DatabaseUrl,
+    args: &PostgresLoad,
+    cleaning: Cleaning,
+    manifest: Manifest,
+    space: SpaceCheck,
+    console: &Console,
+) -> Result<Box<dyn Loading>, Failure> {
+    let server = Server::new(url, &settings(args.pg_bin.as_deref(), console))?;
+    let options = LoadOptions {
+        existing: if cleaning == Cleaning::Asked { Existing::Replaced } else { Existing::Refused },
+        roles: if args.no_roles { Roles::LeftOut } else { Roles::Kept },
+        schemas: args.schema.clone(),
+        tables: args.table.clone(),
+        jobs: args.jobs,
+        spool: args.spool.clone().unwrap_or_else(env::temp_dir),
+        space,
+    };
+    let target = PostgresTarget::connect(&server, &named(&server)?, manifest, options)?;
+    console.note(&format!("the dump is kept in {} while it is loaded", target.spool().display()));
+    Ok(Box::new(target))
+}
+
+/// What of `manifest` the database does not show, and how many objects were looked at.
+pub(super) fn verify(
+    url: &DatabaseUrl,
+    args: &PostgresLoad,
+    manifest: &Manifest,
+    console: &Console,
+) -> Result<super::Verified, Failure> {
+    let server = Server::new(url, &settings(args.pg_bin.as_deref(), console))?;
+    let observed = observe(&server, &named(&server)?, &DumpOptions::default())?;
+    let expected = &manifest.report.expectations;
+    // Grants and owners stay behind when roles are left out.
+    let expected: Vec<_> =
+        expected.iter().filter(|expected| !args.no_roles || !expected.kind.ends_with("acl")).cloned().collect();
+    let (words, losses) = compare(&expected, &observed).into_iter().partition(|difference| difference.is_of_words());
+    let told = |differences: Vec<backup_sources::databases::postgres::Difference>| {
+        differences.iter().map(|difference| difference.told()).collect()
+    };
+    Ok(super::Verified { objects: expected.len(), losses: told(losses), notes: told(words) })
+}
+
+impl Loading for PostgresTarget {
+    fn warnings(&self) -> Vec<String> {
+        Self::warnings(self)
+    }
+}
+
+/// The database that was named.
+fn named(server: &Server) -> Result<String, Failure> {
+    let hint = "write it behind the server: postgres://user@host/DATABASE";
+    server.database()?.ok_or_else(|| Failure::usage(format!("{} names no database", server.location()), hint))
+}
+
+/// What libpq's programs would find in the environment.
+fn settings(pg_bin: Option<&Path>, console: &Console) -> Settings {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let parameters = PARAMETERS
+        .iter()
+        .filter_map(|(name, variable_name)| variable(variable_name).map(|value| ((*name).to_owned(), value)));
+    let home = env::home_dir();
+    let also = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    Settings {
+        parameters: parameters.collect(),
+        password: variable("PGPASSWORD").map(Password::new),
+        passfile: passfile(variable("PGPASSFILE").map(PathBuf::from), home.as_deref(), console),
+        home,
+        folders: Folders { only: pg_bin.map(Path::to_owned), also },
+    }
+}
+
+/// The text of the file of passwords. As libpq does, one that others can read is passed over, and that is said.
+fn passfile(named: Option<PathBuf>, home: Option<&Path>, console: &Console) -> Option<Password> {
+    let path = named.or_else(|| home.map(|home| home.join(".pgpass")))?;
+    let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        console.warn(&format!("{} is passed over because others can read it: chmod 600 it", path.display()));
+        return None;
+    }
+    fs::read_to_string(&path).ok().map(Password::new)
+}

@@ -1,0 +1,139 @@
+//! What a restore does to databases, and what it leaves alone.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::driver::Ran;
+use crate::server::Server;
+
+fn restore(server: &Server, database: &str, options: &[&str]) -> Ran {
+    let mut command = server.backup();
+    command.args(["restore", "latest", "--quiet", "--to", &server.url(database)]).args(options);
+    Ran::of(&command.output().unwrap())
+}
+
+fn app(server: &Server) {
+    server.database(
+        "app",
+        "CREATE TABLE t AS SELECT n FROM generate_series(1, 100) AS n; ALTER TABLE t ADD PRIMARY KEY (n);
+         CREATE SCHEMA other; CREATE TABLE other.u AS SELECT 1 AS n;",
+    );
+    server.create("app", &[]);
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_database_that_holds_something_is_refused_and_replaced_only_when_asked() {
+    let server = Server::start(15, &[]);
+    app(&server);
+    server.sql("app", "DELETE FROM t WHERE n > 10; CREATE TABLE new_one (n integer)");
+    let ran = restore(&server, "app", &[]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    assert!(ran.err.contains("is not empty") && ran.err.contains("--clean"), "{}", ran.err);
+    assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "10");
+
+    server.restore("app", &["--clean"]);
+    assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "100");
+    assert_eq!(server.sql("app", "SELECT to_regclass('new_one') IS NULL"), "t");
+    let names = "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database WHERE NOT datistemplate";
+    assert_eq!(server.sql("postgres", names), "app,postgres");
+
+    server.sql("postgres", "CREATE DATABASE waiting");
+    server.restore("waiting", &[]);
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_restore_that_fails_costs_the_database_nothing_and_leaves_no_copy() {
+    let server = Server::start(15, &[]);
+    server.database("app", "CREATE EXTENSION citext; CREATE TABLE t AS SELECT 'a'::citext AS v");
+    server.create("app", &[]);
+    // An extension that the server does not have any more.
+    let broken = server.world.path().join("bin");
+    fs::create_dir(&broken).unwrap();
+    for name in ["pg_dump", "psql"] {
+        std::os::unix::fs::symlink(server.programs().join(name), broken.join(name)).unwrap();
+    }
+    let script =
+        "#!/bin/sh\necho 'pg_restore: error: could not execute query: ERROR:  no such extension' >&2\nexit 1\n";
+    fs::write(broken.join("pg_restore"), script).unwrap();
+    fs::set_permissions(broken.join("pg_restore"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let spool = server.world.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    let options = ["--clean", "--pg-bin", broken.to_str().unwrap(), "--spool", spool.to_str().unwrap()];
+    let ran = restore(&server, "app", &options);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("no such extension"), "{}", ran.err);
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 0);
+    assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "1");
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn one_table_comes_back_beside_others_and_never_into_one_that_is_there() {
+    let server = Server::start(15, &[]);
+    app(&server);
+    server.sql("app", "DROP TABLE t; UPDATE other.u SET n = 7");
+    assert_eq!(restore(&server, "app", &["--table", "t"]).code, 0);
+    assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "100");
+    assert_eq!(server.sql("app", "SELECT n FROM other.u"), "7");
+    let ran = restore(&server, "app", &["--table", "t"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("already exists") && ran.err.contains("--clean"), "{}", ran.err);
+    assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "100");
+    server.sql("app", "DELETE FROM t");
+    assert_eq!(restore(&server, "app", &["--table", "t", "--clean"]).code, 0);
+    assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "100");
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn missing_roles_are_made_and_those_that_are_there_stay() {
+    let mut server = Server::start(15, &[]);
+    server.database(
+        "app",
+        "CREATE ROLE gone LOGIN PASSWORD 'p' CREATEDB; CREATE ROLE stays CREATEDB; GRANT stays TO gone;
+         CREATE TABLE t (n integer); ALTER TABLE t OWNER TO gone;",
+    );
+    server.create("app", &[]);
+    server.sql("app", "DROP TABLE t; REVOKE stays FROM gone; DROP ROLE gone; ALTER ROLE stays NOCREATEDB;");
+    server.restart(&[]);
+    let restored = server.restore("again", &[]);
+    assert_eq!(restored["warnings"], json!([]));
+    assert_eq!(server.sql("again", "SELECT tableowner FROM pg_tables WHERE tablename = 't'"), "gone");
+    let roles = "SELECT string_agg(rolname || rolcreatedb || rolcanlogin, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname IN ('gone', 'stays')";
+    assert_eq!(server.sql("again", roles), "gonetruetrue staysfalsefalse");
+    assert_eq!(server.sql("again", "SELECT pg_has_role('gone', 'stays', 'MEMBER')"), "t");
+    server.sql("again", "DROP TABLE t; DROP ROLE gone");
+    server.restore("without", &["--no-roles"]);
+    assert_eq!(server.sql("without", "SELECT tableowner FROM pg_tables WHERE tablename = 't'"), "postgres");
+}
+
+#[test]
+#[ignore = "needs postgres-15, postgres-16"]
+fn a_dump_of_an_older_server_is_restored_into_a_newer_one() {
+    let old = Server::start(15, &[]);
+    app(&old);
+    let new = Server::start(16, &[]);
+    let mut command = new.backup();
+    command.env("BACKUP_REPO", old.world.repository());
+    command.args(["restore", "latest", "--verify", "--json", "--to", &new.url("app")]);
+    let restored = Ran::of(&command.output().unwrap()).succeeds().lines().pop().unwrap();
+    assert_eq!(restored["differences"], json!([]));
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn what_json_tells_of_a_restore_is_what_is_documented() {
+    let server = Server::start(15, &[]);
+    app(&server);
+    let restored = server.restore("again", &[]);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json/restore.md");
+    let text = fs::read_to_string(path).unwrap();
+    let sections = text.split("\n## ").filter(|section| section.starts_with("`restore`"));
+    let rows = sections.flat_map(str::lines).filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: std::collections::BTreeSet<&str> = rows.collect();
+    let told: std::collections::BTreeSet<&str> = restored.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(told, documented);
+}

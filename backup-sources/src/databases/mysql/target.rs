@@ -1,0 +1,243 @@
+//! A database of MySQL or MariaDB as a target: the dump goes into the server's own client as it comes.
+//!
+//! Most statements of a dump commit by themselves, so what came before a restore failed stays in the database, which was
+//! empty or was emptied.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backup_core::Result;
+use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use backup_core::model::{Node, SnapshotPath};
+use backup_core::observe::Amount;
+
+use super::super::passed_over::PassedOver;
+use super::client::{Client, named, quoted};
+use super::program::Program;
+use super::settings::MysqlSettings;
+use super::source::DUMP;
+
+/// What becomes of a database that holds something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Existing {
+    /// It stays, and nothing is restored.
+    #[default]
+    Refuse,
+    /// It is dropped first, with all that is in it.
+    Replace,
+}
+
+/// What a database that has to be made writes its texts in, as its manifest has it: `character_set` and `collation`
+/// among the details.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Character {
+    /// The character set.
+    pub set: String,
+    /// The collation.
+    pub collation: String,
+}
+
+/// A database that is being filled.
+#[derive(Debug)]
+pub struct MysqlTarget {
+    client: Arc<Client>,
+    database: String,
+    existing: Existing,
+    character: Option<Character>,
+    outcome: Arc<Mutex<Outcome>>,
+}
+
+/// What became of the dump.
+#[derive(Debug, Default)]
+enum Outcome {
+    #[default]
+    Missing,
+    Underway,
+    Failed(String),
+    Loaded,
+}
+
+impl MysqlTarget {
+    /// The database of `settings`, which is made when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When a program is missing, or the server does not answer.
+    pub fn connect(settings: &MysqlSettings, existing: Existing, character: Option<Character>) -> Result<Self> {
+        let client = Client::new(settings)?;
+        client.ask_or_fail("SELECT 1")?;
+        let (database, outcome) = (settings.database.clone(), Arc::default());
+        Ok(Self { client: Arc::new(client), database, existing, character, outcome })
+    }
+
+    fn fail(&self, action: &'static str, reason: String) -> TargetError {
+        fatal(action, &SnapshotPath::parse(self.client.subject().as_bytes()), reason)
+    }
+
+    fn ask(&self, question: &str) -> Result<Vec<Vec<String>>, TargetError> {
+        self.client.ask(question).map_err(|why| self.fail("prepare", why))
+    }
+}
+
+impl Target for MysqlTarget {
+    fn location(&self) -> String {
+        self.client.subject().to_owned()
+    }
+
+    fn order(&self) -> WriteOrder {
+        WriteOrder::Sequential
+    }
+
+    fn begin(&self, _expected: Amount) -> Result<(), TargetError> {
+        let (schema, name) = (quoted(&self.database), named(&self.database));
+        let there = self.ask(&format!("SELECT 1 FROM information_schema.schemata WHERE schema_name = {schema}"))?;
+        let held = self.ask(&format!(
+            "SELECT (SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = {schema}) +
+                (SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = {schema}) +
+                (SELECT COUNT(*) FROM information_schema.events WHERE event_schema = {schema})"
+        ))?;
+        let held: u64 = held.first().and_then(|row| row.first()?.parse().ok()).unwrap_or(0);
+        let is_there = !there.is_empty();
+        if held > 0 && self.existing == Existing::Refuse {
+            let why = format!("the database is not empty: it has {held} tables and routines; --clean drops it first");
+            return Err(self.fail("restore into", why));
+        }
+        if held > 0 {
+            self.ask(&format!("DROP DATABASE {name}"))?;
+        }
+        if held > 0 || !is_there {
+            let character = match &self.character {
+                None => String::new(),
+                Some(Character { set, collation }) => {
+                    format!(" CHARACTER SET {} COLLATE {}", quoted(set), quoted(collation))
+                }
+            };
+            self.ask(&format!("CREATE DATABASE {name}{character}"))?;
+        }
+        Ok(())
+    }
+
+    fn enter(&self, _path: &SnapshotPath, _node: &Node) -> Result<(), TargetError> {
+        Ok(())
+    }
+
+    fn file(&self, path: &SnapshotPath, _node: &Node) -> Result<Box<dyn TargetFile>, TargetError> {
+        if path.name() != DUMP.as_bytes() {
+            return Ok(Box::new(PassedOver));
+        }
+        {
+            let mut outcome = lock(&self.outcome);
+            if !matches!(*outcome, Outcome::Missing) {
+                let why = "the snapshot has more than one dump; choose one with --path";
+                return Err(self.fail("restore into", why.into()));
+            }
+            *outcome = Outcome::Underway;
+        }
+        let program = self.client.load(&self.database).map_err(|error| self.fail("restore into", error.to_string()))?;
+        let state = Mutex::new(Some(Loading { program, position: 0 }));
+        Ok(Box::new(DumpFile { state, path: path.clone(), outcome: Arc::clone(&self.outcome) }))
+    }
+
+    fn hard_link(&self, path: &SnapshotPath, _first: &SnapshotPath, _node: &Node) -> Result<(), TargetError> {
+        Err(self.fail("restore into", format!("{path} is no part of a backup of MySQL")))
+    }
+
+    fn special(&self, path: &SnapshotPath, _node: &Node) -> Result<(), TargetError> {
+        Err(self.fail("restore into", format!("{path} is no part of a backup of MySQL")))
+    }
+
+    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    fn finish(&self) -> Result<(), TargetError> {
+        match std::mem::take(&mut *lock(&self.outcome)) {
+            Outcome::Loaded => Ok(()),
+            Outcome::Failed(why) => Err(self.fail("restore into", format!("{why}; what came before it is there"))),
+            Outcome::Underway => Err(self.fail("restore into", "the dump did not come to its end".into())),
+            Outcome::Missing => Err(self.fail("restore into", "the snapshot has no dump.sql here".into())),
+        }
+    }
+}
+
+/// `dump.sql` on its way into the client.
+#[derive(Debug)]
+struct DumpFile {
+    /// Empty once something went wrong.
+    state: Mutex<Option<Loading>>,
+    path: SnapshotPath,
+    outcome: Arc<Mutex<Outcome>>,
+}
+
+#[derive(Debug)]
+struct Loading {
+    program: Program,
+    position: u64,
+}
+
+impl DumpFile {
+    /// Ends the client, and keeps what it said.
+    fn give_up(&self, loading: Option<Loading>, otherwise: &str) -> String {
+        let said = loading.and_then(|loading| loading.program.finish().err());
+        let why = said.unwrap_or_else(|| otherwise.to_owned());
+        let mut outcome = lock(&self.outcome);
+        if !matches!(*outcome, Outcome::Failed(_)) {
+            *outcome = Outcome::Failed(why.clone());
+        }
+        why
+    }
+}
+
+impl TargetFile for DumpFile {
+    fn existing_bytes(&self) -> u64 {
+        0
+    }
+
+    fn looks_unchanged(&self) -> bool {
+        false
+    }
+
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> std::io::Result<()> {
+        Err(std::io::Error::other("what a server was given cannot be read back"))
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let mut state = lock(&self.state);
+        let written = match state.as_mut() {
+            None => Err("the restore has failed".to_owned()),
+            Some(loading) if loading.position != offset => Err("the dump does not come in its order".to_owned()),
+            Some(loading) => {
+                loading.position += bytes.len() as u64;
+                loading.program.write_all(bytes).map_err(|error| error.to_string())
+            }
+        };
+        // A client that stopped reading has said why.
+        written.map_err(|why| std::io::Error::other(self.give_up(state.take(), &why)))
+    }
+
+    fn finish(self: Box<Self>, _node: &Node, _size: u64) -> Result<Vec<TargetError>, TargetError> {
+        let loading = lock(&self.state).take();
+        let Some(Loading { program, .. }) = loading else {
+            return Err(fatal("load", &self.path, "the restore has failed".into()));
+        };
+        if let Err(why) = program.finish() {
+            *lock(&self.outcome) = Outcome::Failed(why.clone());
+            return Err(fatal("load", &self.path, why));
+        }
+        *lock(&self.outcome) = Outcome::Loaded;
+        Ok(Vec::new())
+    }
+}
+
+fn fatal(action: &'static str, path: &SnapshotPath, reason: String) -> TargetError {
+    TargetError { is_fatal: true, ..TargetError::new(action, path.clone(), reason) }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,197 @@
+//! A connection for few and small questions, for callers that block.
+//!
+//! It lives on a thread of its own with a runtime of its own: it may be used and dropped on any thread, inside of any
+//! runtime or without one, and it answers the server's signs of life while nobody asks it anything. Dropping it ends the
+//! connection, and with it its transaction.
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use backup_core::limits::DATABASE_CONNECT_SECONDS;
+use backup_core::{Error, ErrorKind, Result};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
+
+use super::server::Server;
+use super::tls::Protection;
+
+/// Rows of texts; `None` is null.
+pub(super) type Answer = Vec<Vec<Option<String>>>;
+
+/// A question, and where its answer goes.
+struct Question {
+    sql: String,
+    answer: mpsc::Sender<Result<Answer, tokio_postgres::Error>>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    questions: Option<UnboundedSender<Question>>,
+    thread: Option<JoinHandle<()>>,
+    location: String,
+}
+
+impl Connection {
+    /// Connects to `database` of the first candidate that answers; also gives the server as only that candidate.
+    pub(super) fn open(server: &Server, database: &str) -> Result<(Self, Server)> {
+        let mut last = Error::invalid(server.location(), "no server was named");
+        for host in 0..server.hosts.len() {
+            match Self::open_one(server, host, database) {
+                Ok(connection) => return Ok((connection, server.narrowed(host))),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn open_one(server: &Server, host: usize, database: &str) -> Result<Self> {
+        let protection = Protection::of(server)?;
+        let config = config(server, host, database, &protection)?;
+        let (questions, asked) = unbounded_channel();
+        let (ready, opened) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("backup-postgres".to_owned());
+        let run = move || serve(&config, protection, asked, &ready);
+        let broken = |what| Error::new(ErrorKind::Broken(what), server.location());
+        let thread = thread.spawn(run).map_err(|error| broken("no thread could be started").caused_by(error))?;
+        match opened.recv() {
+            Ok(Ok(())) => Ok(Self { questions: Some(questions), thread: Some(thread), location: server.location() }),
+            Ok(Err(Refusal::Runtime(error))) => Err(broken("no runtime could be started").caused_by(error)),
+            Ok(Err(Refusal::Server(error))) => Err(refused(server, &error)),
+            Err(_) => Err(broken("a thread ended")),
+        }
+    }
+
+    /// Asks, in the simple protocol: several statements may stand in one text.
+    pub(super) fn ask(&self, sql: &str) -> Result<Answer> {
+        let gone = || Error::new(ErrorKind::Source("the connection is gone".to_owned()), self.location.as_str());
+        let (answer, answered) = mpsc::channel();
+        let questions = self.questions.as_ref().ok_or_else(gone)?;
+        questions.send(Question { sql: sql.to_owned(), answer }).map_err(|_| gone())?;
+        let answer = answered.recv().map_err(|_| gone())?;
+        answer.map_err(|error| Error::new(ErrorKind::Source(told(&error)), self.location.as_str()))
+    }
+
+    /// The one value that is asked for; `None` when it is null, or when there is no row.
+    pub(super) fn value(&self, sql: &str) -> Result<Option<String>> {
+        Ok(self.ask(sql)?.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.questions = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends as soon as nobody can ask any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+enum Refusal {
+    Runtime(std::io::Error),
+    Server(tokio_postgres::Error),
+}
+
+fn config(server: &Server, host: usize, database: &str, protection: &Protection) -> Result<Config> {
+    let wrong = |what: &str| Error::invalid(server.location(), what);
+    let (name, port) = &server.hosts[host];
+    let mut config = Config::new();
+    config.host(name).port(*port).user(&server.user).dbname(database).ssl_mode(protection.mode);
+    if let Some(password) = server.password_for(host, database) {
+        config.password(password.reveal());
+    }
+    let seconds = match server.parameter("connect_timeout") {
+        Some(text) => text.parse().map_err(|_| wrong("connect_timeout is not a number of seconds"))?,
+        None => DATABASE_CONNECT_SECONDS,
+    };
+    // As in libpq, 0 waits for as long as it takes.
+    if seconds > 0 {
+        config.connect_timeout(Duration::from_secs(seconds));
+    }
+    config.application_name(server.parameter("application_name").unwrap_or("backup"));
+    if let Some(options) = server.parameter("options") {
+        config.options(options);
+    }
+    config.channel_binding(match server.parameter("channel_binding") {
+        None | Some("prefer") => tokio_postgres::config::ChannelBinding::Prefer,
+        Some("disable") => tokio_postgres::config::ChannelBinding::Disable,
+        Some("require") => tokio_postgres::config::ChannelBinding::Require,
+        Some(_) => return Err(wrong("channel_binding is none of disable, prefer and require")),
+    });
+    Ok(config)
+}
+
+fn serve(
+    config: &Config,
+    protection: Protection,
+    mut asked: UnboundedReceiver<Question>,
+    ready: &mpsc::Sender<Result<(), Refusal>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(Refusal::Runtime(error)));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let (client, connection) = match config.connect(protection.connector).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                let _ = ready.send(Err(Refusal::Server(error)));
+                return;
+            }
+        };
+        // Its error reaches whoever asks next.
+        let driver = tokio::spawn(connection);
+        let _ = ready.send(Ok(()));
+        while let Some(Question { sql, answer }) = asked.recv().await {
+            // Whoever asked may have gone.
+            let _ = answer.send(ask(&client, &sql).await);
+        }
+        drop(client);
+        let _ = driver.await;
+    });
+}
+
+async fn ask(client: &Client, sql: &str) -> Result<Answer, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|place| row.get(place).map(str::to_owned)).collect()),
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
+/// What a server said, in one line, or what went wrong on the way to it.
+fn told(error: &tokio_postgres::Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        let detail = said.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        return format!("{}{detail}", said.message());
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn refused(server: &Server, error: &tokio_postgres::Error) -> Error {
+    let hint = match error.as_db_error().map(|said| said.code().code()) {
+        Some("28P01" | "28000") => "check the user's name, the password and the server's pg_hba.conf",
+        Some("3D000") => "check the name of the database",
+        Some("53300") => "the server takes no more connections now; try again later",
+        None if told(error).contains("password missing") => {
+            "put it into PGPASSWORD, ~/.pgpass, or the URL; it is shown to nobody"
+        }
+        _ => "check that the server runs and can be reached from here, and the words of the URL",
+    };
+    Error::new(ErrorKind::Source(told(error)), server.location()).with_hint(hint)
+}

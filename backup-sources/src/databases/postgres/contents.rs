@@ -1,0 +1,230 @@
+//! The table of contents of a dump: what is in it, one entry an object, and one for the data of each table.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+
+use backup_core::contracts::Expectation;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::archive::{Input, Stop};
+
+/// The first version whose entries tell the access method, and the kind of the relation.
+const RELATION_KIND: (u8, u8) = (1, 16);
+
+/// Entries that say how to read the others, what belongs to a cluster and not to a database, and the large objects, of
+/// which there may be millions, and which are counted and hashed together.
+const NOT_OF_THE_DATA: [&str; 8] = [
+    "ENCODING",
+    "STDSTRINGS",
+    "SEARCHPATH",
+    "DATABASE",
+    "DATABASE PROPERTIES",
+    "STATISTICS DATA",
+    "BLOB",
+    "BLOB METADATA",
+];
+
+/// Kinds of objects whose entry is called by their name alone.
+const ONE_NAME: [&str; 9] =
+    ["TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "SEQUENCE SET", "INDEX", "TYPE", "DOMAIN"];
+
+/// All entries so far.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    version: (u8, u8),
+    entries: Vec<Entry>,
+    /// Where the entries that have data say where it is, by their numbers.
+    places: HashMap<i32, u64>,
+    /// The columns of each table's data, by the number of its entry.
+    columns: HashMap<i32, Vec<u8>>,
+    /// Tables that have columns of a parent, by schema and name.
+    heirs: HashSet<(Vec<u8>, Vec<u8>)>,
+}
+
+/// One entry.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// How other entries, and blocks of data, name it.
+    pub(super) number: i32,
+    /// Whether a block of data belongs to it.
+    pub(super) has_data: bool,
+    kind: String,
+    schema: Option<Vec<u8>>,
+    name: Vec<u8>,
+    /// A hash of the statement that makes it.
+    definition: u128,
+    is_heir: bool,
+    copy: Vec<u8>,
+}
+
+impl Contents {
+    /// Of an archive of this version.
+    pub(super) fn new(version: (u8, u8)) -> Self {
+        Self { version, ..Self::default() }
+    }
+
+    pub(super) fn version(&self) -> (u8, u8) {
+        self.version
+    }
+
+    /// The next entry, and where in the archive it says where its data is.
+    pub(super) fn push(&mut self, mut entry: Entry, place: u64) {
+        if entry.has_data {
+            self.places.insert(entry.number, place);
+        }
+        let name = (entry.schema.clone().unwrap_or_default(), entry.name.clone());
+        let copy = std::mem::take(&mut entry.copy);
+        if entry.has_data && self.heirs.contains(&name) {
+            self.columns.insert(entry.number, copy);
+        } else if entry.is_heir {
+            self.heirs.insert(name);
+        }
+        self.entries.push(entry);
+    }
+
+    pub(super) fn place_of(&self, number: i32) -> Option<u64> {
+        self.places.get(&number).copied()
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// In which order the fields of a table's rows are hashed, when it is not that of the columns: a table that inherits
+    /// columns may have them in another order once it was restored, so its fields are taken in the order of their names.
+    pub(super) fn sorted_columns(&self, number: i32) -> Option<Vec<usize>> {
+        let names = column_names(self.columns.get(&number)?)?;
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        order.sort_by(|&a, &b| names[a].cmp(&names[b]));
+        Some(order)
+    }
+}
+
+impl Entry {
+    /// Reads one, of a dump in the custom format.
+    pub(super) fn read(input: &mut Input<'_>, version: (u8, u8)) -> Result<Self, Stop> {
+        let number = input.integer()?;
+        let has_data = input.integer()? != 0;
+        input.text()?; // The catalogue's table that the object is in, and its number there.
+        input.text()?;
+        let name = input.text()?.unwrap_or_default();
+        let kind = input.text()?.unwrap_or_default();
+        input.integer()?; // Section.
+        let definition = input.text()?.unwrap_or_default();
+        input.text()?; // How to drop it.
+        let copy = input.text()?.unwrap_or_default();
+        let schema = input.text()?.filter(|schema| !schema.is_empty());
+        input.text()?; // Tablespace.
+        input.text()?; // Access method.
+        if version >= RELATION_KIND {
+            input.integer()?;
+        }
+        input.text()?; // Owner.
+        input.text()?; // Whether it has oids: never since version 12.
+        while input.text()?.is_some() {} // What it depends on.
+        input.byte()?; // Where its data is: not known when the dump was streamed.
+        input.exact(8)?;
+        let kind = String::from_utf8_lossy(kind).into_owned();
+        Ok(Self {
+            number,
+            has_data,
+            is_heir: kind == "TABLE" && memchr::memmem::find(definition, b"\nINHERITS (").is_some(),
+            definition: xxh3_128(definition),
+            schema: schema.map(<[u8]>::to_vec),
+            name: name.to_vec(),
+            copy: if has_data { copy.to_vec() } else { Vec::new() },
+            kind,
+        })
+    }
+
+    /// Whether it stands for the rows of a table.
+    pub(super) fn is_table_data(&self) -> bool {
+        self.kind == "TABLE DATA"
+    }
+
+    /// Whether it stands for the data of large objects: `BLOBS` until 16, in groups since.
+    pub(super) fn is_large_objects(&self) -> bool {
+        self.kind == "BLOBS"
+    }
+
+    /// Its name with its schema, as the engine writes it.
+    pub(super) fn object(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{}.{}", quoted(schema), quoted(&self.name)),
+            None => text(&self.name).into_owned(),
+        }
+    }
+
+    /// What a restore must show of it: that it is there, made by the same words. `None` for what is no object.
+    pub(super) fn expectation(&self) -> Option<Expectation> {
+        if NOT_OF_THE_DATA.contains(&self.kind.as_str()) {
+            return None;
+        }
+        let object = match &self.schema {
+            // The name of a function, a trigger or a comment is several words, not one to be quoted.
+            Some(schema) if !ONE_NAME.contains(&self.kind.as_str()) => {
+                format!("{}.{}", quoted(schema), text(&self.name))
+            }
+            _ => self.object(),
+        };
+        // The value of a sequence is data, although a statement sets it.
+        let method = if self.kind == "SEQUENCE SET" { "value" } else { "definition" };
+        Some(Expectation {
+            kind: self.kind.to_lowercase(),
+            object,
+            count: None,
+            hash: Some(format!("{method}-xxh3-128:{:032x}", self.definition)),
+        })
+    }
+}
+
+/// The names between the first parentheses of `COPY schema.table (a, "b, c") FROM stdin;`, still quoted.
+fn column_names(copy: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut names = vec![Vec::new()];
+    let (mut is_quoted, mut is_inside) = (false, false);
+    for &byte in copy {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b'(' if !is_quoted && !is_inside => {
+                is_inside = true;
+                continue;
+            }
+            b')' if !is_quoted && is_inside => return Some(names),
+            b',' if !is_quoted && is_inside => {
+                names.push(Vec::new());
+                continue;
+            }
+            b' ' if !is_quoted => continue,
+            _ => {}
+        }
+        if is_inside {
+            names.last_mut()?.push(byte);
+        }
+    }
+    None
+}
+
+/// A name as SQL writes it, in quotes where it needs them.
+fn quoted(name: &[u8]) -> String {
+    let is_plain = name.first().is_some_and(|first| first.is_ascii_lowercase() || *first == b'_')
+        && name.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'$'));
+    let text = text(name);
+    if is_plain { text.into_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
+}
+
+/// Bytes as text: those that are none are escaped, so that two names stay two. A database may have any encoding.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = str::from_utf8(bytes) {
+        return text.into();
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text.into()
+}

@@ -1,0 +1,412 @@
+//! A database as a target: the dump is written to a file first, because programs that load in parallel need one, and is
+//! loaded from there when all of it has come.
+//!
+//! What is always true: a database that holds something is not touched unless that was asked for; it is then replaced by
+//! a new one, and only once that one is loaded. The copy of the dump lies in a folder that only this user can enter, and
+//! goes with it; killed, the process leaves that folder, and what it had made of the database under another name.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use backup_core::limits::GLOBALS_BYTES_MAX;
+use backup_core::model::{Node, SnapshotPath};
+use backup_core::observe::Amount;
+use backup_core::{Error, Result};
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use tempfile::TempDir;
+
+use super::archive::Found;
+use super::connection::Connection;
+use super::observe;
+use super::programs::{Programs, Running};
+use super::roles;
+use super::server::Server;
+use super::source::{Roles, Version};
+use super::tls::Protection;
+use crate::databases::manifest::Manifest;
+use crate::databases::url::Engine;
+use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
+
+/// How a dump is loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// What happens to a database that holds something.
+    pub existing: Existing,
+    /// Whether missing roles are made, and objects given to their owners.
+    pub roles: Roles,
+    /// Only these schemas.
+    pub schemas: Vec<String>,
+    /// Only these tables.
+    pub tables: Vec<String>,
+    /// Connections that load at once; as many as there are cores when not given.
+    pub jobs: Option<NonZeroUsize>,
+    /// The folder in which the copy of the dump gets its own.
+    pub spool: PathBuf,
+    /// Whether to begin when the space there does not seem to be enough.
+    pub space: SpaceCheck,
+}
+
+/// What happens to a database that holds something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It is refused.
+    Refused,
+    /// It is replaced, once the new one is loaded; of a part, the objects are.
+    Replaced,
+}
+
+/// A database to be made, or filled, from a dump.
+#[derive(Debug)]
+pub struct PostgresTarget {
+    server: Server,
+    database: String,
+    /// What is loaded into: the database, or the one that will replace it.
+    loaded: String,
+    must_make: bool,
+    options: LoadOptions,
+    programs: Programs,
+    /// To the server, not to the database.
+    connection: Mutex<Connection>,
+    manifest: Manifest,
+    folder: TempDir,
+    files: FilesTarget,
+    warnings: Mutex<Vec<String>>,
+}
+
+/// The folder with the copy, in the one that only this user can enter.
+const COPY: &str = "copy";
+
+/// Databases that every server has one of.
+const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
+
+/// Complaints of pg_restore that are told.
+const TOLD_MAX: usize = 3;
+
+impl PostgresTarget {
+    /// Looks at the server, the database and the programs, before anything is fetched for them.
+    ///
+    /// # Errors
+    ///
+    /// When the database holds something and that is to be refused, when the manifest is another engine's, or as
+    /// [`super::PostgresSource::connect`].
+    pub fn connect(server: &Server, database: &str, manifest: Manifest, options: LoadOptions) -> Result<Self> {
+        let wrong = |what: String| Error::invalid(server.location(), what);
+        if manifest.engine != Engine::Postgres.name() {
+            return Err(wrong(format!("the snapshot holds a database of {}", manifest.engine)));
+        }
+        let (connection, server) = maintenance(server, database)?;
+        let version = Version::of(&connection)?;
+        let dumped_by = manifest.report.tools.iter().find(|tool| tool.name == "pg_dump");
+        let dumped_by = dumped_by.and_then(|tool| major(&tool.version)).unwrap_or(version.major);
+        let programs = Programs::find(&server.folders, version.major.max(dumped_by))
+            .map_err(|(what, hint)| wrong(what).with_hint(hint))?;
+        let mut warnings = Vec::new();
+        if dumped_by > version.major {
+            warnings.push(format!(
+                "the dump was made by pg_dump {dumped_by} and the server has version {}: it may not know everything",
+                version.major
+            ));
+        }
+
+        let exists = connection
+            .value(&format!("SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}", escape_literal(database)))?;
+        let is_part = !options.schemas.is_empty() || !options.tables.is_empty();
+        let holds = exists.is_some() && !is_empty(&server, database)?;
+        if holds && !is_part && options.existing == Existing::Refused {
+            return Err(wrong("the database is not empty".to_owned()).with_hint(
+                "name one that does not exist, or replace it with --clean; one table or schema with --table, --schema",
+            ));
+        }
+        let replaces = holds && !is_part;
+        let loaded = if replaces { beside(database) } else { database.to_owned() };
+        let folder = tempfile::Builder::new().prefix("backup-restore-").tempdir_in(&options.spool);
+        let folder = folder.map_err(|error| {
+            Error::invalid(options.spool.display().to_string(), "no folder for the dump can be made here")
+                .caused_by(error)
+                .with_hint("name another with --spool")
+        })?;
+        let how = RestoreOptions { owner: Owner::Restorer, space: options.space, ..RestoreOptions::default() };
+        // Below it, because what is restored brings its own permissions.
+        let files = FilesTarget::new(folder.path().join(COPY), how);
+        Ok(Self {
+            must_make: exists.is_none() || replaces,
+            server,
+            database: database.to_owned(),
+            loaded,
+            options,
+            programs,
+            connection: Mutex::new(connection),
+            manifest,
+            folder,
+            files,
+            warnings: Mutex::new(warnings),
+        })
+    }
+
+    /// The folder that the dump is written to before it is loaded.
+    pub fn spool(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What a person should know of what was loaded.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn warn(&self, text: String) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    fn load(&self) -> Result<(), TargetError> {
+        let failed = |action, why: &dyn ToString| TargetError::new(action, SnapshotPath::root(), why.to_string());
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let dump = self.folder.path().join(COPY).join("dump");
+        self.check(&dump)?;
+        if self.options.roles == Roles::Kept
+            && let Some(globals) = self.globals()?
+        {
+            let problems = roles::make_missing(&connection, &globals).map_err(|error| failed("make roles", &error))?;
+            problems.into_iter().for_each(|problem| self.warn(problem));
+        }
+        if self.must_make {
+            if self.loaded != self.database {
+                // What an earlier restore that was killed has left.
+                let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", escape_identifier(&self.loaded));
+                connection.ask(&drop).map_err(|error| failed("drop what an earlier restore left", &error))?;
+            }
+            self.make(&connection).map_err(|error| {
+                failed("create the database", &error)
+                    .with_hint("the user needs CREATEDB; or create it, empty, beforehand")
+            })?;
+        }
+        self.run(&dump)?;
+        if self.loaded != self.database {
+            let (old, new) = (escape_identifier(&self.database), escape_identifier(&self.loaded));
+            let replaced = connection
+                .ask(&format!("DROP DATABASE {old} WITH (FORCE)"))
+                .and_then(|_| connection.ask(&format!("ALTER DATABASE {new} RENAME TO {old}")));
+            replaced.map_err(|error| {
+                failed("replace the database", &error).with_hint(format!("what was restored is in the database {new}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether the dump is whole and what the manifest says, and completes it with the places of its data.
+    fn check(&self, dump: &Path) -> Result<(), TargetError> {
+        let damaged = |why: &dyn ToString| {
+            TargetError::new("load", SnapshotPath::parse(b"dump"), why.to_string()).with_hint(
+                "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
+            )
+        };
+        let found = File::open(dump).and_then(|mut file| observe::read(&mut file)).map_err(|error| damaged(&error))?;
+        let Found { expectations, is_understood, .. } = &found;
+        if !is_understood {
+            return Ok(());
+        }
+        let expected = &self.manifest.report.expectations;
+        if let Some(difference) = observe::compare(expected, expectations).first() {
+            return Err(damaged(&format!("it is not the dump that its manifest describes: {}", difference.told())));
+        }
+        let complete = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).open(dump)?;
+            for block in &found.blocks {
+                file.seek(SeekFrom::Start(block.entry_place))?;
+                file.write_all(&block.place())?;
+            }
+            Ok(())
+        };
+        complete().map_err(|error| TargetError::of_io("write", SnapshotPath::parse(b"dump"), &error))
+    }
+
+    fn globals(&self) -> Result<Option<String>, TargetError> {
+        let of_io = |error: &io::Error| TargetError::of_io("read", SnapshotPath::parse(b"globals.sql"), error);
+        match File::open(self.folder.path().join(COPY).join("globals.sql")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(of_io(&error)),
+            Ok(file) => {
+                let mut text = String::new();
+                file.take(GLOBALS_BYTES_MAX).read_to_string(&mut text).map_err(|error| of_io(&error))?;
+                Ok(Some(text))
+            }
+        }
+    }
+
+    /// Creates the database as the dumped one was.
+    fn make(&self, connection: &Connection) -> Result<()> {
+        let detail = |name: &str| self.manifest.details.get(name).and_then(|value| value.as_str());
+        let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", escape_identifier(&self.loaded));
+        if let Some(encoding) = detail("encoding") {
+            sql.push_str(&format!(" ENCODING {}", escape_literal(encoding)));
+        }
+        let mut localized = sql.clone();
+        for (word, name) in [("LC_COLLATE", "collate"), ("LC_CTYPE", "ctype")] {
+            if let Some(value) = detail(name) {
+                localized.push_str(&format!(" {word} {}", escape_literal(value)));
+            }
+        }
+        match (detail("locale_provider"), detail("locale")) {
+            (Some("i"), Some(locale)) => {
+                localized.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", escape_literal(locale)));
+            }
+            (Some("b"), Some(locale)) => {
+                localized.push_str(&format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", escape_literal(locale)));
+            }
+            _ => {}
+        }
+        let Err(refused) = connection.ask(&localized) else { return Ok(()) };
+        connection.ask(&sql).map_err(|_| refused)?;
+        let locale = detail("collate").unwrap_or("?");
+        self.warn(format!("the server does not have the locale {locale}: texts may be sorted in another way"));
+        Ok(())
+    }
+
+    fn run(&self, dump: &Path) -> Result<(), TargetError> {
+        let failed = |why: String| TargetError::new("load", SnapshotPath::parse(b"dump"), why);
+        let protection = Protection::of(&self.server).map_err(|error| failed(error.to_string()))?;
+        let jobs = self.options.jobs.or_else(|| std::thread::available_parallelism().ok());
+        let mut command = self.programs.command("pg_restore");
+        command.arg("--no-password").arg(format!("--jobs={}", jobs.map_or(1, NonZeroUsize::get)));
+        // Without a database pg_restore would print. A name with an equals sign would be taken for a connection.
+        command.arg(format!("--dbname=dbname='{}'", self.loaded.replace('\\', "\\\\").replace('\'', "\\'")));
+        if self.options.roles == Roles::LeftOut {
+            command.args(["--no-owner", "--no-privileges"]);
+        }
+        let parts = [("schema", &self.options.schemas), ("table", &self.options.tables)];
+        let is_part = parts.iter().any(|(_, names)| !names.is_empty());
+        for (option, names) in parts {
+            command.args(names.iter().map(|name| format!("--{option}={name}")));
+        }
+        if is_part {
+            // Rows must not be added to a table that was there before.
+            command.arg("--exit-on-error");
+            if self.options.existing == Existing::Replaced {
+                command.args(["--clean", "--if-exists"]);
+            }
+        }
+        command.arg(dump);
+        self.server.equip(&mut command, &self.loaded, protection.authorities.as_deref());
+        let mut running = Running::start(command).map_err(&failed)?;
+        let mut nothing = [0; 1_024];
+        while running.read(&mut nothing).map_err(|error| failed(error.to_string()))? > 0 {}
+        let ended = running.finish().map_err(&failed)?;
+        for line in ended.said.lines() {
+            if let Some((_, warning)) = line.split_once("pg_restore: warning: ") {
+                self.warn(warning.trim().to_owned());
+            }
+        }
+        if ended.status.success() {
+            return Ok(());
+        }
+        let told: Vec<&str> =
+            ended.said.lines().filter_map(|line| Some(line.split_once("error: ")?.1.trim())).take(TOLD_MAX).collect();
+        let what = if told.is_empty() { ended.complaint() } else { told.join("; ") };
+        let hint = match is_part {
+            true => "nothing more was loaded; an object that is there already is replaced with --clean",
+            false => "the database is not complete; --no-roles loads it without its owners and grants",
+        };
+        Err(failed(format!("{what}, into the database {}", escape_identifier(&self.loaded))).with_hint(hint))
+    }
+}
+
+impl Target for PostgresTarget {
+    fn location(&self) -> String {
+        self.server.location()
+    }
+
+    fn order(&self) -> WriteOrder {
+        self.files.order()
+    }
+
+    fn begin(&self, expected: Amount) -> Result<(), TargetError> {
+        self.files.begin(expected)
+    }
+
+    fn enter(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+        self.files.enter(path, node)
+    }
+
+    fn file(&self, path: &SnapshotPath, node: &Node) -> Result<Box<dyn TargetFile>, TargetError> {
+        self.files.file(path, node)
+    }
+
+    fn hard_link(&self, path: &SnapshotPath, first: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+        self.files.hard_link(path, first, node)
+    }
+
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+        self.files.special(path, node)
+    }
+
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+        self.files.leave(path, node, names)
+    }
+
+    fn finish(&self) -> Result<(), TargetError> {
+        self.load()
+    }
+}
+
+/// The name under which a database is loaded that will replace another. PostgreSQL cuts names off at 63 bytes, and one
+/// that was cut off could be the name of the database that is to be replaced.
+fn beside(database: &str) -> String {
+    const NAME_BYTES_MAX: usize = 63;
+    const SUFFIX: &str = ".backup-restore";
+    let longest = database.len().min(NAME_BYTES_MAX - SUFFIX.len());
+    let end = (0..=longest).rev().find(|&end| database.is_char_boundary(end)).unwrap_or(0);
+    format!("{}{SUFFIX}", &database[..end])
+}
+
+/// A connection to the server that is none to `database`.
+fn maintenance(server: &Server, database: &str) -> Result<(Connection, Server)> {
+    let mut outcome = None;
+    for name in MAINTENANCE.into_iter().filter(|name| *name != database) {
+        match Connection::open(server, name) {
+            Ok(opened) => return Ok(opened),
+            // The first one's reason is the better one.
+            Err(error) => outcome = outcome.or(Some(error)),
+        }
+    }
+    Err(outcome.unwrap_or_else(|| Error::invalid(server.location(), "it has no database to connect to")))
+}
+
+/// Whether there is nothing in a database but what every one has, and what extensions brought.
+fn is_empty(server: &Server, database: &str) -> Result<bool> {
+    let (connection, _) = Connection::open(server, database)?;
+    let of_users = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (\
+                    SELECT FROM pg_catalog.pg_depend d WHERE d.objid = x.oid AND d.deptype = 'e')";
+    let found = connection.value(&format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace \
+         WHERE {of_users}) OR EXISTS (SELECT FROM pg_catalog.pg_proc x JOIN pg_catalog.pg_namespace n \
+         ON n.oid = x.pronamespace WHERE {of_users}) OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
+    ))?;
+    Ok(found.as_deref() != Some("t"))
+}
+
+fn major(version: &str) -> Option<u32> {
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_never_loaded_under_the_name_that_it_will_replace() {
+        for name in ["app", &"x".repeat(63), &"ä".repeat(31), &format!("{}.backup-restore", "x".repeat(40))] {
+            let loaded = beside(name);
+            assert!(loaded.len() <= 63 && loaded != *name, "{loaded}");
+        }
+        assert_eq!(beside("app"), "app.backup-restore");
+    }
+
+    #[test]
+    fn a_version_begins_with_its_major_number() {
+        assert_eq!((major("16.13"), major("18beta1"), major("devel")), (Some(16), Some(18), None));
+    }
+}

@@ -1,0 +1,12 @@
+//! Each database engine against the real thing: backed up while it is written to, restored into an empty one, compared.
+//! And what must fail, failing without a snapshot.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod mysql;
+mod mysql_server;
+mod proxy;
+mod redis;
+mod redis_replayed;
+mod repository;
+mod sqlite;

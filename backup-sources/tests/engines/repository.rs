@@ -1,0 +1,165 @@
+//! A repository in memory, and what the tests of all engines do with it.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use backup_core::cancel::Cancel;
+use backup_core::chunk::Chunking;
+use backup_core::clock::SystemClock;
+use backup_core::contracts::{
+    Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent, SourceInfo, Target,
+};
+use backup_core::model::{Node, Snapshot, SnapshotPath};
+use backup_core::observe::Silent;
+use backup_core::pipeline::{self, BackupOptions, BackupOutcome, FileReader, RestoreOptions, RestoreOutcome};
+use backup_core::repository::{CreateOptions, Identity, LockMode, Passphrase, Repository, ScryptCost};
+use backup_core::testing::MemorySink;
+use backup_core::{Error, Result};
+use backup_sources::databases::manifest::Manifest;
+
+/// A repository of its own for each test. Locks wait for others to be seen, which is tested elsewhere.
+pub(crate) struct Repo(Repository);
+
+impl Repo {
+    pub(crate) fn new() -> Self {
+        let options = CreateOptions { cost: Some(ScryptCost { n: 2, r: 1, p: 1 }), ..CreateOptions::default() };
+        let identity = Identity { hostname: "host".into(), username: "user".into(), uid: 1, gid: 1, pid: 1 };
+        let (sink, passphrase) = (Arc::new(MemorySink::new()), Passphrase::new("x"));
+        Self(Repository::create(sink, &passphrase, &options, identity, Arc::new(SystemClock)).unwrap())
+    }
+
+    pub(crate) fn back_up(&self, source: &mut dyn Source) -> Result<BackupOutcome> {
+        let options = BackupOptions { lock: LockMode::None, ..BackupOptions::default() };
+        pipeline::backup(&self.0, source, &options, &Cancel::new(), &Silent)
+    }
+
+    /// A backup that must fail, and make no snapshot.
+    pub(crate) fn fail_to_back_up(&self, source: &mut dyn Source) -> String {
+        let before = self.snapshots();
+        let error = self.back_up(source).unwrap_err();
+        assert_eq!(self.snapshots(), before, "a failed backup makes no snapshot and costs none");
+        words(&error)
+    }
+
+    pub(crate) fn snapshots(&self) -> usize {
+        self.0.snapshots().unwrap().len()
+    }
+
+    pub(crate) fn latest(&self) -> Snapshot {
+        self.0.find_snapshot("latest", &Default::default()).unwrap().1
+    }
+
+    pub(crate) fn restore(&self, folder: &str, target: &dyn Target) -> Result<RestoreOutcome> {
+        let path = Some(SnapshotPath::parse(folder.as_bytes()));
+        let options = RestoreOptions { path, lock: LockMode::None, ..RestoreOptions::default() };
+        pipeline::restore(&self.0, &self.latest(), target, &options, &Cancel::new(), &Silent)
+    }
+
+    /// A file of the newest snapshot.
+    pub(crate) fn file(&self, path: &str) -> Vec<u8> {
+        let index = self.0.load_index(&Silent).unwrap();
+        let path = SnapshotPath::parse(path.as_bytes());
+        let mut bytes = Vec::new();
+        FileReader::open(&self.0, &index, &self.latest(), &path).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    pub(crate) fn manifest(&self, folder: &str) -> Manifest {
+        Manifest::read(&self.file(&format!("{folder}/manifest.json"))[..]).unwrap()
+    }
+}
+
+/// An error with its causes and its hint.
+pub(crate) fn words(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    format!("{words}\n{}", error.hint().unwrap_or_default())
+}
+
+type Action = Box<dyn FnOnce() + Send>;
+
+/// A source, and something that happens when its first bytes were read.
+pub(crate) struct Meddled<S>(S, Option<Action>);
+
+impl<S: Source> Meddled<S> {
+    pub(crate) fn new(source: S, action: impl FnOnce() + Send + 'static) -> Self {
+        Self(source, Some(Box::new(action)))
+    }
+}
+
+impl<S: Source> std::fmt::Debug for Meddled<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<S: Source> Source for Meddled<S> {
+    fn info(&self) -> SourceInfo {
+        self.0.info()
+    }
+
+    fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {
+        let Some(event) = self.0.next()? else { return Ok(None) };
+        Ok(Some(match event {
+            SourceEvent::Entry(Entry { node, content: Some(content) }) if !content.comes_last() => {
+                let content: Box<dyn Content> = Box::new(MeddledContent(content, self.1.take()));
+                SourceEvent::Entry(Entry { node, content: Some(content) })
+            }
+            event => event,
+        }))
+    }
+
+    fn finish(&mut self) -> Result<Report, SourceError> {
+        self.0.finish()
+    }
+}
+
+struct MeddledContent(Box<dyn Content>, Option<Action>);
+
+impl std::fmt::Debug for MeddledContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Content for MeddledContent {
+    fn open(self: Box<Self>, node: &mut Node) -> Result<Box<dyn ContentReader>, SourceError> {
+        Ok(Box::new(MeddledReader(self.0.open(node)?, self.1)))
+    }
+
+    fn chunking(&self) -> Option<Chunking> {
+        self.0.chunking()
+    }
+
+    fn is_proven_by_metadata(&self) -> bool {
+        self.0.is_proven_by_metadata()
+    }
+}
+
+struct MeddledReader(Box<dyn ContentReader>, Option<Action>);
+
+impl std::fmt::Debug for MeddledReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl ContentReader for MeddledReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.0.read(buffer)?;
+        if length > 0
+            && let Some(action) = self.1.take()
+        {
+            action();
+        }
+        Ok(length)
+    }
+
+    fn finish(self: Box<Self>, node: &mut Node) -> Result<Option<String>, SourceError> {
+        self.0.finish(node)
+    }
+}
