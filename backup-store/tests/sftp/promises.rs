@@ -1,11 +1,10 @@
 //! What every sink promises; what happens when the line breaks; whom it speaks with and whom not.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use backup_core::contracts::{ObjectKey, Placement, PutMode, SinkErrorKind};
+use backup_core::contracts::{ObjectKey, Placement, PutMode, Sink, SinkErrorKind};
 use backup_core::testing::sink_suite;
 use backup_store::layers::{RetryPolicy, RetrySink};
 use bytes::Bytes;
