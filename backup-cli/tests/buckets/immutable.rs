@@ -46,7 +46,9 @@ fn what_a_thief_deletes_and_replaces_comes_back() {
             assert_eq!(s3(&server.keys(), "DELETE", &url, &[], "").status, 204);
         }
     }
-    go(&["check"]).ends_with(if keys[0].ends_with("config") { 1 } else { 10 });
+    // Ids are random, so it depends on the run which object is missed first: the configuration, a key, or what follows.
+    let robbed = go(&["check"]);
+    assert!([1, 10, 12].contains(&robbed.code), "{}\n{}", robbed.code, robbed.err);
     let at = good.to_string();
     let planned = go(&["--json", "repair", "undelete", "--at", &at, "--dry-run"]).succeeds().lines().pop().unwrap();
     assert_eq!(planned["objects"].as_array().unwrap().len(), keys.len(), "{planned}");
