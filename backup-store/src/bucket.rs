@@ -92,6 +92,10 @@ impl Bucket {
             return Err(wrong(String::from("credentials do not belong into a place, which is shown and logged"))
                 .with_hint("give them in the environment or in a file"));
         }
+        if name.contains(':') {
+            // What follows it may be a password, cut off from its `@` by a question mark.
+            return Err(wrong(String::from("there is a colon in the name of the bucket")).with_hint(example));
+        }
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'$');
         if name.is_empty() || !name.bytes().all(is_name) || matches!(name, "." | "..") {
             return Err(wrong(format!("{name:?} is no name of a bucket")).with_hint(example));
@@ -103,7 +107,7 @@ impl Bucket {
         let prefix = decoded(prefix.trim_end_matches('/'))?;
         let is_component = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
         if !prefix.is_empty() && !prefix.split('/').all(is_component) {
-            return Err(wrong(format!("{prefix:?} is no prefix of object names")));
+            return Err(wrong(String::from("what follows the bucket is no prefix of object names")));
         }
         let mut bucket = Self { provider, name: name.to_owned(), prefix, settings: BucketSettings::default() };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -122,7 +126,7 @@ impl Bucket {
         let place = self.to_string();
         let wrong = |why: String| Error::invalid(place.as_str(), why);
         if is_secret(name) {
-            return Err(wrong(format!("{name} does not belong into a place, which is shown and logged"))
+            return Err(wrong(String::from("a secret does not belong into a place, which is shown and logged"))
                 .with_hint("give it in the environment or in a file"));
         }
         let known = self.provider.settings();

@@ -22,8 +22,11 @@ fuzz_target!(|bytes: &[u8]| bounded(MIB + 64 * bytes.len(), || {
     else {
         return;
     };
-    // A `file:` URL names a path, which is shown as it is.
-    if [user, end].iter().any(|part| part.contains('/')) || scheme.starts_with("file") {
+    // A `file:` URL names a path, which is shown as it is. A scheme that is a whole place leaves no place for a password.
+    if scheme.contains([':', '/', '?'])
+        || [user, end].iter().any(|part| part.contains('/'))
+        || scheme.starts_with("file")
+    {
         return;
     }
     let place = format!("{scheme}://{user}:{PASSWORD}{end}@{rest}");

@@ -43,7 +43,11 @@ fn a_place_that_cannot_be_is_refused_before_anything_is_asked() {
 fn a_server_that_is_not_there_is_an_error_of_two_lines() {
     let world = World::new();
     let place = "s3://bucket/x?endpoint=http://127.0.0.1:1";
-    says(run(&world, place, keys("i", "hunter2"), &["--quiet", "snapshots"]), 1, &["127.0.0.1 cannot be reached", "endpoint"]);
+    says(
+        run(&world, place, keys("i", "hunter2"), &["--quiet", "snapshots"]),
+        1,
+        &["127.0.0.1 cannot be reached", "endpoint"],
+    );
 }
 
 #[test]
