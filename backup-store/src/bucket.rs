@@ -268,7 +268,7 @@ mod tests {
             ("s3:https://host/bucket", "bucket is missing"),
             ("s3://", "no name of a bucket"),
             ("s3:///prefix", "no name of a bucket"),
-            ("s3://localhost:9000/bucket", "no name of a bucket"),
+            ("s3://localhost:9000/bucket", "a colon in the name of the bucket"),
             ("s3://b//p", "no prefix"),
             ("s3://b/../p", "no prefix"),
             ("s3://b/%zz", "hexadecimal"),
