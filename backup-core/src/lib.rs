@@ -34,6 +34,7 @@ pub mod pack;
 pub mod pipeline;
 pub mod repository;
 pub mod retention;
+pub mod schedule;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

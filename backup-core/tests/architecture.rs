@@ -73,6 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("look", &["cancel", "error", "model", "pipeline", "repository"]),
     // It only thinks: no store, no clock, no repository.
     ("retention", &["contracts", "model"]),
+    ("schedule", &["limits"]),
     // Stands in for everything outside, and knows nothing of what is inside.
     ("testing", &["contracts", "limits", "model", "observe", "retention"]),
 ];
