@@ -32,6 +32,7 @@ pub mod model;
 pub mod observe;
 pub mod pack;
 pub mod pipeline;
+pub mod policy;
 pub mod repository;
 pub mod retention;
 pub mod schedule;

@@ -216,3 +216,15 @@ pub const SCHEDULE_GAP_DAYS: u32 = 400;
 
 /// How far ahead it is looked for where days with slots are rare: two leap years.
 pub const SCHEDULE_GAP_YEARS: i64 = 10;
+
+/// Runs whose length says how long the next will take: a month of daily ones.
+pub const POLICY_DURATIONS_MAX: usize = 30;
+
+/// Runs before it that a run is compared with: a week of daily ones, so that what is usual follows within days.
+pub const SUSPICION_RUNS: usize = 7;
+
+/// Below this many bytes a run may shrink as it likes: one file more or less is half of it.
+pub const SUSPICION_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Below this many files likewise.
+pub const SUSPICION_FILES_MIN: u64 = 10;

@@ -74,6 +74,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // It only thinks: no store, no clock, no repository.
     ("retention", &["contracts", "model"]),
     ("schedule", &["limits"]),
+    ("policy", &["contracts", "limits", "model", "retention"]),
     // Stands in for everything outside, and knows nothing of what is inside.
     ("testing", &["contracts", "limits", "model", "observe", "retention"]),
 ];
