@@ -33,6 +33,8 @@ pub struct JobStanding {
     /// How long the last drill that passed took.
     #[serde(rename = "rto_measured_seconds", serialize_with = "as_seconds_or_none")]
     pub rto_measured: Option<SignedDuration>,
+    /// When a drill last restored it.
+    pub restored: Option<Timestamp>,
     /// Whether that is no longer than may be; unknown without a drill.
     pub rto_met: Option<Answer>,
     /// Three copies, two media, one other site.
@@ -63,6 +65,7 @@ impl JobStanding {
             predicted: predicted(facts.trigger, &durations(facts), objectives),
             rto: objectives.rto,
             rto_measured,
+            restored: restored(facts),
             rto_met,
             three_two_one: three_two_one(facts, standards, now),
             exposures: exposures.into(),
