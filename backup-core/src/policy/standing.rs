@@ -33,10 +33,10 @@ pub struct JobStanding {
     /// How long the last drill that passed took.
     #[serde(rename = "rto_measured_seconds", serialize_with = "as_seconds_or_none")]
     pub rto_measured: Option<SignedDuration>,
-    /// When a drill last restored it.
-    pub restored: Option<Timestamp>,
     /// Whether that is no longer than may be; unknown without a drill.
     pub rto_met: Option<Answer>,
+    /// When a drill last restored it.
+    pub restored: Option<Timestamp>,
     /// Three copies, two media, one other site.
     pub three_two_one: ThreeTwoOne,
     /// All that is wrong, the gravest first.
