@@ -9,6 +9,7 @@ mod exit;
 mod network;
 mod secrets;
 mod session;
+mod units;
 
 fn main() -> std::process::ExitCode {
     allocator::set_bounds();
