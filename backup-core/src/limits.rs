@@ -228,3 +228,16 @@ pub const SUSPICION_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Below this many files likewise.
 pub const SUSPICION_FILES_MIN: u64 = 10;
+
+/// How long a lease on a job's slot holds when its holder cannot be seen to be gone: longer than nearly every run takes,
+/// shorter than a day, so that a machine that died in the night costs one nightly backup no more than its morning.
+pub const LEASE_SECONDS: i64 = 6 * 60 * 60;
+
+/// Leases on slots that lie further back are deleted.
+pub const LEASE_KEPT_SECONDS: i64 = 14 * 24 * 60 * 60;
+
+/// How often a slot changes hands because its holder is gone. A job that kills its machine is not tried for ever.
+pub const LEASE_HOLDERS_MAX: u32 = 5;
+
+/// Configurations of one machine that a repository keeps: what was changed lately, for whoever asks why.
+pub const CONFIGURATIONS_KEPT_MAX: usize = 10;

@@ -52,7 +52,7 @@ pub(crate) struct Which {
 }
 
 pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure> {
-    let config = session.config()?;
+    let config = &session.config()?;
     let which = match command {
         Command::Cron { which, .. } | Command::Systemd { which, .. } | Command::Kubernetes { which, .. } => which,
     };

@@ -9,24 +9,6 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::Failure;
 
-/// Where a configuration was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// Named by `-c` or `$BACKUP_CONFIG`.
-    Named(PathBuf),
-    /// In the usual place.
-    Usual(PathBuf),
-}
-
-impl Origin {
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        match self {
-            Self::Named(path) | Self::Usual(path) => path,
-        }
-    }
-}
-
 /// What the name of the file in the working folder is.
 const NAME: &str = "backup.toml";
 
@@ -36,9 +18,9 @@ const NAME: &str = "backup.toml";
 /// # Errors
 ///
 /// When the one in the working folder may be somebody else's.
-pub(crate) fn find(named: Option<&Path>, home: Option<&Path>, reader: u32) -> Result<Option<Origin>, Failure> {
+pub(crate) fn find(named: Option<&Path>, home: Option<&Path>, reader: u32) -> Result<Option<PathBuf>, Failure> {
     if let Some(named) = named {
-        return Ok(Some(Origin::Named(named.to_owned())));
+        return Ok(Some(named.to_owned()));
     }
     if Path::new(NAME).symlink_metadata().is_ok() {
         if let Some(why) = doubt(Path::new("."), reader).or_else(|| doubt(Path::new(NAME), reader)) {
@@ -47,10 +29,10 @@ pub(crate) fn find(named: Option<&Path>, home: Option<&Path>, reader: u32) -> Re
                 format!("name it with -c ./{NAME} if it is yours"),
             ));
         }
-        return Ok(Some(Origin::Usual(NAME.into())));
+        return Ok(Some(NAME.into()));
     }
     let usual = home.map(|home| home.join(NAME)).into_iter().chain([PathBuf::from("/etc/backup").join(NAME)]);
-    Ok(usual.into_iter().find(|path| path.exists()).map(Origin::Usual))
+    Ok(usual.into_iter().find(|path| path.exists()))
 }
 
 /// Why others may have written what is at `path`.
@@ -100,6 +82,6 @@ mod tests {
     fn the_one_that_is_named_is_taken_as_it_is() {
         let named = Path::new("/nowhere/x.toml");
         let found = find(Some(named), None, 0).unwrap();
-        assert_eq!(found, Some(Origin::Named(named.to_owned())));
+        assert_eq!(found, Some(named.to_owned()));
     }
 }

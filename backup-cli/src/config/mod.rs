@@ -31,10 +31,10 @@ use jiff::tz::TimeZone;
 
 pub(crate) use document::{Fault, Variables};
 pub(crate) use drill::{Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
-pub(crate) use file::{Origin as FileOrigin, find};
+pub(crate) use file::find;
 pub(crate) use job::{Hooks, Job, Retries, Starts};
 pub(crate) use notify::{Channel, Encryption, Event, Notify, Preset};
-pub(crate) use repository::{Pruning, Repository};
+pub(crate) use repository::{Credentials, Pruning, Repository};
 pub(crate) use service::{Daemon, Metrics, Pushgateway};
 pub(crate) use source::Source;
 

@@ -38,7 +38,8 @@ impl Second {
     }
 }
 
-/// The passphrase of a second repository at `place`: its own where one is given, else that of the first.
+/// The passphrase of a second repository at `place`: its own where one is given, or where the configuration says that it
+/// is, else that of the first.
 pub(crate) fn of_second(
     second: Second,
     file: Option<&Path>,
@@ -48,7 +49,8 @@ pub(crate) fn of_second(
 ) -> Result<Passphrase, Failure> {
     let given =
         file.map(|file| Origin::File(file.to_owned())).or(command.map(|command| Origin::Command(command.into())));
-    let origin = given.or_else(|| of_variables(second.variables()));
+    let configured = session.locate(place)?.passphrase;
+    let origin = given.or(configured).or_else(|| of_variables(second.variables()));
     match origin {
         Some(origin) => read(&origin, &session.console),
         None => of_repository(session, place),
