@@ -116,6 +116,12 @@ pub(crate) enum Command {
     Unlock(commands::unlock::Args),
     /// Bring the repository to the newest format version
     Migrate,
+    /// Print the configuration's schedules for cron, systemd or Kubernetes
+    #[command(subcommand)]
+    Schedule(commands::schedule::Command),
+    /// Print alerting rules for what is configured
+    #[command(subcommand)]
+    Alerts(commands::alerts::Command),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
     /// Print the manual page, or write all of them into a folder

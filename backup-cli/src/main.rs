@@ -11,6 +11,7 @@ mod located;
 mod network;
 mod secrets;
 mod session;
+mod units;
 
 fn main() -> std::process::ExitCode {
     allocator::set_bounds();

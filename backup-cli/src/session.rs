@@ -10,7 +10,7 @@ use backup_core::contracts::{Sink, SinkErrorKind};
 use backup_core::model::{Snapshot, SnapshotId};
 use backup_core::observe::Observer;
 use backup_core::repository::{Identity, Lock, Repository};
-use backup_core::{Error, ErrorKind};
+use backup_core::ErrorKind;
 use backup_store::{Access, Environment, Place};
 use jiff::Timestamp;
 

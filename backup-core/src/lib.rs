@@ -28,6 +28,7 @@ pub mod contracts;
 pub mod error;
 pub mod limits;
 pub mod look;
+pub mod metrics;
 pub mod model;
 pub mod observe;
 pub mod pack;

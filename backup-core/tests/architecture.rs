@@ -78,6 +78,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("retention", &["contracts", "model"]),
     ("schedule", &["limits"]),
     ("policy", &["contracts", "limits", "model", "retention"]),
+    ("metrics", &["contracts", "policy"]),
     // Stands in for everything outside, and knows nothing of what is inside.
     ("testing", &["contracts", "limits", "model", "observe", "retention"]),
 ];

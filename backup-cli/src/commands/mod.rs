@@ -1,5 +1,6 @@
 //! One file for each command: what it takes, which calls of the library it is made of, and how its result is printed.
 
+pub(crate) mod alerts;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -21,6 +22,7 @@ pub(crate) mod protect;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
+pub(crate) mod schedule;
 pub(crate) mod selection;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
@@ -95,6 +97,8 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Key(command) => key::run(&command, session),
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),
+        Command::Schedule(command) => schedule::run(&command, session),
+        Command::Alerts(command) => alerts::run(&command, session),
         Command::Completions(args) => completions::run(&args, session),
         Command::Man(args) => man::run(&args, session),
     }

@@ -35,6 +35,8 @@ pub struct JobStanding {
     pub rto_measured: Option<SignedDuration>,
     /// Whether that is no longer than may be; unknown without a drill.
     pub rto_met: Option<Answer>,
+    /// When a drill last restored it.
+    pub restored: Option<Timestamp>,
     /// Three copies, two media, one other site.
     pub three_two_one: ThreeTwoOne,
     /// All that is wrong, the gravest first.
@@ -63,6 +65,7 @@ impl JobStanding {
             predicted: predicted(facts.trigger, &durations(facts), objectives),
             rto: objectives.rto,
             rto_measured,
+            restored: restored(facts),
             rto_met,
             three_two_one: three_two_one(facts, standards, now),
             exposures: exposures.into(),
