@@ -74,13 +74,9 @@ pub(crate) enum Command {
     Init(commands::init::Args),
     /// Take a snapshot
     Create(Box<commands::create::Args>),
-    /// Run jobs of the configuration: back up, thin out, tell
-    Run(commands::run::Args),
     /// Look at or check the configuration
     #[command(subcommand)]
     Config(commands::config::Command),
-    /// Show how each job of the configuration stands
-    Status(commands::status::Args),
     /// List snapshots
     Snapshots(commands::snapshots::Args),
     /// List what is in a snapshot
