@@ -34,11 +34,17 @@ pub fn text(jobs: &[(&JobFacts, &JobStanding)], now: Timestamp) -> String {
 type Jobs<'a> = [(&'a JobFacts, &'a JobStanding)];
 
 fn successes(text: &mut Text, jobs: &Jobs<'_>) {
-    text.family("backup_last_success_timestamp", "When the newest backup of the job was durable in the repository, in seconds.");
+    text.family(
+        "backup_last_success_timestamp",
+        "When the newest backup of the job was durable in the repository, in seconds.",
+    );
     for_each_newest(jobs, |labels, newest| {
         text.instant("backup_last_success_timestamp", labels, newest.durable);
     });
-    text.family("backup_recovery_point_timestamp", "The instant that a restore of the newest backup returns to, in seconds.");
+    text.family(
+        "backup_recovery_point_timestamp",
+        "The instant that a restore of the newest backup returns to, in seconds.",
+    );
     for (facts, copy) in each_copy(jobs) {
         // Of several parts, the one that is the oldest.
         if let Some(point) = newest_of_each_part(copy).iter().map(|newest| newest.recovery_point).min() {
@@ -84,7 +90,10 @@ fn runs(text: &mut Text, jobs: &Jobs<'_>) {
 }
 
 fn exposures(text: &mut Text, jobs: &Jobs<'_>, now: Timestamp) {
-    text.family("backup_rpo_exposure_seconds", "What would be lost now, if only backups at this step of proof can be relied on.");
+    text.family(
+        "backup_rpo_exposure_seconds",
+        "What would be lost now, if only backups at this step of proof can be relied on.",
+    );
     for (facts, standing) in jobs {
         for (proof, exposure) in &standing.exposures {
             let labels = [("job", facts.job.as_str()), ("proof", proof_word(*proof))];
@@ -111,7 +120,9 @@ fn objectives(text: &mut Text, jobs: &Jobs<'_>) {
     };
     family("backup_rpo_objective_seconds", "How much of the job's data may be lost.", |facts, _| facts.objectives.rpo);
     family("backup_rto_objective_seconds", "How long a restore of the job may take.", |facts, _| facts.objectives.rto);
-    family("backup_rto_measured_seconds", "How long the last drill that passed took.", |_, standing| standing.rto_measured);
+    family("backup_rto_measured_seconds", "How long the last drill that passed took.", |_, standing| {
+        standing.rto_measured
+    });
 }
 
 fn drills(text: &mut Text, jobs: &Jobs<'_>) {
@@ -141,13 +152,17 @@ fn copies(text: &mut Text, jobs: &Jobs<'_>) {
     for (facts, standing) in jobs {
         text.sample("backup_copies", &[("job", &facts.job)], standing.three_two_one.copies);
     }
-    text.family("backup_321_compliant", "1 if the job has three copies on two media with one at another site; 0 if not, or not known.");
+    text.family(
+        "backup_321_compliant",
+        "1 if the job has three copies on two media with one at another site; 0 if not, or not known.",
+    );
     for (facts, standing) in jobs {
         let is_met = standing.three_two_one.answer == Answer::Yes;
         text.sample("backup_321_compliant", &[("job", &facts.job)], u8::from(is_met));
     }
     text.family("backup_facts_timestamp", "When what is known of a repository was last read from it, in seconds.");
-    let mut read: Vec<_> = each_copy(jobs).filter_map(|(_, copy)| Some((copy.repository.as_str(), copy.read?))).collect();
+    let mut read: Vec<_> =
+        each_copy(jobs).filter_map(|(_, copy)| Some((copy.repository.as_str(), copy.read?))).collect();
     // One for each repository: the newest.
     read.sort_unstable_by_key(|(repository, read)| (*repository, std::cmp::Reverse(*read)));
     read.dedup_by_key(|(repository, _)| *repository);
@@ -340,7 +355,9 @@ mod tests {
             assert!(told.lines().any(|told| told == line), "{line}\n{told}");
         }
         // What nobody has said or seen is not there.
-        for name in ["backup_rto_objective_seconds{", "backup_rto_measured_seconds{", "backup_drill_last_success_timestamp{"] {
+        for name in
+            ["backup_rto_objective_seconds{", "backup_rto_measured_seconds{", "backup_drill_last_success_timestamp{"]
+        {
             assert!(!told.contains(name), "{name}");
         }
     }
@@ -379,7 +396,9 @@ mod tests {
 
     #[test]
     fn thousandths_are_seconds() {
-        for (millis, seconds) in [(0, "0"), (1_500, "1.500"), (-1, "-0.001"), (-1_500, "-1.500"), (-2_000, "-2"), (7, "0.007")] {
+        for (millis, seconds) in
+            [(0, "0"), (1_500, "1.500"), (-1, "-0.001"), (-1_500, "-1.500"), (-2_000, "-2"), (7, "0.007")]
+        {
             assert_eq!(Millis(millis).to_string(), seconds);
         }
     }

@@ -70,10 +70,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     // What only looks: it reads trees, the index and records, and hands facts to the rooms that think.
-    (
-        "look",
-        &["cancel", "care", "contracts", "error", "model", "pipeline", "policy", "repository", "retention"],
-    ),
+    ("look", &["cancel", "care", "contracts", "error", "model", "pipeline", "policy", "repository", "retention"]),
     // It only thinks: no store, no clock, no repository.
     ("retention", &["contracts", "model"]),
     ("schedule", &["limits"]),
