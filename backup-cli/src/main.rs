@@ -7,6 +7,7 @@ mod config;
 mod console;
 mod databases;
 mod exit;
+mod facts;
 mod located;
 mod network;
 mod secrets;
