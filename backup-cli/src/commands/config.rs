@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Channel, Config, Fault, Job, Starts};
 use crate::exit::{Exit, Failure};
-use crate::jobs;
+use crate::{facts, jobs};
 use crate::secrets::origin::Origin;
 use crate::session::Session;
 
@@ -107,7 +107,7 @@ fn check(args: &Check, session: &Session) -> Result<Exit, Failure> {
 fn promises(job: &Job, config: &Config, now: Timestamp) -> Vec<Problem> {
     let mut problems = Vec::new();
     let of = format!("jobs.{}", job.name);
-    let trigger = jobs::trigger(job, now);
+    let trigger = facts::trigger(job, now);
     let objectives = job.objectives;
     if let Some(rpo) = objectives.rpo {
         match predicted(trigger, &[], objectives) {
@@ -129,7 +129,7 @@ fn promises(job: &Job, config: &Config, now: Timestamp) -> Vec<Problem> {
             _ => {}
         }
     }
-    let facts = jobs::Facts { now, repositories: Default::default() }.of_job(job, config, None);
+    let facts = facts::of_job(config, job, &Default::default(), now);
     let home = facts.home.site.as_deref();
     let sites: Vec<_> = facts.copies.iter().map(|copy| copy.place.site.as_deref()).collect();
     if job.offsite == Offsite::Required && !sites.iter().any(|site| site.is_some() && home.is_some() && *site != home) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::config::{Config, Job};
 use crate::console::{amounts, table::Table};
 use crate::exit::{Exit, Failure};
-use crate::jobs;
+use crate::facts;
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
@@ -29,9 +29,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let config = session.config()?;
     let chosen = config.jobs_named(&args.jobs)?;
-    let facts = jobs::gather(&config, &chosen, session);
+    let readings = facts::gather(&config, &chosen, session);
     let now = SystemClock.now();
-    let all: Vec<(&Job, JobFacts)> = chosen.iter().map(|job| (*job, facts.of_job(job, &config, None))).collect();
+    let all: Vec<(&Job, JobFacts)> = chosen.iter().map(|job| (*job, facts::of_job(&config, job, &readings, now))).collect();
     let standings: Vec<JobStanding> =
         all.iter().map(|(job, facts)| JobStanding::of(facts, &job.standards, now)).collect();
     let lines = {

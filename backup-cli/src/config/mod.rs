@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 pub(crate) use document::{Fault, Variables};
-pub(crate) use drill::{Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
+pub(crate) use drill::Drill;
 pub(crate) use file::find;
 pub(crate) use job::{Hooks, Job, Retries, Starts};
 pub(crate) use notify::{Channel, Encryption, Event, Notify, Preset};

@@ -9,10 +9,8 @@
 
 mod attempt;
 mod copies;
-mod facts;
 mod hooks;
 mod outcome;
-mod places;
 mod records;
 mod retries;
 mod source;
@@ -25,8 +23,7 @@ use backup_core::repository::Claim;
 use backup_store::Place;
 use jiff::Timestamp;
 
-pub(crate) use facts::{Facts, gather, trigger};
-pub(crate) use outcome::{CopyOutcome, Outcome, Part, Verdict};
+pub(crate) use outcome::{Outcome, Verdict};
 
 use copies::Copies;
 
