@@ -28,12 +28,15 @@ pub mod contracts;
 pub mod error;
 pub mod limits;
 pub mod look;
+pub mod metrics;
 pub mod model;
 pub mod observe;
 pub mod pack;
 pub mod pipeline;
+pub mod policy;
 pub mod repository;
 pub mod retention;
+pub mod schedule;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -157,7 +157,8 @@ fn take(
     destinations.settle(outcomes);
     let is_one_behind = destinations.tell_behind();
     for (repository, outcome) in destinations.done() {
-        keep_figures(repository, outcome, &reporter, seconds, session);
+        let paths = &source.source().info().paths;
+        keep_figures(repository, outcome, (args.job.as_deref(), paths), &reporter, seconds, session);
     }
     let Some((_, outcome)) = destinations.done().next() else {
         return Err(Failure::new("no repository got a snapshot"));
@@ -267,18 +268,13 @@ impl Opened {
 fn keep_figures(
     repository: &Repository,
     outcome: &BackupOutcome,
+    (job, paths): (Option<&str>, &[String]),
     reporter: &Reporter,
     seconds: f64,
     session: &Session,
 ) {
     let Some(snapshot) = outcome.snapshot else { return };
-    let mut figures = Map::from_iter([
-        ("bytes_read".to_owned(), reporter.bytes_read().into()),
-        ("seconds".to_owned(), seconds.into()),
-        ("losses".to_owned(), outcome.losses.into()),
-    ]);
-    // What a restore must show is in the snapshot, beside the data: it may be long.
-    figures.extend(report(&outcome.report));
+    let figures = figures(outcome, job, paths, reporter.bytes_read(), seconds);
     let body = RecordBody::Run { verb: "create".into(), outcome: "done".into(), snapshot: Some(snapshot), figures };
     // A store that keeps no records has said so already, of the record that the backup itself writes.
     if let Err(error) = repository.save_record(body)
@@ -286,6 +282,31 @@ fn keep_figures(
     {
         session.console.note(&format!("the record of this run could not be kept: {}", Failure::from(error).what));
     }
+}
+
+/// The figures of a run's record, as `docs/format.md` has them.
+pub(crate) fn figures(
+    outcome: &BackupOutcome,
+    job: Option<&str>,
+    paths: &[String],
+    bytes_read: u64,
+    seconds: f64,
+) -> Map<String, Value> {
+    let mut figures = Map::from_iter([
+        ("bytes_read".to_owned(), bytes_read.into()),
+        ("seconds".to_owned(), seconds.into()),
+        ("losses".to_owned(), outcome.losses.into()),
+        ("paths".to_owned(), json!(paths)),
+        ("files".to_owned(), outcome.summary.total_files_processed.into()),
+        ("bytes_total".to_owned(), outcome.summary.total_bytes_processed.into()),
+        ("bytes_new".to_owned(), outcome.summary.data_added.into()),
+        ("bytes_stored".to_owned(), outcome.summary.data_added_packed.into()),
+    ]);
+    // Retention may remove the snapshot that says so too.
+    figures.extend(job.map(|job| ("job".to_owned(), job.into())));
+    // What a restore must show is in the snapshot, beside the data: it may be long.
+    figures.extend(report(&outcome.report));
+    figures
 }
 
 /// A source's last word, without what a restore must show.
