@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mongodb::bson::oid::ObjectId;
+use mongodb::bson::raw::CString;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{
     Binary, Bson, DateTime, Decimal128, Document, JavaScriptCodeWithScope, Regex, Timestamp,
@@ -160,6 +161,6 @@ fn binary(value: &Bson) -> Option<Bson> {
 
 fn expression(value: &Bson) -> Option<Bson> {
     let parts = value.as_document()?;
-    let text = |name: &str| parts.get(name)?.as_str();
-    Some(Bson::RegularExpression(Regex::from_strings(text("pattern")?, text("options")?).ok()?))
+    let text = |name: &str| CString::try_from(parts.get(name)?.as_str()?).ok();
+    Some(Bson::RegularExpression(Regex { pattern: text("pattern")?, options: text("options")? }))
 }
