@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Done, but some data could not be read or written.
     Losses = 3,
+    /// An objective is missed.
+    Missed = 4,
     /// Done, but a copy is missing or behind.
     Behind = 5,
     /// There is no repository.
@@ -48,13 +50,15 @@ impl Exit {
         }
     }
 
-    /// The graver of two: a failure before a copy that is behind, that before what could not be read.
+    /// The graver of two: a failure before a copy that is behind, that before an objective that is missed, that before
+    /// what could not be read.
     pub(crate) fn graver(self, other: Self) -> Self {
         let gravity = |exit| match exit {
             Self::Done => 0,
             Self::Losses => 1,
-            Self::Behind => 2,
-            _ => 3,
+            Self::Missed => 2,
+            Self::Behind => 3,
+            _ => 4,
         };
         if gravity(other) > gravity(self) { other } else { self }
     }
@@ -72,7 +76,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// Why a command ends early: the two lines that people see, and the exit code.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// What failed, with its causes.

@@ -3,13 +3,16 @@
 //! What is always true: what was not read is not known, and no memory of this machine stands for it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use backup_core::look::{Histories, histories};
 use backup_core::policy::{CopyFacts, History, JobFacts, Place, Trigger};
 use backup_core::repository::Repository;
+use backup_sources::databases::url::Engine;
 use backup_store::Place as StorePlace;
 use jiff::{SignedDuration, Timestamp};
 
@@ -61,6 +64,13 @@ fn read(
     }
 }
 
+/// Reads every repository that one of `jobs` goes to.
+pub(crate) fn gather(config: &Config, jobs: &[&Job], session: &Session) -> BTreeMap<String, Reading> {
+    let is_used = |name: &String| jobs.iter().any(|job| job.repositories.contains(name));
+    let used = config.repositories.iter().filter(|repository| is_used(&repository.name));
+    used.map(|repository| (repository.name.clone(), Reading::default().again(repository, &mut None, session))).collect()
+}
+
 /// The facts of a job. Repositories that are not among `readings` were never read.
 pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Reading>, now: Timestamp) -> JobFacts {
     let copies = job.repositories.iter().filter_map(|name| {
@@ -90,7 +100,8 @@ pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Rea
     }
 }
 
-fn trigger(job: &Job, now: Timestamp) -> Trigger {
+/// What makes a job run, as policy sees it.
+pub(crate) fn trigger(job: &Job, now: Timestamp) -> Trigger {
     match &job.starts {
         Starts::ByHand => Trigger::ByHand,
         Starts::Schedule(schedule) => Trigger::Schedule { longest_gap: schedule.longest_gap(now) },
@@ -135,6 +146,7 @@ fn home(job: &Job) -> Place {
                 .flatten()
                 .filter(|first| devices.iter().all(|device| device.as_ref() == Some(first)))
         }
+        Source::Database { url, .. } if url.engine() == Engine::Sqlite => device(Path::new(OsStr::from_bytes(url.path()))),
         // A server of another machine; on which disk one of this machine keeps its data is not known.
         Source::Database { url, .. } => {
             let host = url.hosts().first().map(|host| host.name.as_str()).unwrap_or_default();

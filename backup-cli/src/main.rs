@@ -8,6 +8,7 @@ mod console;
 mod daemon;
 mod databases;
 mod exit;
+mod jobs;
 mod facts;
 mod located;
 mod network;
