@@ -7,12 +7,13 @@ mod config;
 mod console;
 mod databases;
 mod exit;
-mod jobs;
 mod facts;
+mod jobs;
 mod located;
 mod network;
 mod secrets;
 mod session;
+mod telling;
 mod units;
 
 fn main() -> std::process::ExitCode {
