@@ -4,13 +4,13 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use backup_core::ErrorKind;
 use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
 use backup_core::contracts::{Sink, SinkErrorKind};
 use backup_core::model::{Snapshot, SnapshotId};
 use backup_core::observe::Observer;
 use backup_core::repository::{Identity, Lock, Repository};
-use backup_core::ErrorKind;
 use backup_store::{Access, Environment, Place};
 use jiff::Timestamp;
 
@@ -102,7 +102,8 @@ impl Session {
     /// How to name one.
     fn names_hint(&self) -> String {
         let config = self.config_if_any().ok().flatten();
-        let names = config.iter().flat_map(|config| config.repositories.iter()).map(|repository| repository.name.as_str());
+        let names =
+            config.iter().flat_map(|config| config.repositories.iter()).map(|repository| repository.name.as_str());
         match names.collect::<Vec<_>>().as_slice() {
             [] => "give it with -r PLACE, or set BACKUP_REPO".to_owned(),
             names => format!("give it with -r PLACE; the configuration has {}", names.join(", ")),

@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) source: Source,
     /// What makes it run.
     pub(crate) starts: Starts,
+    /// After each slot of this, one run reads everything again, whatever the snapshot before says.
+    pub(crate) read_again: Option<Schedule>,
     /// How far its runs are spread.
     pub(crate) jitter: Jitter,
     /// The repositories that it goes to, by name; at least one.
@@ -139,12 +141,14 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
         // With one repository there is nothing to choose.
         match repositories {
             [only] => chosen.push((*only).to_owned()),
-            _ => section.fault("repositories is missing", Some(String::from("write repositories = [\"local\", \"offsite\"]"))),
+            _ => section
+                .fault("repositories is missing", Some(String::from("write repositories = [\"local\", \"offsite\"]"))),
         }
     } else if named.is_empty() {
         fault_at(section, "repositories", "none is named".to_owned(), None);
     }
-    let mut retention = section.section("retention").map(|rules| read_retention(&rules, repositories)).unwrap_or_default();
+    let mut retention =
+        section.section("retention").map(|rules| read_retention(&rules, repositories)).unwrap_or_default();
     retention.retain(|name, _| chosen.contains(name));
     let (objectives, standards) = objectives(section);
     let tags = section.texts("tags");
@@ -155,12 +159,17 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
     let job = Job {
         source: source.flatten().unwrap_or(Source::Command { command: String::new(), name: String::new() }),
         starts,
+        read_again: read_again(section, zone),
         jitter: Jitter::new(section.duration("jitter").unwrap_or_default()),
         repositories: chosen,
         retention,
         objectives,
         standards,
-        home: Place { media: section.text("media"), site: section.text("site"), failure_domain: section.text("failure_domain") },
+        home: Place {
+            media: section.text("media"),
+            site: section.text("site"),
+            failure_domain: section.text("failure_domain"),
+        },
         offsite: offsite(section),
         hooks: hooks(section),
         retries: retries(section),
@@ -180,13 +189,19 @@ pub(super) fn read_defaults(defaults: &Section<'_>, repositories: &[&str], zone:
     let _ = starts(defaults, zone);
     for one in defaults.texts("repositories") {
         if !repositories.contains(&one.as_str()) {
-            fault_at(defaults, "repositories", format!("no repository is called {one}"), Some(nearest(&one, repositories)));
+            fault_at(
+                defaults,
+                "repositories",
+                format!("no repository is called {one}"),
+                Some(nearest(&one, repositories)),
+            );
         }
     }
     if let Some(rules) = defaults.section("retention") {
         let _ = read_retention(&rules, repositories);
     }
     let _ = (objectives(defaults), offsite(defaults), hooks(defaults), retries(defaults), defaults.texts("tags"));
+    let _ = read_again(defaults, zone);
     let _ = (defaults.duration("jitter"), defaults.text("host"), defaults.number("compression", -7..=22));
     let _ = (defaults.text("media"), defaults.text("site"), defaults.text("failure_domain"));
     let _ = defaults.section("drill").map(|section| drill::read(&section, zone));
@@ -200,13 +215,8 @@ fn read_retention(section: &Section<'_>, repositories: &[&str]) -> BTreeMap<Stri
 }
 
 fn starts(section: &Section<'_>, zone: &TimeZone) -> Starts {
-    let schedule = section.value("schedule").and_then(|value| match value.text()?.as_str() {
-        // A job can take back what the defaults say.
-        "by hand" => None,
-        text => Schedule::parse(text, zone.clone()).map_err(|error| {
-            value.fault(error.to_string(), Some(String::from("minute hour day month weekday, as \"0 2 * * *\" for every night at 2")));
-        }).ok(),
-    });
+    // A job can take back what the defaults say.
+    let schedule = schedule(section, "schedule", "by hand", zone);
     #[derive(Clone, Copy)]
     enum Trigger {
         Change,
@@ -219,6 +229,19 @@ fn starts(section: &Section<'_>, zone: &TimeZone) -> Starts {
         (_, Some(schedule)) => Starts::Schedule(schedule),
         (_, None) => Starts::ByHand,
     }
+}
+
+fn read_again(section: &Section<'_>, zone: &TimeZone) -> Option<Schedule> {
+    schedule(section, "read_again", "never", zone)
+}
+
+/// A schedule, unless the text is `none`.
+fn schedule(section: &Section<'_>, key: &'static str, none: &str, zone: &TimeZone) -> Option<Schedule> {
+    let value = section.value(key)?;
+    let text = value.text().filter(|text| text != none)?;
+    let hint = "minute hour day month weekday, as \"0 2 * * *\" for every night at 2";
+    let parsed = Schedule::parse(&text, zone.clone());
+    parsed.map_err(|error| value.fault(error.to_string(), Some(hint.to_owned()))).ok()
 }
 
 fn objectives(section: &Section<'_>) -> (Objectives, Standards) {
