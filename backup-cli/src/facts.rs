@@ -146,7 +146,9 @@ fn home(job: &Job) -> Place {
                 .flatten()
                 .filter(|first| devices.iter().all(|device| device.as_ref() == Some(first)))
         }
-        Source::Database { url, .. } if url.engine() == Engine::Sqlite => device(Path::new(OsStr::from_bytes(url.path()))),
+        Source::Database { url, .. } if url.engine() == Engine::Sqlite => {
+            device(Path::new(OsStr::from_bytes(url.path())))
+        }
         // A server of another machine; on which disk one of this machine keeps its data is not known.
         Source::Database { url, .. } => {
             let host = url.hosts().first().map(|host| host.name.as_str()).unwrap_or_default();

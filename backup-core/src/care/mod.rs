@@ -45,8 +45,8 @@ pub use findings::{Affected, AffectedPath, Finding, Severity};
 pub use in_use::objects_in_use;
 pub use proofs::{Standing, proofs, standings};
 pub use prune::{Prune, PruneOutcome};
-pub use prune_facts::{PackFacts, PackState, PruneFacts};
 pub use prune_due::{NEXT_DELETION, PRUNE, prune_is_due};
+pub use prune_facts::{PackFacts, PackState, PruneFacts};
 pub use prune_plan::{
     Action, DataPacks, MaxUnused, PackCount, PlannedPack, PruneFigures, PruneMode, PruneOptions, PrunePlan, Reason,
     SmallPacks, UncompressedData, plan_prune,
