@@ -14,6 +14,7 @@ mod located;
 mod network;
 mod secrets;
 mod session;
+mod telling;
 mod units;
 
 fn main() -> std::process::ExitCode {

@@ -16,5 +16,7 @@ mod url;
 
 pub use access::{Access, Credentials, Environment, Secret};
 pub use bucket::{Bucket, BucketSettings, Provider};
+#[cfg(any(feature = "object", feature = "rest"))]
+pub use http::{Message, Method};
 pub use server::{RestServer, SftpServer};
 pub use url::Place;

@@ -1,12 +1,14 @@
 //! `backup run`: runs jobs of the configuration.
 
 use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::policy::JobStanding;
 use serde_json::json;
 
-use crate::config::Job;
+use crate::config::{Config, Event, Job};
 use crate::exit::{Exit, Failure};
 use crate::jobs::{self, Mode, Occasion, Outcome, Trust};
 use crate::session::Session;
+use crate::{facts, telling};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -37,7 +39,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         return Err(Failure::usage("the configuration has no job", "write a table [jobs.NAME]"));
     }
     let mut outcomes = Vec::new();
-    for job in jobs {
+    for job in &jobs {
         let occasion = Occasion {
             slot: if args.slot { slot(job) } else { None },
             mode: if args.dry_run { Mode::DryRun } else { Mode::Real },
@@ -45,11 +47,17 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         };
         let outcome = jobs::run_job(job, &occasion, &config, session);
         tell(&outcome, session)?;
+        if occasion.mode == Mode::Real {
+            warn(&telling::tell(&config, telling::of_run(&outcome).as_slice(), session), session);
+        }
         let is_interrupted = outcome.exit() == Exit::Interrupted;
         outcomes.push(outcome);
         if is_interrupted {
             break;
         }
+    }
+    if !args.dry_run && !session.cancel.requested() {
+        afterwards(&config, &jobs, session);
     }
     let exit = outcomes.iter().map(Outcome::exit).fold(Exit::Done, Exit::graver);
     if session.console.is_json() {
@@ -60,6 +68,32 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
             .document(&json!({"event": "summary", "dry_run": args.dry_run, "exit_code": exit as u8, "jobs": jobs}))?;
     }
     Ok(exit)
+}
+
+/// Looks at how the jobs stand now, where somebody wants to know: figures, and objectives that are missed.
+fn afterwards(config: &Config, ran: &[&Job], session: &Session) {
+    let metrics = &config.metrics;
+    let wants_figures = metrics.textfile.is_some() || metrics.pushgateway.is_some();
+    if !wants_figures && !config.notify.iter().any(|notify| notify.on.contains(&Event::Objective)) {
+        return;
+    }
+    // Figures are of all jobs: what is written or pushed takes the place of what was there.
+    let looked_at: Vec<&Job> = if wants_figures { config.jobs.iter().collect() } else { ran.to_vec() };
+    let readings = facts::gather(config, &looked_at, session);
+    let now = SystemClock.now();
+    let facts: Vec<_> = looked_at.iter().map(|job| facts::of_job(config, job, &readings, now)).collect();
+    let standings: Vec<_> =
+        looked_at.iter().zip(&facts).map(|(job, facts)| JobStanding::of(facts, &job.standards, now)).collect();
+    let both: Vec<_> = facts.iter().zip(&standings).collect();
+    warn(&telling::deliver(metrics, &both, now, session), session);
+    let matters: Vec<_> = standings.iter().map(telling::of_standing).collect();
+    warn(&telling::tell(config, &matters, session), session);
+}
+
+fn warn(warnings: &[String], session: &Session) {
+    for warning in warnings {
+        session.console.warn(warning);
+    }
 }
 
 /// Shows what became of a job.

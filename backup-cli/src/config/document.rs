@@ -44,12 +44,22 @@ pub(super) struct Document<'a> {
     faults: RefCell<BTreeSet<Fault>>,
     /// Where the values stand that nobody else may see.
     secrets: RefCell<Vec<Range<usize>>>,
+    /// Which keys each table may have.
+    #[cfg(test)]
+    known: RefCell<std::collections::BTreeMap<String, BTreeSet<&'static str>>>,
 }
 
 impl<'a> Document<'a> {
     /// A text, and the variables that its values may name.
     pub(super) fn new(text: &'a str, variables: Variables<'a>) -> Self {
-        Self { text, variables, faults: RefCell::default(), secrets: RefCell::default() }
+        Self {
+            text,
+            variables,
+            faults: RefCell::default(),
+            secrets: RefCell::default(),
+            #[cfg(test)]
+            known: RefCell::default(),
+        }
     }
 
     /// Its syntax, or what is wrong with it.
@@ -76,6 +86,18 @@ impl<'a> Document<'a> {
     /// Notes that the value at `span` is nobody else's business.
     pub(super) fn keep_secret(&self, span: &Range<usize>) {
         self.secrets.borrow_mut().push(span.clone());
+    }
+
+    /// Notes which keys a table may have.
+    #[cfg(test)]
+    pub(super) fn note_known(&self, path: &str, keys: &[&'static str]) {
+        self.known.borrow_mut().entry(path.to_owned()).or_default().extend(keys);
+    }
+
+    /// Which keys each table that was read may have.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> std::collections::BTreeMap<String, BTreeSet<&'static str>> {
+        self.known.borrow().clone()
     }
 
     /// Where secrets stand.

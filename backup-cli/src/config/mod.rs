@@ -16,17 +16,22 @@ mod length;
 mod notify;
 mod repository;
 mod retention;
+#[cfg(test)]
+mod schema;
 mod secret;
 mod section;
 mod service;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
 pub(crate) use document::{Fault, Variables};
-pub(crate) use drill::Drill;
+#[expect(unused_imports, reason = "drills read them")]
+pub(crate) use drill::{Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
 pub(crate) use file::find;
 pub(crate) use job::{Hooks, Job, Retries, Starts};
 pub(crate) use notify::{Channel, Encryption, Event, Notify, Preset};

@@ -178,6 +178,8 @@ impl<'d> Section<'d> {
     /// Notes every key that nobody has asked for.
     pub(super) fn finish(&self) {
         let known = self.known.borrow();
+        #[cfg(test)]
+        self.document.note_known(&self.path, &known);
         for (name, _) in self.table {
             let name_text = name.get_ref().as_ref();
             if !known.contains(&name_text) {
@@ -185,12 +187,6 @@ impl<'d> Section<'d> {
                 self.document.fault(&name.span(), &path, "there is no such key", Some(nearest(name_text, &known)));
             }
         }
-    }
-
-    /// The keys that were asked for.
-    #[cfg(test)]
-    pub(super) fn known(&self) -> Vec<&'static str> {
-        self.known.borrow().clone()
     }
 
     fn at(&self, key: &str, value: &'d Spanned<DeValue<'d>>) -> Value<'d> {

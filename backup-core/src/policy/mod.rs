@@ -17,6 +17,7 @@ mod checklist;
 mod copies;
 mod exposure;
 mod facts;
+mod notices;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use facts::{
     Amounts, Answer, Backup, CopyFacts, Drill, DrillVerdict, Finding, FindingKind, History, JobFacts, Objectives,
     Offsite, Outcome, Place, Run, Standards, Trigger,
 };
+pub use notices::{LastTold, Notice, notice};
 pub use standing::JobStanding;
 pub use suspicion::{Size, Suspicion, suspicion};
 pub use words::in_words;

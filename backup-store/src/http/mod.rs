@@ -6,9 +6,11 @@
 
 mod client;
 mod failure;
+mod message;
 
 pub(crate) use client::{Network, client};
 pub(crate) use failure::{Failure, Refusal};
+pub use message::{Message, Method};
 
 use std::time::Duration;
 

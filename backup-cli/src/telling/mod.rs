@@ -1,0 +1,215 @@
+//! Telling people and other programs what became of runs: webhooks, mail, commands; figures in a file or a gateway.
+//!
+//! What is always true: each matter (a job, and what of it) is told once for each change, and again after a while as long
+//! as it is bad; what was told is kept on this machine, and lost with it costs a message twice. What cannot be delivered
+//! is a warning and is tried again after the next run; no run fails for it. No message holds a secret: its words are those
+//! of failures, which hold none.
+
+mod channels;
+mod figures;
+mod state;
+
+use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::policy::{self, JobStanding, LastTold};
+use serde_json::json;
+
+pub(crate) use figures::deliver;
+
+use crate::config::{Channel, Config, Event, Notify, Preset};
+use crate::exit::Exit;
+use crate::jobs::{Outcome, Verdict};
+use crate::session::{Session, identity};
+use state::State;
+
+/// How a matter stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Matter {
+    /// The job.
+    pub(crate) job: String,
+    /// What of it.
+    pub(crate) event: Event,
+    /// Why it is bad; nothing when it is not.
+    pub(crate) trouble: Option<String>,
+}
+
+/// A message, as it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Words {
+    pub(crate) job: String,
+    pub(crate) host: String,
+    /// `failure`, `objective`, `drill`, `success`.
+    pub(crate) event: &'static str,
+    /// `bad`, `still`, `recovered`, `good`.
+    pub(crate) state: &'static str,
+    pub(crate) text: String,
+    pub(crate) time: String,
+}
+
+/// The matters of a run.
+pub(crate) fn of_run(outcome: &Outcome) -> Option<Matter> {
+    let trouble = match &outcome.verdict {
+        Verdict::Held { .. } => return None,
+        verdict => verdict.why().or_else(|| {
+            let behind = outcome.copies.iter().find_map(|copy| Some((copy, copy.failure.as_ref()?)));
+            behind.map(|(copy, failure)| format!("{} is behind: {}", copy.repository, failure.what))
+        }),
+    };
+    let is_bad = !matches!(outcome.exit(), Exit::Done | Exit::Losses);
+    let trouble = if is_bad { trouble.or_else(|| Some("it did not come to a good end".to_owned())) } else { None };
+    Some(Matter { job: outcome.job.clone(), event: Event::Failure, trouble })
+}
+
+/// Whether a job keeps to its objectives.
+pub(crate) fn of_standing(standing: &JobStanding) -> Matter {
+    let trouble = standing.misses_an_objective().then(|| {
+        let first = standing.findings.first().map(|finding| finding.what.clone());
+        first.unwrap_or_else(|| "an objective is missed".to_owned())
+    });
+    Matter { job: standing.job.clone(), event: Event::Objective, trouble }
+}
+
+/// Tells everybody what they want to know of these matters. Returns what could not be delivered.
+pub(crate) fn tell(config: &Config, matters: &[Matter], session: &Session) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.notify.is_empty() {
+        return warnings;
+    }
+    let mut state = State::load();
+    let now = SystemClock.now();
+    for notify in &config.notify {
+        for matter in matters {
+            let Some(words) = wanted(notify, matter, &state, now) else { continue };
+            match channels::send(&notify.channel, &words, session) {
+                Ok(()) => {
+                    let told = LastTold { time: now, was_bad: matter.trouble.is_some() };
+                    state.note(&notify.name, &matter.job, words.event, told);
+                }
+                Err(failure) => warnings.push(format!("{} was not told of {}: {}", notify.name, matter.job, failure.what)),
+            }
+        }
+    }
+    if let Err(error) = state.save() {
+        warnings.push(format!("what was told is not remembered, and will be told again: {error}"));
+    }
+    warnings
+}
+
+/// What somebody is to be told of a matter now.
+fn wanted(notify: &Notify, matter: &Matter, state: &State, now: jiff::Timestamp) -> Option<Words> {
+    if !notify.jobs.is_empty() && !notify.jobs.contains(&matter.job) {
+        return None;
+    }
+    let event = word(matter.event);
+    let is_bad = matter.trouble.is_some();
+    let words = |state: &'static str, event: &'static str, text: String| Words {
+        job: matter.job.clone(),
+        host: identity(None).hostname,
+        event,
+        state,
+        text,
+        time: now.to_string(),
+    };
+    let trouble = matter.trouble.clone().unwrap_or_default();
+    // A watchdog wants to hear of every run.
+    let is_watchdog = matches!(notify.channel, Channel::Webhook { preset: Preset::Healthchecks, .. });
+    if matter.event == Event::Failure && is_watchdog {
+        return Some(if is_bad { words("bad", event, trouble) } else { words("good", "success", "done".to_owned()) });
+    }
+    let notice = policy::notice(is_bad, state.last(&notify.name, &matter.job, event), notify.repeat, now);
+    match notice {
+        Some(policy::Notice::Recovered) if notify.on.contains(&Event::Recovery) => {
+            Some(words("recovered", event, "it is good again".to_owned()))
+        }
+        Some(policy::Notice::Bad) if notify.on.contains(&matter.event) => Some(words("bad", event, trouble)),
+        Some(policy::Notice::Still) if notify.on.contains(&matter.event) => Some(words("still", event, trouble)),
+        _ if !is_bad && matter.event == Event::Failure && notify.on.contains(&Event::Success) => {
+            Some(words("good", "success", "done".to_owned()))
+        }
+        _ => None,
+    }
+}
+
+fn word(event: Event) -> &'static str {
+    match event {
+        Event::Failure => "failure",
+        Event::Recovery => "recovery",
+        Event::Objective => "objective",
+        Event::Drill => "drill",
+        Event::Success => "success",
+    }
+}
+
+impl Words {
+    /// For people, on one line.
+    pub(crate) fn line(&self) -> String {
+        let Self { job, host, state, event, text, .. } = self;
+        match *state {
+            "recovered" => format!("backup of {job} on {host}: {event} is over"),
+            "still" => format!("backup of {job} on {host}: {event}, still: {text}"),
+            "good" => format!("backup of {job} on {host}: {text}"),
+            _ => format!("backup of {job} on {host}: {event}: {text}"),
+        }
+    }
+
+    /// For programs.
+    pub(crate) fn document(&self) -> serde_json::Value {
+        let Self { job, host, event, state, text, time } = self;
+        json!({"event": event, "state": state, "job": job, "host": host, "text": text, "time": time})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+
+    fn notify(on: &[Event], jobs: &[&str]) -> Notify {
+        Notify {
+            name: "ops".to_owned(),
+            channel: Channel::Command("true".to_owned()),
+            on: on.to_vec(),
+            jobs: jobs.iter().map(|job| (*job).to_owned()).collect(),
+            repeat: SignedDuration::from_hours(24),
+        }
+    }
+
+    fn matter(event: Event, trouble: Option<&str>) -> Matter {
+        Matter { job: "app".to_owned(), event, trouble: trouble.map(str::to_owned) }
+    }
+
+    #[test]
+    fn who_is_told_of_what_follows_the_configuration() {
+        let mut state = State::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let failed = matter(Event::Failure, Some("disk full"));
+        let good = matter(Event::Failure, None);
+        let usual = notify(&[Event::Failure, Event::Recovery], &[]);
+        let told = |notify: &Notify, matter: &Matter, state: &State| {
+            wanted(notify, matter, state, now).map(|words| (words.event, words.state))
+        };
+        assert_eq!(told(&usual, &failed, &state), Some(("failure", "bad")));
+        assert_eq!(told(&usual, &good, &state), None);
+        assert_eq!(told(&notify(&[Event::Drill], &[]), &failed, &state), None);
+        assert_eq!(told(&notify(&[Event::Failure], &["web"]), &failed, &state), None);
+        assert_eq!(told(&notify(&[Event::Success], &[]), &good, &state), Some(("success", "good")));
+        state.note("ops", "app", "failure", LastTold { time: now, was_bad: true });
+        assert_eq!(told(&usual, &failed, &state), None, "once for each change");
+        assert_eq!(told(&usual, &good, &state), Some(("failure", "recovered")));
+        assert_eq!(told(&usual, &matter(Event::Objective, Some("late")), &state), None);
+    }
+
+    #[test]
+    fn a_watchdog_hears_of_every_run() {
+        let preset = Preset::Healthchecks;
+        let url = crate::secrets::origin::Origin::Variable("X".to_owned());
+        let channel = Channel::Webhook { url, preset, authorization: None };
+        let watchdog = Notify { channel, ..notify(&[], &[]) };
+        let mut state = State::default();
+        state.note("ops", "app", "failure", LastTold { time: Timestamp::UNIX_EPOCH, was_bad: true });
+        for (trouble, expected) in [(Some("x"), "bad"), (None, "good")] {
+            let words = wanted(&watchdog, &matter(Event::Failure, trouble), &state, Timestamp::UNIX_EPOCH).unwrap();
+            assert_eq!(words.state, expected);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Jobs of a configuration, as their users meet them: made, run, looked at, and what goes wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use crate::driver::{PASSPHRASE, Ran, World};
+
+/// A world with a configuration of two repositories and what `more` says. The repositories count as two sites, as they
+/// would with a disk that is carried home.
+fn world(more: &str) -> World {
+    let world = World::new();
+    fs::write(world.path().join("passphrase"), format!("{PASSPHRASE}\n")).unwrap();
+    fs::set_permissions(world.path().join("passphrase"), fs::Permissions::from_mode(0o600)).unwrap();
+    configure(&world, more);
+    world
+}
+
+fn configure(world: &World, more: &str) {
+    let path = world.path().to_str().unwrap();
+    let text = format!(
+        r#"
+[repositories.near]
+url = "{path}/near"
+site = "paris"
+failure_domain = "nas"
+media = "disk"
+
+[repositories.far]
+url = "{path}/far"
+site = "oslo"
+failure_domain = "bunker"
+media = "tape"
+
+[defaults]
+site = "paris"
+failure_domain = "server"
+password_file = "{path}/passphrase"
+repositories = ["near", "far"]
+retries = {{ attempts = 1 }}
+{}
+"#,
+        more.replace("PATH", path)
+    );
+    fs::write(world.path().join("backup.toml"), text).unwrap();
+    fs::set_permissions(world.path().join("backup.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+const FILES: &str = "[jobs.files]\nsource = \"PATH/source\"\nschedule = \"0 2 * * *\"\nobjectives = { rpo = \"26h\" }\n";
+
+fn run(world: &World, arguments: &[&str]) -> Ran {
+    let mut command = world.command();
+    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD");
+    Ran::of(&command.args(arguments).output().unwrap())
+}
+
+fn json(world: &World, arguments: &[&str], code: i32) -> Vec<Value> {
+    let arguments: Vec<_> = ["--json"].iter().chain(arguments).copied().collect();
+    run(world, &arguments).ends_with(code).lines()
+}
+
+fn job(lines: &[Value], name: &str) -> Value {
+    lines.iter().find(|line| line["event"] == "job" && line["job"] == name).unwrap().clone()
+}
+
+#[test]
+fn one_file_makes_the_repositories_backs_up_to_both_and_tells_how_it_stands() {
+    let database = "[jobs.db]\nsource = \"sqlite:PATH/app.db\"\n";
+    let world = world(&format!("{FILES}{database}"));
+    let sqlite = rusqlite::Connection::open(world.path().join("app.db")).unwrap();
+    sqlite.execute_batch("create table t (x); insert into t values (1), (2);").unwrap();
+    let unmade = json(&world, &["config", "check"], 5).pop().unwrap();
+    assert!(unmade["problems"].to_string().contains("backup init"), "{unmade}");
+
+    let made = json(&world, &["init"], 0).pop().unwrap();
+    assert_eq!(made["repositories"].as_array().unwrap().len(), 2);
+    assert!(made["repositories"].as_array().unwrap().iter().all(|one| one["created"] == true), "{made}");
+    let again = json(&world, &["init"], 0).pop().unwrap();
+    assert!(again["repositories"].as_array().unwrap().iter().all(|one| one["created"] == false), "{again}");
+    run(&world, &["config", "check"]).succeeds();
+    assert_eq!(json(&world, &["status"], 5).pop().unwrap()["jobs"][0]["copies"][0]["snapshots"], 0);
+
+    let lines = json(&world, &["run"], 0);
+    for name in ["files", "db"] {
+        let told = job(&lines, name);
+        assert_eq!(told["outcome"], "done", "{told}");
+        assert!(told["copies"].as_array().unwrap().iter().all(|copy| copy["proof"] == "present"), "{told}");
+    }
+    // One polynomial: the second repository has the same pieces.
+    let blobs = |name: &str| json(&world, &["-r", name, "stats"], 0).pop().unwrap()["blobs"].clone();
+    assert_eq!(blobs("near"), blobs("far"));
+    let listed = json(&world, &["-r", "far", "snapshots", "--job", "db"], 0).pop().unwrap();
+    assert_eq!(listed["snapshots"][0]["paths"][0], "/sqlite/app.db", "{listed}");
+    assert_eq!(listed["snapshots"][0]["tags"][0], "job:db");
+
+    // Nothing was read back yet, so no copy counts; nothing is missing and no objective is missed.
+    let status = json(&world, &["status"], 0).pop().unwrap();
+    let files = &status["jobs"][0];
+    assert_eq!(files["standing"]["rpo_met"], "yes", "{files}");
+    assert_eq!(files["copies"][1]["newest"]["proof"], "present");
+    assert_eq!(files["standing"]["three_two_one"]["answer"], "no");
+    for name in ["near", "far"] {
+        run(&world, &["-r", name, "check", "--read-data"]).succeeds();
+    }
+    let status = json(&world, &["status", "files"], 0).pop().unwrap();
+    assert_eq!(status["jobs"][0]["standing"]["three_two_one"]["answer"], "yes", "{status}");
+    assert_eq!(status["jobs"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn retention_is_applied_in_each_repository_by_its_own_rules_after_each_run() {
+    let rules = "retention = { near = { last = 1 }, far = { last = 2 } }\n";
+    let world = world(&format!("{FILES}{rules}"));
+    run(&world, &["init"]).succeeds();
+    for number in 0..4 {
+        fs::write(world.source().join("hello.txt"), format!("hello {number}\n")).unwrap();
+        run(&world, &["run", "files"]).succeeds();
+    }
+    let count = |name: &str| {
+        json(&world, &["-r", name, "snapshots"], 0).pop().unwrap()["snapshots"].as_array().unwrap().len()
+    };
+    assert_eq!((count("near"), count("far")), (1, 2));
+    let dry = job(&json(&world, &["run", "--dry-run"], 0), "files");
+    assert_eq!(dry["copies"][0]["snapshots"], serde_json::json!([]));
+    assert_eq!((count("near"), count("far")), (1, 2));
+}
+
+#[test]
+fn a_job_that_fails_does_not_stop_the_next_and_the_gravest_exit_code_wins() {
+    let jobs = "[jobs.bad]\nsource = { command = \"exit 3\" }\nhooks = { before = \"touch PATH/before\", failure = \"echo $BACKUP_JOB $BACKUP_OUTCOME > PATH/failure\" }\n\
+        [jobs.good]\nsource = { command = \"echo x\" }\nhooks = { after = \"echo $BACKUP_OUTCOME; echo $BACKUP_OUTCOME > PATH/after\" }\n\
+        [jobs.hooked]\nsource = { command = \"echo x\" }\nhooks = { before = \"exit 1\" }\n\
+        [jobs.slow]\nsource = { command = \"echo x\" }\nhooks = { before = \"sleep 600\", timeout = \"1s\" }\n";
+    let world = world(jobs);
+    run(&world, &["init"]).succeeds();
+    let lines = json(&world, &["run"], 1);
+    let outcomes: Vec<_> = ["bad", "good", "hooked", "slow"].map(|name| job(&lines, name)["outcome"].clone()).into();
+    assert_eq!(outcomes, ["failed", "done", "failed", "failed"]);
+    assert!(job(&lines, "hooked")["why"].as_str().unwrap().contains("the hook before of hooked failed"));
+    assert!(job(&lines, "slow")["why"].as_str().unwrap().contains("longer than 1 s"));
+    let written = |name: &str| fs::read_to_string(world.path().join(name)).unwrap();
+    assert_eq!((written("failure"), written("after")), ("bad failed\n".to_owned(), "done\n".to_owned()));
+    assert!(world.path().join("before").exists());
+    // It is known to the repositories, and so to everybody.
+    let status = json(&world, &["status", "bad"], 5).pop().unwrap();
+    assert!(status.to_string().contains("the last run failed"), "{status}");
+}
+
+#[test]
+fn a_failed_run_is_tried_again_within_its_window() {
+    let jobs = "[jobs.flaky]\nsource = { command = \"echo x\" }\nretries = { attempts = 3, wait = \"1s\", window = \"1min\" }\n\
+        hooks = { before = \"test -e PATH/second || { touch PATH/second; exit 1; }\" }\n";
+    let world = world(jobs);
+    run(&world, &["init"]).succeeds();
+    let told = job(&json(&world, &["run"], 0), "flaky");
+    assert_eq!((&told["outcome"], &told["attempts"]), (&"done".into(), &2.into()));
+}
+
+#[test]
+fn a_repository_that_is_away_is_behind_and_made_up_for() {
+    let world = world(FILES);
+    run(&world, &["init"]).succeeds();
+    fs::rename(world.path().join("far"), world.path().join("away")).unwrap();
+    let told = job(&json(&world, &["run"], 5), "files");
+    assert_eq!(told["copies"][0]["failure"], Value::Null);
+    assert!(told["copies"][1]["failure"].is_string(), "{told}");
+    let status = json(&world, &["status"], 5).pop().unwrap();
+    assert!(status["jobs"][0]["copies"][1]["unreachable"].is_string(), "{status}");
+    fs::rename(world.path().join("away"), world.path().join("far")).unwrap();
+    json(&world, &["status"], 5);
+    json(&world, &["run"], 0);
+    json(&world, &["status"], 0);
+}
+
+#[test]
+fn a_slot_is_run_once_among_all_who_share_a_repository() {
+    let world = world(FILES);
+    run(&world, &["init"]).succeeds();
+    assert_eq!(job(&json(&world, &["run", "--slot"], 0), "files")["outcome"], "done");
+    let second = job(&json(&world, &["run", "--slot"], 0), "files");
+    assert_eq!(second["outcome"], "held", "{second}");
+    assert_eq!(job(&json(&world, &["run"], 0), "files")["outcome"], "done", "by hand it runs");
+}
+
+#[test]
+fn a_run_that_shrinks_freezes_retention_until_somebody_has_looked() {
+    let world = world(&format!("{FILES}retention = {{ near = {{ last = 1 }}, far = {{ last = 1 }} }}\n"));
+    run(&world, &["init"]).succeeds();
+    let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(world.source().join("large"), &large).unwrap();
+    for _ in 0..3 {
+        json(&world, &["run"], 0);
+    }
+    fs::write(world.source().join("large"), "").unwrap();
+    let told = job(&json(&world, &["run"], 4), "files");
+    assert_eq!((&told["outcome"], &told["copies"][0]["frozen"]), (&"suspicious".into(), &true.into()), "{told}");
+    let count = || json(&world, &["-r", "near", "snapshots"], 0).pop().unwrap()["snapshots"].as_array().unwrap().len();
+    assert_eq!(count(), 2, "the last good one is still there");
+    json(&world, &["run"], 4);
+    assert_eq!(count(), 3);
+    let accepted = job(&json(&world, &["run", "--accept"], 0), "files");
+    assert_eq!(accepted["outcome"], "done");
+    assert_eq!(count(), 1);
+    assert_eq!(job(&json(&world, &["run"], 0), "files")["outcome"], "done", "so much is usual from now on");
+}
+
+#[test]
+fn what_a_configuration_cannot_keep_is_said_beforehand() {
+    let rare = "[jobs.rare]\nsource = \"PATH/source\"\nschedule = \"0 2 * * 0\"\nobjectives = { rpo = \"26h\" }\n";
+    let world = world(rare);
+    let told = json(&world, &["config", "check", "--offline"], 2).pop().unwrap();
+    assert!(told["problems"].to_string().contains("more than the"), "{told}");
+    assert_eq!(told["jobs"][0]["next_runs"].as_array().unwrap().len(), 3);
+    configure(&world, "[jobs.here]\nsource = \"PATH/source\"\nrepositories = [\"near\"]\n");
+    let told = json(&world, &["config", "check", "--offline"], 2).pop().unwrap();
+    assert!(told["problems"].to_string().contains("no copy stands at another site"), "{told}");
+    configure(&world, "[jobs.here]\nsource = \"PATH/source\"\nrepositories = [\"near\"]\noffsite = \"none: a test\"\n");
+    json(&world, &["config", "check", "--offline"], 0);
+    configure(&world, "[jobs.here]\nsorce = \"PATH/source\"\n[jobs.there]\nsource = \"/x\"\nfoo = 1\n");
+    let told = json(&world, &["config", "check", "--offline"], 2).pop().unwrap();
+    assert_eq!(told["problems"].as_array().unwrap().len(), 3, "{told}");
+    let failed = run(&world, &["run"]).ends_with(2);
+    crate::wrong_use::assert_two_lines(&failed);
+    assert!(failed.err.contains("backup.toml:22"), "{}", failed.err);
+}
+
+#[test]
+fn a_configuration_that_others_could_have_written_is_not_taken_unless_it_is_named() {
+    let world = world(FILES);
+    let path = world.path().join("backup.toml");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let refused = run(&world, &["run"]).ends_with(2);
+    crate::wrong_use::assert_two_lines(&refused);
+    assert!(refused.err.contains("others can write it"), "{}", refused.err);
+    run(&world, &["-c", "backup.toml", "config", "check", "--offline"]).succeeds();
+}
+
+#[test]
+fn the_configuration_lies_in_each_repository_without_its_secrets() {
+    let world = world(&format!("{FILES}[notify.ops]\nwebhook = {{ url = \"https://hooks.example.org/hunter2\" }}\n"));
+    run(&world, &["init"]).succeeds();
+    let shown = run(&world, &["config", "show"]).succeeds().out;
+    assert!(!shown.contains("hunter2") && shown.contains("jobs.files"), "{shown}");
+    run(&world, &["run", "--quiet"]);
+    for name in ["near", "far"] {
+        let kept = world.path().join(name).join("ext/configurations");
+        assert_eq!(fs::read_dir(kept).unwrap().count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn names_that_are_not_there_are_usage_errors_with_the_nearest() {
+    let world = world(FILES);
+    let failed = run(&world, &["run", "fils"]).ends_with(2);
+    crate::wrong_use::assert_two_lines(&failed);
+    assert!(failed.err.contains("files is the nearest"), "{}", failed.err);
+    let failed = run(&world, &["-c", "absent.toml", "run"]).ends_with(2);
+    crate::wrong_use::assert_two_lines(&failed);
+    let empty = World::new();
+    let failed = run(&empty, &["run"]).ends_with(2);
+    crate::wrong_use::assert_two_lines(&failed);
+    assert!(failed.err.contains("there is no configuration"), "{}", failed.err);
+}
