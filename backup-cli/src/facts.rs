@@ -124,7 +124,7 @@ pub(crate) fn stands(repository: &config::Repository) -> Place {
         }
         StorePlace::Rest(server) => ("disk", authority(&server.url).map(|host| format!("the host {host}"))),
         StorePlace::Sftp(server) => ("disk", Some(format!("the host {}", server.host))),
-        _ => ("unknown", None),
+        _ => return said.clone(),
     };
     Place {
         media: said.media.clone().or_else(|| Some(media.to_owned())),

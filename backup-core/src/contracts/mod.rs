@@ -14,4 +14,4 @@ pub use report::{Consistency, Expectation, RecoveryPoint, Report, Tool};
 pub use retention::{Decision, KeepReason, Proof, RetentionPolicy, SnapshotFacts};
 pub use sink::{ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 pub use source::{Content, ContentReader, Entry, Source, SourceError, SourceEvent, SourceInfo};
-pub use target::{Target, TargetError, TargetFile, WriteOrder};
+pub use target::{Left, Target, TargetError, TargetFile, WriteOrder};

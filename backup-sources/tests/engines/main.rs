@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod mongodb;
+mod mongodb_server;
 mod mysql;
 mod mysql_server;
 mod proxy;
