@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) source: Source,
     /// What makes it run.
     pub(crate) starts: Starts,
+    /// After each slot of this, one run reads everything again, whatever the snapshot before says.
+    pub(crate) read_again: Option<Schedule>,
     /// How far its runs are spread.
     pub(crate) jitter: Jitter,
     /// The repositories that it goes to, by name; at least one.
@@ -157,6 +159,7 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
     let job = Job {
         source: source.flatten().unwrap_or(Source::Command { command: String::new(), name: String::new() }),
         starts,
+        read_again: read_again(section, zone),
         jitter: Jitter::new(section.duration("jitter").unwrap_or_default()),
         repositories: chosen,
         retention,
@@ -198,6 +201,7 @@ pub(super) fn read_defaults(defaults: &Section<'_>, repositories: &[&str], zone:
         let _ = read_retention(&rules, repositories);
     }
     let _ = (objectives(defaults), offsite(defaults), hooks(defaults), retries(defaults), defaults.texts("tags"));
+    let _ = read_again(defaults, zone);
     let _ = (defaults.duration("jitter"), defaults.text("host"), defaults.number("compression", -7..=22));
     let _ = (defaults.text("media"), defaults.text("site"), defaults.text("failure_domain"));
     let _ = defaults.section("drill").map(|section| drill::read(&section, zone));
@@ -211,18 +215,8 @@ fn read_retention(section: &Section<'_>, repositories: &[&str]) -> BTreeMap<Stri
 }
 
 fn starts(section: &Section<'_>, zone: &TimeZone) -> Starts {
-    let schedule = section.value("schedule").and_then(|value| match value.text()?.as_str() {
-        // A job can take back what the defaults say.
-        "by hand" => None,
-        text => Schedule::parse(text, zone.clone())
-            .map_err(|error| {
-                value.fault(
-                    error.to_string(),
-                    Some(String::from("minute hour day month weekday, as \"0 2 * * *\" for every night at 2")),
-                );
-            })
-            .ok(),
-    });
+    // A job can take back what the defaults say.
+    let schedule = schedule(section, "schedule", "by hand", zone);
     #[derive(Clone, Copy)]
     enum Trigger {
         Change,
@@ -235,6 +229,19 @@ fn starts(section: &Section<'_>, zone: &TimeZone) -> Starts {
         (_, Some(schedule)) => Starts::Schedule(schedule),
         (_, None) => Starts::ByHand,
     }
+}
+
+fn read_again(section: &Section<'_>, zone: &TimeZone) -> Option<Schedule> {
+    schedule(section, "read_again", "never", zone)
+}
+
+/// A schedule, unless the text is `none`.
+fn schedule(section: &Section<'_>, key: &'static str, none: &str, zone: &TimeZone) -> Option<Schedule> {
+    let value = section.value(key)?;
+    let text = value.text().filter(|text| text != none)?;
+    let hint = "minute hour day month weekday, as \"0 2 * * *\" for every night at 2";
+    let parsed = Schedule::parse(&text, zone.clone());
+    parsed.map_err(|error| value.fault(error.to_string(), Some(hint.to_owned()))).ok()
 }
 
 fn objectives(section: &Section<'_>) -> (Objectives, Standards) {

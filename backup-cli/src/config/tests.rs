@@ -38,14 +38,21 @@ fn the_example_says_what_it_is_meant_to_say() {
     assert_eq!(uploads.home.site.as_deref(), Some("paris"));
     assert!(matches!(&uploads.source, Source::Files { selection, .. } if selection.exclude == ["*.tmp"]));
     let offsite = config.repository("offsite").unwrap();
-    assert_eq!(offsite.stands.site.as_deref(), Some("eu-west-1"), "where production stands says nothing of a repository");
+    assert_eq!(
+        offsite.stands.site.as_deref(),
+        Some("eu-west-1"),
+        "where production stands says nothing of a repository"
+    );
     assert!(offsite.passphrase.is_some() && offsite.credentials.is_some());
     assert!(offsite.place.to_string().contains("storage_class=GLACIER_IR"));
     assert!(matches!(config.jobs[3].starts, Starts::OnChange { schedule: None, .. }));
     let drill = config.jobs[0].drill.as_ref().unwrap();
     assert_eq!(drill.schedule.as_ref().map(|schedule| schedule.text()), Some("0 5 * * *"));
     assert_eq!(drill.checks.len(), 1);
-    assert_eq!(uploads.drill.as_ref().and_then(|drill| drill.schedule.as_ref()).map(|one| one.text()), Some("0 5 * * 0"));
+    assert_eq!(
+        uploads.drill.as_ref().and_then(|drill| drill.schedule.as_ref()).map(|one| one.text()),
+        Some("0 5 * * 0")
+    );
 }
 
 #[test]
@@ -72,7 +79,11 @@ fn what_a_job_says_comes_before_the_defaults_key_by_key() {
     assert_eq!(a.retention["local"].last, Some(backup_core::retention::Count::AtMost(1)));
     assert_eq!((a.retention["offsite"].last, a.retention["offsite"].within.is_some()), (None, true));
     assert!(a.starts.schedule().is_some() && b.starts.schedule().is_none());
-    assert_eq!(b.retention.keys().collect::<Vec<_>>(), ["local"], "rules of a repository that it does not go to are not its");
+    assert_eq!(
+        b.retention.keys().collect::<Vec<_>>(),
+        ["local"],
+        "rules of a repository that it does not go to are not its"
+    );
 }
 
 #[test]
@@ -118,35 +129,150 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
     ("[repositories.a]\nurl = \"/x\"\nlock_free = true\nprune = \"7d\"\n", 1, "repositories.a", "exclude each other"),
     ("[repositories.a]\nurl = \"/x\"\nlimit_upload = \"fast\"\n", 3, "repositories.a.limit_upload", "number of bytes"),
     ("[repositories.a]\nurl = \"s3://b/x\"\naccess_key_id = \"x\"\n", 1, "repositories.a", "belong together"),
-    ("[repositories.a]\nurl = \"gs://b/x\"\naccess_key_id = \"x\"\nsecret_access_key = \"y\"\n", 1, "repositories.a", "places of the kind s3:"),
-    ("[repositories.a]\nurl = \"/x\"\npassword = { flie = \"/k\" }\n", 3, "repositories.a.password", "read from one place"),
-    ("[repositories.a]\nurl = \"/x\"\npassword = { file = \"/k\", env = \"K\" }\n", 3, "repositories.a.password", "read from one place"),
+    (
+        "[repositories.a]\nurl = \"gs://b/x\"\naccess_key_id = \"x\"\nsecret_access_key = \"y\"\n",
+        1,
+        "repositories.a",
+        "places of the kind s3:",
+    ),
+    (
+        "[repositories.a]\nurl = \"/x\"\npassword = { flie = \"/k\" }\n",
+        3,
+        "repositories.a.password",
+        "read from one place",
+    ),
+    (
+        "[repositories.a]\nurl = \"/x\"\npassword = { file = \"/k\", env = \"K\" }\n",
+        3,
+        "repositories.a.password",
+        "read from one place",
+    ),
     ("[repositories.a]\nurl = \"/x\"\npassword = \"${EMPTY}\"\n", 3, "repositories.a.password", "it is empty"),
-    ("[repositories.a]\nurl = \"/x\"\npassword = \"x\"\npassword_file = \"/k\"\n", 1, "repositories.a", "more than once"),
+    (
+        "[repositories.a]\nurl = \"/x\"\npassword = \"x\"\npassword_file = \"/k\"\n",
+        1,
+        "repositories.a",
+        "more than once",
+    ),
     ("[jobs.a]\nsource = \"/a\"\n", 1, "jobs.a", "repositories is missing"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nshedule = \"0 2 * * *\"\nsource = \"/a\"\n", 4, "jobs.a.shedule", "schedule is the nearest"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nrepositories = [\"t\"]\n", 5, "jobs.a.repositories", "no repository is called t"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nrepositories = [\"r\", \"r\"]\n", 5, "jobs.a.repositories", "named twice"),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nshedule = \"0 2 * * *\"\nsource = \"/a\"\n",
+        4,
+        "jobs.a.shedule",
+        "schedule is the nearest",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nrepositories = [\"t\"]\n",
+        5,
+        "jobs.a.repositories",
+        "no repository is called t",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nrepositories = [\"r\", \"r\"]\n",
+        5,
+        "jobs.a.repositories",
+        "named twice",
+    ),
     ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nschedule = \"0 2 * * *\"\n", 3, "jobs.a", "source is missing"),
     ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"a/b\"\n", 4, "jobs.a.source", "not a path from the root"),
     ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = [\"/a\"]\n", 4, "jobs.a.source", "a list, and a URL"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { files = [\"/a\"], command = \"x\" }\n", 4, "jobs.a.source", "one of files, command and url"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { files = [\"/a\"], exclud = [\"x\"] }\n", 4, "jobs.a.source.exclud", "exclude is the nearest"),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { files = [\"/a\"], command = \"x\" }\n",
+        4,
+        "jobs.a.source",
+        "one of files, command and url",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { files = [\"/a\"], exclud = [\"x\"] }\n",
+        4,
+        "jobs.a.source.exclud",
+        "exclude is the nearest",
+    ),
     ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"postgres:/h/db\"\n", 4, "jobs.a.source", "slashes"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nschedule = \"0 25 * * *\"\n", 5, "jobs.a.schedule", ""),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nschedule = \"0 2 30 2 *\"\n", 5, "jobs.a.schedule", ""),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { command = \"x\" }\ntrigger = \"on-change\"\n", 3, "jobs.a", "watches files"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ntrigger = \"on-chang\"\n", 5, "jobs.a.trigger", "on-change is the nearest"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { within = \"30d\" }\n", 5, "jobs.a.retention.within", "rules stand below a repository"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { dayly = 7 } }\n", 5, "jobs.a.retention.r.dayly", "daily is the nearest"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { daily = 0 } }\n", 5, "jobs.a.retention.r", "no rule keeps anything"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { within = \"30x\" } }\n", 5, "jobs.a.retention.r.within", "unit"),
-    ("[repositories.r]\nurl = \"/x\"\nlock_free = true\n[jobs.a]\nsource = \"/a\"\nretention = { r = { last = 5 } }\n", 4, "jobs.a", "cannot delete"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nobjectives = { rpo = \"daily\" }\n", 5, "jobs.a.objectives.rpo", "no length of time"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\noffsite = \"none\"\n", 5, "jobs.a.offsite", "none: REASON"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ntags = [\"a,b\"]\n", 5, "jobs.a.tags", "cannot be a tag"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretries = { attempts = 0 }\n", 5, "jobs.a.retries.attempts", "from 1 to 100"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { checks = [ { sql = \"x\", command = \"y\" } ] }\n", 5, "jobs.a.drill.checks[0]", "asks one thing"),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nschedule = \"0 25 * * *\"\n",
+        5,
+        "jobs.a.schedule",
+        "",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nschedule = \"0 2 30 2 *\"\n",
+        5,
+        "jobs.a.schedule",
+        "",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { command = \"x\" }\ntrigger = \"on-change\"\n",
+        3,
+        "jobs.a",
+        "watches files",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ntrigger = \"on-chang\"\n",
+        5,
+        "jobs.a.trigger",
+        "on-change is the nearest",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { within = \"30d\" }\n",
+        5,
+        "jobs.a.retention.within",
+        "rules stand below a repository",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { dayly = 7 } }\n",
+        5,
+        "jobs.a.retention.r.dayly",
+        "daily is the nearest",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { daily = 0 } }\n",
+        5,
+        "jobs.a.retention.r",
+        "no rule keeps anything",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { within = \"30x\" } }\n",
+        5,
+        "jobs.a.retention.r.within",
+        "unit",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\nlock_free = true\n[jobs.a]\nsource = \"/a\"\nretention = { r = { last = 5 } }\n",
+        4,
+        "jobs.a",
+        "cannot delete",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nobjectives = { rpo = \"daily\" }\n",
+        5,
+        "jobs.a.objectives.rpo",
+        "no length of time",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\noffsite = \"none\"\n",
+        5,
+        "jobs.a.offsite",
+        "none: REASON",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ntags = [\"a,b\"]\n",
+        5,
+        "jobs.a.tags",
+        "cannot be a tag",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretries = { attempts = 0 }\n",
+        5,
+        "jobs.a.retries.attempts",
+        "from 1 to 100",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { checks = [ { sql = \"x\", command = \"y\" } ] }\n",
+        5,
+        "jobs.a.drill.checks[0]",
+        "asks one thing",
+    ),
     ("[defaults]\nrepositories = [\"nowhere\"]\n", 2, "defaults.repositories", "no repository is called nowhere"),
     ("[defaults]\nsource = \"/a\"\n", 2, "defaults.source", "no such key"),
     ("[notify.ops]\non = [\"failure\"]\n", 1, "notify.ops", "one of webhook, mail and command"),

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::look::histories;
-use backup_core::pipeline::{BackupOptions, backup_to_all};
+use backup_core::pipeline::{BackupOptions, Parent, backup_to_all};
 use backup_core::policy::{self, Amounts, Suspicion};
 use backup_core::repository::{RecordBody, Repository};
 use backup_core::retention::GroupKey;
@@ -39,12 +40,13 @@ pub(super) fn attempt(
     }
     let places: Vec<_> = config.repositories.iter().map(|repository| repository.place.clone()).collect();
     let openings = source::parts(job, &places, session)?;
+    let reading = reading(job, copies, warnings);
     let mut parts = Vec::new();
     for (number, opening) in openings.into_iter().enumerate() {
         let named = opening.named();
         let part = opening.open(session).and_then(|mut source| {
             let paths = source.info().paths;
-            back_up(job, occasion, number, &mut *source, copies, session).map(|part| Part { paths, ..part })
+            back_up(job, occasion, (number, reading), &mut *source, copies, session).map(|part| Part { paths, ..part })
         });
         match part {
             Ok(part) => parts.push(part),
@@ -94,7 +96,7 @@ fn failed(parts: &[Part]) -> usize {
 fn back_up(
     job: &Job,
     occasion: &Occasion,
-    number: usize,
+    (number, reading): (usize, Reading),
     source: &mut dyn backup_core::contracts::Source,
     copies: &mut Copies,
     session: &Session,
@@ -110,6 +112,7 @@ fn back_up(
         lock: copies.lock(),
         ignore_ctime,
         ignore_inode,
+        parent: if reading == Reading::Everything { Parent::None } else { Parent::Newest },
         dry_run: occasion.mode == Mode::DryRun,
         ..usual
     };
@@ -128,6 +131,7 @@ fn back_up(
         seconds,
         suspicion: None,
         is_accepted: occasion.trust == Trust::Accept,
+        is_read_again: reading == Reading::Everything,
     })
 }
 
@@ -180,15 +184,45 @@ fn look_wrong(
 
 /// When somebody last said that what a run of the job holds is usual.
 fn last_accepted(job: &Job, repository: &Repository) -> Result<Option<Timestamp>, Failure> {
+    last_with(job, "accepted", repository)
+}
+
+/// When the last run of the job ended of which a figure says yes.
+fn last_with(job: &Job, figure: &str, repository: &Repository) -> Result<Option<Timestamp>, Failure> {
     let records = repository.records()?;
-    let of_job = |body: &RecordBody| match body {
+    let is_meant = |body: &RecordBody| match body {
         RecordBody::Run { figures, .. } => {
             figures.get("job").and_then(|name| name.as_str()) == Some(&job.name)
-                && figures.get("accepted").and_then(serde_json::Value::as_bool) == Some(true)
+                && figures.get(figure).and_then(serde_json::Value::as_bool) == Some(true)
         }
         _ => false,
     };
-    Ok(records.iter().rev().find(|(_, record)| of_job(&record.body)).map(|(_, record)| record.time))
+    Ok(records.iter().rev().find(|(_, record)| is_meant(&record.body)).map(|(_, record)| record.time))
+}
+
+/// How much of the source is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// What changed since the snapshot before.
+    Changes,
+    /// All of it.
+    Everything,
+}
+
+/// Whether it is time to read everything again, by what the first open repository records.
+fn reading(job: &Job, copies: &Copies, warnings: &mut Vec<String>) -> Reading {
+    let slot = job.read_again.as_ref().and_then(|schedule| schedule.previous(SystemClock.now()));
+    let (Some(slot), Some(repository)) = (slot, copies.repositories().into_iter().next()) else {
+        return Reading::Changes;
+    };
+    match last_with(job, "read_again", &repository) {
+        Ok(last) if last.is_some_and(|last| last >= slot) => Reading::Changes,
+        Ok(_) => Reading::Everything,
+        Err(failure) => {
+            warnings.push(format!("it is not known when {} was last read in full: {}", job.name, failure.what));
+            Reading::Changes
+        }
+    }
 }
 
 /// The part of a job that a snapshot of these paths is of.
@@ -212,6 +246,7 @@ impl Part {
             seconds: 0.0,
             suspicion: None,
             is_accepted: false,
+            is_read_again: false,
         }
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Part {
     pub(crate) suspicion: Option<Suspicion>,
     /// Whether somebody has said that this is usual from now on.
     pub(crate) is_accepted: bool,
+    /// Whether everything was read, whatever the snapshot before says.
+    pub(crate) is_read_again: bool,
 }
 
 /// What became of a repository.
@@ -277,6 +279,7 @@ impl Part {
             "bytes_total": summary.map(|summary| summary.total_bytes_processed),
             "bytes_read": self.bytes_read,
             "seconds": self.seconds,
+            "read_again": self.is_read_again,
             "losses": done.map(|outcome| outcome.losses),
             "recovery_point": point.map(|point| point.time.to_string()),
             "suspicion": self.suspicion.as_ref().map(ToString::to_string),

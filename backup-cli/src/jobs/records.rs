@@ -46,6 +46,9 @@ fn bodies(
         if part.is_accepted {
             figures.insert("accepted".to_owned(), true.into());
         }
+        if part.is_read_again {
+            figures.insert("read_again".to_owned(), true.into());
+        }
         let word = match (&part.suspicion, made.losses) {
             (Some(suspicion), _) => {
                 figures.insert("why".to_owned(), suspicion.to_string().into());

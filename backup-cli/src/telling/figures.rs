@@ -55,7 +55,8 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 fn push(gateway: &Pushgateway, body: String, session: &Session) -> Result<(), Failure> {
     let url = gateway.url.read("Pushgateway", &session.console)?;
     let instance = gateway.instance.clone().unwrap_or_else(|| identity(None).hostname);
-    let instance: String = instance.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+    let instance: String =
+        instance.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     let url = format!("{}/metrics/job/backup/instance/{instance}", url.trim_end_matches('/'));
     post(Message {
         url: Secret::new(url),

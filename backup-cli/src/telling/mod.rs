@@ -84,7 +84,9 @@ pub(crate) fn tell(config: &Config, matters: &[Matter], session: &Session) -> Ve
                     let told = LastTold { time: now, was_bad: matter.trouble.is_some() };
                     state.note(&notify.name, &matter.job, words.event, told);
                 }
-                Err(failure) => warnings.push(format!("{} was not told of {}: {}", notify.name, matter.job, failure.what)),
+                Err(failure) => {
+                    warnings.push(format!("{} was not told of {}: {}", notify.name, matter.job, failure.what))
+                }
             }
         }
     }

@@ -48,7 +48,8 @@ retries = {{ attempts = 1 }}
     fs::set_permissions(world.path(), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
-const FILES: &str = "[jobs.files]\nsource = \"PATH/source\"\nschedule = \"0 2 * * *\"\nobjectives = { rpo = \"26h\" }\n";
+const FILES: &str =
+    "[jobs.files]\nsource = \"PATH/source\"\nschedule = \"0 2 * * *\"\nobjectives = { rpo = \"26h\" }\n";
 
 fn run(world: &World, arguments: &[&str]) -> Ran {
     let mut command = world.command();
@@ -118,9 +119,8 @@ fn retention_is_applied_in_each_repository_by_its_own_rules_after_each_run() {
         fs::write(world.source().join("hello.txt"), format!("hello {number}\n")).unwrap();
         run(&world, &["run", "files"]).succeeds();
     }
-    let count = |name: &str| {
-        json(&world, &["-r", name, "snapshots"], 0).pop().unwrap()["snapshots"].as_array().unwrap().len()
-    };
+    let count =
+        |name: &str| json(&world, &["-r", name, "snapshots"], 0).pop().unwrap()["snapshots"].as_array().unwrap().len();
     assert_eq!((count("near"), count("far")), (1, 2));
     let dry = job(&json(&world, &["run", "--dry-run"], 0), "files");
     assert_eq!(dry["copies"][0]["snapshots"], serde_json::json!([]));
@@ -262,4 +262,48 @@ fn names_that_are_not_there_are_usage_errors_with_the_nearest() {
     let failed = run(&empty, &["run"]).ends_with(2);
     crate::wrong_use::assert_two_lines(&failed);
     assert!(failed.err.contains("there is no configuration"), "{}", failed.err);
+}
+
+#[test]
+fn everything_is_read_again_once_after_each_slot_of_its_calendar() {
+    let world = world(&format!("{FILES}read_again = \"0 3 * * 0\"\n"));
+    run(&world, &["init"]).succeeds();
+    let again = |lines: Vec<Value>| job(&lines, "files")["parts"][0]["read_again"].clone();
+    assert_eq!(again(json(&world, &["run"], 0)), true);
+    assert_eq!(again(json(&world, &["run"], 0)), false, "once is enough until the next Sunday");
+}
+
+#[test]
+fn a_command_is_told_of_a_failure_once_and_of_its_end() {
+    let told = "command = \"cat >> PATH/told; echo >> PATH/told\"\non = [\"failure\", \"recovery\"]\n";
+    let job_text = "[jobs.flaky]\nsource = { command = \"test -e PATH/good && echo x\" }\n[notify.ops]\n";
+    let world = world(&format!("{job_text}{told}"));
+    run(&world, &["init"]).succeeds();
+    let run_it = || {
+        let mut command = world.command();
+        command
+            .env_remove("BACKUP_REPO")
+            .env_remove("BACKUP_PASSWORD")
+            .env("XDG_STATE_HOME", world.path().join("state"));
+        Ran::of(&command.args(["run", "--quiet"]).output().unwrap())
+    };
+    run_it().ends_with(1);
+    run_it().ends_with(1);
+    fs::write(world.path().join("good"), "").unwrap();
+    run_it().ends_with(0);
+    run_it().ends_with(0);
+    let told = fs::read_to_string(world.path().join("told")).unwrap();
+    let states: Vec<_> =
+        told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["state"].clone()).collect();
+    assert_eq!(states, ["bad", "recovered"], "{told}");
+}
+
+#[test]
+fn figures_are_written_for_the_textfile_collector() {
+    let world = world(&format!("{FILES}[metrics]\ntextfile = \"PATH/backup.prom\"\n"));
+    run(&world, &["init"]).succeeds();
+    run(&world, &["run", "--quiet"]).succeeds();
+    let text = fs::read_to_string(world.path().join("backup.prom")).unwrap();
+    assert!(text.contains("backup_last_success_timestamp{"), "{text}");
+    assert!(text.contains("repository=\"far\""), "{text}");
 }

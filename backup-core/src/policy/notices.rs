@@ -30,9 +30,7 @@ pub enum Notice {
 /// Once for each change, however often it is asked. What was told by a clock that was ahead counts as of now.
 pub fn notice(is_bad: bool, last: Option<LastTold>, repeat: SignedDuration, now: Timestamp) -> Option<Notice> {
     match (is_bad, last) {
-        (true, Some(LastTold { was_bad: true, time })) => {
-            (now.duration_since(time) >= repeat).then_some(Notice::Still)
-        }
+        (true, Some(LastTold { was_bad: true, time })) => (now.duration_since(time) >= repeat).then_some(Notice::Still),
         (true, _) => Some(Notice::Bad),
         (false, Some(LastTold { was_bad: true, .. })) => Some(Notice::Recovered),
         (false, _) => None,
