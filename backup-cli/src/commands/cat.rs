@@ -79,6 +79,7 @@ fn archive(folder: &DumpFolder<'_>, session: &Session) -> Result<Exit, Failure> 
         }
         archive.end_file()?;
     }
-    let _ = archive.finish()?;
+    // It was flushed; the lock on it goes with it.
+    drop(archive.finish()?);
     Ok(Exit::Done)
 }
