@@ -79,7 +79,6 @@ fn archive(folder: &DumpFolder<'_>, session: &Session) -> Result<Exit, Failure> 
         }
         archive.end_file()?;
     }
-    // It was flushed; the lock on it goes with it.
-    drop(archive.finish()?);
+    let _ = archive.finish()?;
     Ok(Exit::Done)
 }
