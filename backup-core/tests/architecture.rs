@@ -23,7 +23,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("model", &[]),
     ("observe", &["model"]),
-    ("contracts", &["chunk", "model", "observe"]),
+    // `cancel`, because what runs in a sandbox can take long and must be stoppable.
+    ("contracts", &["cancel", "chunk", "model", "observe"]),
     ("error", &["contracts"]),
     ("cancel", &["error"]),
     ("clock", &[]),
