@@ -203,3 +203,15 @@ pub const RDB_TEXT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Strings of Redis up to this length are part of the content hash; longer ones are not held for it.
 pub const REDIS_STRING_HASHED_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Entries of a snapshot that a drill reads ahead of the comparison; each knows the places of its pieces.
+pub const DRILL_ENTRIES_AHEAD_MAX: usize = 64;
+
+/// Of what a drill could not restore, so many entries are named in its result.
+pub const DRILL_PROBLEMS_NAMED_MAX: usize = 10;
+
+/// Checks that a record of evidence lists one by one, those that failed first; a digest covers the others.
+pub const EVIDENCE_CHECKS_LISTED_MAX: usize = 200;
+
+/// The largest record of evidence that is read: two hundred checks of a few hundred bytes, many times over.
+pub const EVIDENCE_BYTES_MAX: u64 = 1024 * 1024;

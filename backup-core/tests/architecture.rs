@@ -70,6 +70,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "retention",
         ],
     ),
+    // Joins restore, listing and sandbox; it runs on a repository and knows no store.
+    ("drill", &["cancel", "care", "contracts", "error", "limits", "model", "observe", "pipeline", "repository"]),
+    // What a drill is written down as: its outcome, chained, signed and kept in repositories.
+    ("evidence", &["contracts", "drill", "error", "limits", "model", "repository"]),
     // What only looks: it reads trees and the index, and nothing else.
     ("look", &["cancel", "error", "model", "pipeline", "repository"]),
     // It only thinks: no store, no clock, no repository.

@@ -9,6 +9,7 @@
 //! * An object's name is the SHA-256 of its content; every reader checks it.
 
 mod config;
+mod evidence;
 mod index;
 mod index_file;
 mod key_files;
