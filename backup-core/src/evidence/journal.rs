@@ -29,10 +29,26 @@ const SUFFIX: &str = ".json";
 /// The records of one chain on this machine.
 #[derive(Debug)]
 pub struct Journal {
-    folder: PathBuf,
-    chain: String,
+    files: Files,
     /// Held as long as it is open.
     _lock: File,
+}
+
+/// Every record of every chain on this machine, without waiting for anybody: one that is just being written is not seen.
+pub fn journal_records(state: &Path) -> Result<Vec<Stored>> {
+    let top = state.join("evidence");
+    let entries = match fs::read_dir(&top) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| failed("list", &top, error))?,
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let folder = entry.map_err(|error| failed("list", &top, error))?.path();
+        let Some(chain) = folder.file_name().and_then(|name| name.to_str()).filter(|_| folder.is_dir()) else { continue };
+        let files = Files { chain: chain.to_owned(), folder: folder.clone() };
+        records.extend(files.records()?);
+    }
+    Ok(records)
 }
 
 /// What became of a record in one repository.
@@ -58,7 +74,7 @@ impl Journal {
             Ok(lock)
         };
         let lock = open().map_err(|error| failed("open", &folder, error))?;
-        Ok(Self { folder, chain, _lock: lock })
+        Ok(Self { files: Files { folder, chain }, _lock: lock })
     }
 
     /// Writes the record of a drill after the end of the chain as this machine and `repositories` know it.
@@ -73,13 +89,13 @@ impl Journal {
         repositories: &[&Repository],
     ) -> Result<(EvidenceRecord, Head)> {
         let ends = repositories.iter().filter_map(|repository| repository.evidence_names().ok()).flatten();
-        let own = self.names()?.into_iter();
-        let end = own.chain(ends).filter(|name| name.chain == self.chain).max_by_key(|name| (name.sequence, name.hash));
+        let own = self.files.names()?.into_iter();
+        let end = own.chain(ends).filter(|name| name.chain == self.files.chain).max_by_key(|name| (name.sequence, name.hash));
         let head = end.map(|name| Head { sequence: name.sequence, hash: name.hash });
         let record = EvidenceRecord::new(context, outcome, key.map(SigningKey::public), head.as_ref())?;
         let sealed = SealedRecord::seal(&record, key)?;
         let name = sealed.name(&record);
-        self.write(&name, &sealed).map_err(|error| failed("write", &self.path(&name), error))?;
+        self.files.write(&name, &sealed).map_err(|error| failed("write", &self.files.path(&name), error))?;
         Ok((record, Head { sequence: name.sequence, hash: name.hash }))
     }
 
@@ -88,8 +104,8 @@ impl Journal {
         let mut delivered = 0;
         let mut deliver = || -> Result<()> {
             let there = repository.evidence_names()?;
-            for name in self.names()?.into_iter().filter(|name| !there.contains(name)) {
-                repository.save_evidence(&name, &self.read(&name)?)?;
+            for name in self.files.names()?.into_iter().filter(|name| !there.contains(name)) {
+                repository.save_evidence(&name, &self.files.read(&name)?)?;
                 delivered += 1;
             }
             repository.store().sync()
@@ -100,12 +116,25 @@ impl Journal {
 
     /// The end of the chain as this machine knows it.
     pub fn head(&self) -> Result<Option<Head>> {
-        let last = self.names()?.into_iter().max();
+        let last = self.files.names()?.into_iter().max();
         Ok(last.map(|name| Head { sequence: name.sequence, hash: name.hash }))
     }
 
     /// All records that are here.
     pub fn records(&self) -> Result<Vec<Stored>> {
+        self.files.records()
+    }
+}
+
+/// The files of one chain.
+#[derive(Debug)]
+struct Files {
+    folder: PathBuf,
+    chain: String,
+}
+
+impl Files {
+    fn records(&self) -> Result<Vec<Stored>> {
         let read = |name: EvidenceName| {
             let sealed = self.read(&name).map_err(|error| error.to_string());
             (name, sealed)
