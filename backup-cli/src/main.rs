@@ -3,9 +3,12 @@
 mod allocator;
 mod args;
 mod commands;
+mod config;
 mod console;
 mod databases;
 mod exit;
+mod jobs;
+mod located;
 mod network;
 mod secrets;
 mod session;

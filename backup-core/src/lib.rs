@@ -34,8 +34,10 @@ pub mod model;
 pub mod observe;
 pub mod pack;
 pub mod pipeline;
+pub mod policy;
 pub mod repository;
 pub mod retention;
+pub mod schedule;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

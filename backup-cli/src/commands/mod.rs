@@ -3,6 +3,7 @@
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod create;
 mod destinations;
@@ -20,9 +21,11 @@ pub(crate) mod protect;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
+pub(crate) mod run;
 pub(crate) mod selection;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod tag;
 pub(crate) mod r#try;
 #[cfg(feature = "s3")]
@@ -54,7 +57,7 @@ pub(crate) fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let session = Session { console: Console::new(&globals), globals, cancel: signals::listen() };
+    let session = Session::new(globals, signals::listen());
     let Ok(ended) = panic::catch_unwind(AssertUnwindSafe(|| run(command, &session))) else {
         // The hook has told what happened.
         return Exit::Failed;
@@ -74,6 +77,9 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Try(args) => r#try::run(&args, session),
         Command::Init(args) => init::run(&args, session),
         Command::Create(args) => create::run(&args, session),
+        Command::Run(args) => run::run(&args, session),
+        Command::Config(command) => config::run(&command, session),
+        Command::Status(args) => status::run(&args, session),
         Command::Snapshots(args) => snapshots::run(&args, session),
         Command::Ls(args) => ls::run(&args, session),
         Command::Find(args) => find::run(&args, session),

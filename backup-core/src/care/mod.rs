@@ -44,7 +44,7 @@ pub use copy::{CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy, Snapsh
 pub use findings::{Affected, AffectedPath, Finding, Severity};
 pub use in_use::objects_in_use;
 pub use presence::{SnapshotPresence, snapshot_presence};
-pub use proofs::proofs;
+pub use proofs::{Standing, proofs, standings};
 pub use prune::{Prune, PruneOutcome};
 pub use prune_facts::{PackFacts, PackState, PruneFacts};
 pub use prune_plan::{

@@ -25,7 +25,7 @@ pub enum Must {
     Equal(String),
     /// A number that is at least this one.
     AtLeast(f64),
-    /// An instant that lies at most so long before the drill, and not after it.
+    /// An instant that lies at most so long before the recovery point, and not in the future.
     NotOlderThan(SignedDuration),
 }
 
@@ -43,8 +43,8 @@ impl UserCheck {
 
     /// Judges an answer. The check holds neither the answer nor what it must be: those are values of the data. The
     /// second is what a person at the terminal may see.
-    pub(super) fn judge(&self, answer: &Answer, now: Timestamp) -> (Check, Option<String>) {
-        match self.must.judge(answer, now) {
+    pub(super) fn judge(&self, answer: &Answer, point: Timestamp, now: Timestamp) -> (Check, Option<String>) {
+        match self.must.judge(answer, point, now) {
             Ok(()) => (Check::passed(self.id(), Level::Asked), None),
             Err(why) => {
                 let told = format!("{}: {why}; the answer is {}", self.id(), shown(answer));
@@ -55,13 +55,13 @@ impl UserCheck {
 }
 
 impl Must {
-    fn judge(&self, answer: &Answer, now: Timestamp) -> Result<(), &'static str> {
+    fn judge(&self, answer: &Answer, point: Timestamp, now: Timestamp) -> Result<(), &'static str> {
         let Some(text) = answer.0.as_deref().map(str::trim) else { return Err("there is no answer") };
         let holds = match self {
             Self::Hold => !matches!(text, "" | "false" | "f") && number(text) != Some(0.0),
             Self::Equal(expected) => text == expected.trim() || same_number(text, expected),
             Self::AtLeast(minimum) => return at_least(text, *minimum),
-            Self::NotOlderThan(age_max) => return young(text, *age_max, now),
+            Self::NotOlderThan(age_max) => return young(text, *age_max, point, now),
         };
         if holds { Ok(()) } else { Err("the answer is not what it must be") }
     }
@@ -75,12 +75,11 @@ fn at_least(text: &str, minimum: f64) -> Result<(), &'static str> {
     }
 }
 
-fn young(text: &str, age_max: SignedDuration, now: Timestamp) -> Result<(), &'static str> {
+fn young(text: &str, age_max: SignedDuration, point: Timestamp, now: Timestamp) -> Result<(), &'static str> {
     let Some(time) = instant(text) else { return Err("the answer is no instant") };
-    let age = now.duration_since(time);
-    if age < -CLOCKS_DIFFER_MAX {
+    if time.duration_since(now) > CLOCKS_DIFFER_MAX {
         Err("the answer lies in the future")
-    } else if age > age_max {
+    } else if point.duration_since(time) > age_max {
         Err("the answer is older than it may be")
     } else {
         Ok(())
@@ -123,7 +122,7 @@ mod tests {
 
     fn holds(must: Must, answer: Option<&str>) -> bool {
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
-        must.judge(&Answer(answer.map(str::to_owned)), now).is_ok()
+        must.judge(&Answer(answer.map(str::to_owned)), now, now).is_ok()
     }
 
     #[test]
@@ -162,7 +161,7 @@ mod tests {
     fn a_check_holds_no_value_and_has_the_same_id_each_time() {
         let question = Question::Sql("select secret from t".to_owned());
         let check = UserCheck { name: None, question, must: Must::Equal("hunter2".to_owned()) };
-        let (judged, told) = check.judge(&Answer(Some("hunter3".to_owned())), Timestamp::UNIX_EPOCH);
+        let (judged, told) = check.judge(&Answer(Some("hunter3".to_owned())), Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         let json = serde_json::to_string(&judged).unwrap();
         assert!(!json.contains("hunter") && !json.contains("secret"), "{json}");
         assert!(told.unwrap().contains("hunter3"));

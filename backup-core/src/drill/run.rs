@@ -253,10 +253,11 @@ impl Run<'_> {
             answers.extend(task.questions.iter().map(|check| (check, sandbox.ask(&check.question, cancel))));
         });
         let now = task.repository.clock().now();
+        let point = self.point.as_ref().map_or(now, |(point, _)| point.time);
         for (check, answer) in answers {
             match answer {
                 Ok(answer) => {
-                    let (judged, told) = check.judge(&answer, now);
+                    let (judged, told) = check.judge(&answer, point, now);
                     self.checks.push(judged);
                     self.told.extend(told);
                 }
