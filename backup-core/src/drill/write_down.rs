@@ -1,12 +1,11 @@
 //! Tells the repository what a drill proved, so that `status` and retention know it.
 
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::outcome::{DrillOutcome, Verdict};
 use super::stages::{Stage, StageName};
 use crate::Result;
-use crate::contracts::{Check, CheckResult, Level, Proof};
+use crate::contracts::{Check, CheckResult, Level, Proof, RecoveryPoint};
 use crate::model::SnapshotId;
 use crate::repository::{Record, RecordBody, Repository};
 
@@ -73,7 +72,7 @@ pub struct DrillFigures {
     /// Logical bytes that were restored.
     pub bytes: Option<u64>,
     /// To which state the snapshot returns.
-    pub recovery_point: Option<Timestamp>,
+    pub recovery_point: Option<RecoveryPoint>,
     /// The stages with their milliseconds.
     pub stages: Vec<(StageName, u64)>,
 }
@@ -91,7 +90,7 @@ impl DrillFigures {
             technical_ms: outcome.technical().map(milliseconds),
             verified_ms: outcome.verified().map(milliseconds),
             bytes: outcome.restored.as_ref().map(|restored| restored.bytes),
-            recovery_point: outcome.recovery_point.as_ref().map(|(point, _)| point.time),
+            recovery_point: outcome.recovery_point.as_ref().map(|(point, _)| point.clone()),
             stages: outcome.stages.iter().map(|Stage { name, duration_ms, .. }| (*name, *duration_ms)).collect(),
         }
     }
@@ -106,7 +105,7 @@ impl DrillFigures {
             ("technical_ms", self.technical_ms.map(Value::from)),
             ("verified_ms", self.verified_ms.map(Value::from)),
             ("bytes", self.bytes.map(Value::from)),
-            ("recovery_point", self.recovery_point.map(|time| time.to_string().into())),
+            ("recovery_point", self.recovery_point.and_then(|point| serde_json::to_value(point).ok())),
             ("stage_ms", Some(Value::Object(stages))),
         ];
         fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
@@ -133,7 +132,7 @@ impl DrillFigures {
             technical_ms: number("technical_ms"),
             verified_ms: number("verified_ms"),
             bytes: number("bytes"),
-            recovery_point: text("recovery_point").and_then(|time| time.parse().ok()),
+            recovery_point: figures.get("recovery_point").and_then(|point| serde_json::from_value(point.clone()).ok()),
             stages: stages.into_iter().flatten().filter_map(stage).collect(),
         };
         Some((outcome, *snapshot, figures))
@@ -142,6 +141,8 @@ impl DrillFigures {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     fn outcome(verdict: Verdict, checks: Vec<Check>) -> DrillOutcome {
