@@ -74,13 +74,9 @@ pub(crate) enum Command {
     Init(commands::init::Args),
     /// Take a snapshot
     Create(Box<commands::create::Args>),
-    /// Run jobs of the configuration: back up, thin out, tell
-    Run(commands::run::Args),
     /// Look at or check the configuration
     #[command(subcommand)]
     Config(commands::config::Command),
-    /// Show how each job of the configuration stands
-    Status(commands::status::Args),
     /// List snapshots
     Snapshots(commands::snapshots::Args),
     /// List what is in a snapshot
@@ -120,6 +116,12 @@ pub(crate) enum Command {
     Unlock(commands::unlock::Args),
     /// Bring the repository to the newest format version
     Migrate,
+    /// Print the configuration's schedules for cron, systemd or Kubernetes
+    #[command(subcommand)]
+    Schedule(commands::schedule::Command),
+    /// Print alerting rules for what is configured
+    #[command(subcommand)]
+    Alerts(commands::alerts::Command),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
     /// Print the manual page, or write all of them into a folder

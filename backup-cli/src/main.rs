@@ -7,11 +7,11 @@ mod config;
 mod console;
 mod databases;
 mod exit;
-mod jobs;
 mod located;
 mod network;
 mod secrets;
 mod session;
+mod units;
 
 fn main() -> std::process::ExitCode {
     allocator::set_bounds();

@@ -30,6 +30,7 @@ pub mod error;
 pub mod evidence;
 pub mod limits;
 pub mod look;
+pub mod metrics;
 pub mod model;
 pub mod observe;
 pub mod pack;

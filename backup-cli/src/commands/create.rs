@@ -279,6 +279,10 @@ fn keep_figures(
         ("seconds".to_owned(), seconds.into()),
         ("losses".to_owned(), outcome.losses.into()),
         ("paths".to_owned(), json!(paths)),
+        ("files".to_owned(), outcome.summary.total_files_processed.into()),
+        ("bytes_total".to_owned(), outcome.summary.total_bytes_processed.into()),
+        ("bytes_new".to_owned(), outcome.summary.data_added.into()),
+        ("bytes_stored".to_owned(), outcome.summary.data_added_packed.into()),
     ]);
     // Retention may remove the snapshot that says so too.
     figures.extend(job.map(|job| ("job".to_owned(), job.into())));

@@ -1,5 +1,6 @@
 //! One file for each command: what it takes, which calls of the library it is made of, and how its result is printed.
 
+pub(crate) mod alerts;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -21,11 +22,10 @@ pub(crate) mod protect;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
-pub(crate) mod run;
+pub(crate) mod schedule;
 pub(crate) mod selection;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
-pub(crate) mod status;
 pub(crate) mod tag;
 pub(crate) mod r#try;
 #[cfg(feature = "s3")]
@@ -77,9 +77,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Try(args) => r#try::run(&args, session),
         Command::Init(args) => init::run(&args, session),
         Command::Create(args) => create::run(&args, session),
-        Command::Run(args) => run::run(&args, session),
         Command::Config(command) => config::run(&command, session),
-        Command::Status(args) => status::run(&args, session),
         Command::Snapshots(args) => snapshots::run(&args, session),
         Command::Ls(args) => ls::run(&args, session),
         Command::Find(args) => find::run(&args, session),
@@ -99,6 +97,8 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Key(command) => key::run(&command, session),
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),
+        Command::Schedule(command) => schedule::run(&command, session),
+        Command::Alerts(command) => alerts::run(&command, session),
         Command::Completions(args) => completions::run(&args, session),
         Command::Man(args) => man::run(&args, session),
     }

@@ -16,14 +16,10 @@ mod length;
 mod notify;
 mod repository;
 mod retention;
-#[cfg(test)]
-mod schema;
 mod secret;
 mod section;
 mod service;
 mod source;
-#[cfg(test)]
-mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -154,7 +154,10 @@ fn run(record: &Record, outcome: &str, part: Option<GroupKey>, figures: &Map<Str
     });
     Run {
         ended: record.time,
-        took: figures.get("seconds").and_then(Value::as_f64).and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok()),
+        took: figures
+            .get("seconds")
+            .and_then(Value::as_f64)
+            .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok()),
         outcome,
         part,
         recovery_point: point(figures),
@@ -270,23 +273,32 @@ mod tests {
             record(70, ran(None, "failed", json!({"job": "app", "why": "no space left"}))),
             record(80, ran(Some("nobody's"), "done", json!({}))),
             record(90, ran(Some("a"), "done", json!({"losses": 2}))),
-            record(95, RecordBody::Run { verb: "prune".into(), outcome: "done".into(), snapshot: None, figures: Map::new() }),
+            record(
+                95,
+                RecordBody::Run { verb: "prune".into(), outcome: "done".into(), snapshot: None, figures: Map::new() },
+            ),
         ];
         let jobs = of(&[snapshot("a", 0, "app", "/srv")], records.iter());
-        let runs: Vec<_> = jobs["app"].runs.iter().map(|run| (run.outcome, run.part.clone(), run.why.clone())).collect();
-        assert_eq!(runs, [
-            (Outcome::Done, Some(GroupKey::of_dump("app", "/mysql/shop")), None),
-            (Outcome::Failed, None, Some("no space left".to_owned())),
-            (Outcome::Losses, Some(GroupKey::of_job("app")), None),
-        ]);
+        let runs: Vec<_> =
+            jobs["app"].runs.iter().map(|run| (run.outcome, run.part.clone(), run.why.clone())).collect();
+        assert_eq!(
+            runs,
+            [
+                (Outcome::Done, Some(GroupKey::of_dump("app", "/mysql/shop")), None),
+                (Outcome::Failed, None, Some("no space left".to_owned())),
+                (Outcome::Losses, Some(GroupKey::of_job("app")), None),
+            ]
+        );
     }
 
     #[test]
     fn a_snapshot_whose_tags_were_changed_has_the_history_of_its_original() {
         let mut held = snapshot("held", 0, "app", "/srv");
         held.1.original = Some(id("a"));
-        let records =
-            [record(70, present("a")), record(71, ran(Some("a"), "done", json!({"recovery_point": {"time": at(5).to_string()}})))];
+        let records = [
+            record(70, present("a")),
+            record(71, ran(Some("a"), "done", json!({"recovery_point": {"time": at(5).to_string()}}))),
+        ];
         let jobs = of(&[held], records.iter());
         let backup = &jobs["app"].backups[0];
         assert_eq!((backup.recovery_point, backup.durable, backup.proof), (at(5), at(70), Proof::Present));

@@ -80,7 +80,14 @@ pub fn checklist(jobs: &[JobFacts], practice: &Practice, standards: &Standards, 
         passphrase(practice),
         each_job(Item::RestoreTests, jobs, |job| restore_tests(job, standards, now)),
         monitoring(&practice.monitoring, standards, now),
-        lately(Item::Documentation, practice.documented, rehearsal_within, now, "the restore procedure was written", "backup runbook"),
+        lately(
+            Item::Documentation,
+            practice.documented,
+            rehearsal_within,
+            now,
+            "the restore procedure was written",
+            "backup runbook",
+        ),
         lately(
             Item::Rehearsal,
             practice.rehearsed,
@@ -125,7 +132,11 @@ fn automated(job: &JobFacts, now: Timestamp) -> Answered {
     let Some(last) = made.map(|run| run.ended).chain(snapshots).max() else {
         let is_read = job.copies.iter().any(|copy| copy.read.is_some());
         let reason = "it is scheduled, and no run was seen";
-        return if is_read { no(reason, "start `backup daemon`, or install its units") } else { unknown(reason, "backup status") };
+        return if is_read {
+            no(reason, "start `backup daemon`, or install its units")
+        } else {
+            unknown(reason, "backup status")
+        };
     };
     let age = now.duration_since(last);
     match job.trigger.longest_gap() {
@@ -146,7 +157,8 @@ fn remote(job: &JobFacts, standards: &Standards, now: Timestamp) -> Answered {
         return no(format!("none, because: {reason}"), "add a repository at another site");
     }
     let site_of_home = job.home.site.as_deref().unwrap_or("the data's");
-    let mend = || rule.findings.first().map_or("add a repository at another site".to_owned(), |finding| finding.mend.clone());
+    let mend =
+        || rule.findings.first().map_or("add a repository at another site".to_owned(), |finding| finding.mend.clone());
     match rule.one_offsite {
         Answer::Yes => yes(format!("a copy that counts stands at another site than {site_of_home}")),
         Answer::No => no("no copy at another site counts", mend()),
@@ -196,10 +208,13 @@ fn monitoring(monitoring: &Monitoring, standards: &Standards, now: Timestamp) ->
     let age = |when: Option<Timestamp>| when.map(|when| now.duration_since(when));
     let (answer, reason, mend) = match (age(monitoring.fetched), age(monitoring.notified)) {
         (Some(age), _) if age <= day => yes(format!("metrics were fetched {} ago", in_words(age))),
-        (_, Some(age)) if age <= standards.drilled_within => yes(format!("a message was delivered {} ago", in_words(age))),
-        _ if monitoring.configured => {
-            unknown("it is set up, and nothing was fetched or delivered lately", "send a message with `backup config check`")
+        (_, Some(age)) if age <= standards.drilled_within => {
+            yes(format!("a message was delivered {} ago", in_words(age)))
         }
+        _ if monitoring.configured => unknown(
+            "it is set up, and nothing was fetched or delivered lately",
+            "send a message with `backup config check`",
+        ),
         _ => no("nobody is told when a backup does not come", "add [notify], or let Prometheus fetch the metrics"),
     };
     Line { item: Item::Monitoring, answer, reason, mend }
@@ -258,11 +273,20 @@ mod tests {
     fn without_evidence_nothing_is_well() {
         let mut unread = sound();
         for copy in &mut unread.copies {
-            *copy = super::super::CopyFacts { read: None, history: Default::default(), has_retention: false, ..copy.clone() };
+            *copy = super::super::CopyFacts {
+                read: None,
+                history: Default::default(),
+                has_retention: false,
+                ..copy.clone()
+            };
         }
         let answers = answers(&[unread], &Practice::default());
         assert!(!answers.contains(&Answer::Yes), "{answers:?}");
-        assert!(!super::checklist(&[], &Practice::default(), &Standards::default(), at(NOW)).iter().any(|line| line.answer == Answer::Yes));
+        assert!(
+            !checklist(&[], &Practice::default(), &Standards::default(), at(NOW))
+                .iter()
+                .any(|line| line.answer == Answer::Yes)
+        );
     }
 
     #[test]
@@ -278,7 +302,9 @@ mod tests {
     #[test]
     fn a_schedule_that_has_not_run_is_no_automation() {
         let mut late = sound();
-        late.copies.iter_mut().for_each(|copy| copy.history.backups.retain(|backup| backup.recovery_point < at("2026-11-20T00:00:00Z")));
+        late.copies
+            .iter_mut()
+            .for_each(|copy| copy.history.backups.retain(|backup| backup.recovery_point < at("2026-11-20T00:00:00Z")));
         assert_eq!(line(&[late.clone()], &practice(), Item::Automated).0, Answer::No);
         let done = run("2026-11-20T03:00:00Z", Outcome::Done);
         late.copies[0].history.runs.push(done.clone());
@@ -294,7 +320,10 @@ mod tests {
     fn a_copy_that_was_waived_is_not_there_for_that() {
         let mut waived = sound();
         waived.offsite = Offsite::Waived("a laptop at home".to_owned());
-        assert_eq!(line(&[waived], &practice(), Item::RemoteCopy), (Answer::No, "none, because: a laptop at home".to_owned()));
+        assert_eq!(
+            line(&[waived], &practice(), Item::RemoteCopy),
+            (Answer::No, "none, because: a laptop at home".to_owned())
+        );
     }
 
     #[test]

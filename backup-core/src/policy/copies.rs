@@ -12,6 +12,7 @@ use super::exposure::{is_readable, parts};
 use super::facts::{Answer, Backup, CopyFacts, Finding, FindingKind, JobFacts, Offsite, Standards};
 use super::in_words;
 use crate::contracts::Proof;
+use crate::retention::GroupKey;
 
 /// Whether a job has three copies on two media with one at another site, and what it lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -101,9 +102,14 @@ fn judge(copy: &CopyFacts, facts: &JobFacts, standards: &Standards, now: Timesta
     let mut worse = |than: Answer| counts = counts.min(than);
     match (copy.read, &copy.unreachable) {
         (_, Some(why)) => {
-            let last = copy.read.map_or("it was never read".to_owned(), |read| format!("last read {} ago", ago(read, now)));
+            let last =
+                copy.read.map_or("it was never read".to_owned(), |read| format!("last read {} ago", ago(read, now)));
             worse(Answer::Unknown);
-            find(FindingKind::Unreachable, format!("{name} cannot be read: {why}; {last}"), format!("mend the way to {name}"));
+            find(
+                FindingKind::Unreachable,
+                format!("{name} cannot be read: {why}; {last}"),
+                format!("mend the way to {name}"),
+            );
         }
         (None, None) => {
             worse(Answer::Unknown);
@@ -161,7 +167,9 @@ fn one_of_each_domain(verdicts: &mut [(&CopyFacts, Answer)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (domain, best) in best {
         let other = verdicts[best].0;
-        let same = |copy: &CopyFacts| copy.place.failure_domain.as_deref() == Some(domain) && copy.repository != other.repository;
+        let same = |copy: &CopyFacts| {
+            copy.place.failure_domain.as_deref() == Some(domain) && copy.repository != other.repository
+        };
         for (copy, counts) in verdicts.iter_mut().filter(|(copy, _)| same(copy)) {
             *counts = Answer::No;
             findings.push(Finding {
@@ -178,7 +186,9 @@ fn one_of_each_domain(verdicts: &mut [(&CopyFacts, Answer)]) -> Vec<Finding> {
 /// What speaks against a copy in what it holds.
 fn contents(copy: &CopyFacts, facts: &JobFacts, standards: &Standards, now: Timestamp) -> Vec<Remark> {
     let (name, job) = (&copy.repository, &facts.job);
-    let of_copy = |part| copy.history.backups.iter().filter(move |backup: &&Backup| backup.part == *part);
+    let of_copy = |part: &GroupKey| {
+        copy.history.backups.iter().filter(|backup: &&Backup| backup.part == *part).collect::<Vec<_>>()
+    };
     let mut remarks = Vec::new();
     let parts = parts(&facts.copies);
     if copy.history.backups.is_empty() {
@@ -187,7 +197,7 @@ fn contents(copy: &CopyFacts, facts: &JobFacts, standards: &Standards, now: Time
         return remarks;
     }
     for part in parts {
-        let Some(newest) = of_copy(part).max_by_key(|backup| backup.recovery_point) else {
+        let Some(newest) = of_copy(part).into_iter().max_by_key(|backup| backup.recovery_point) else {
             let what = format!("{name} holds nothing of {part}");
             remarks.push((FindingKind::CopyEmpty, what, format!("backup run {job}")));
             continue;
@@ -196,7 +206,11 @@ fn contents(copy: &CopyFacts, facts: &JobFacts, standards: &Standards, now: Time
             let what = format!("the newest snapshot in {name}, {:.8}, was not seen complete", newest.snapshot);
             remarks.push((FindingKind::NotPresent, what, format!("backup check -r {name}")));
         } else {
-            let verified = of_copy(part).filter(|backup| backup.proof >= Proof::Verified).filter_map(|backup| backup.verified).max();
+            let verified = of_copy(part)
+                .into_iter()
+                .filter(|backup| backup.proof >= Proof::Verified)
+                .filter_map(|backup| backup.verified)
+                .max();
             let what = match verified {
                 Some(when) if now.duration_since(when) <= standards.verified_within => None,
                 Some(when) => Some(format!("{name} was last read back {} ago", ago(when, now))),
@@ -237,9 +251,11 @@ struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     fn of(facts: &'a JobFacts, verdicts: &[(&'a CopyFacts, Answer)], takes: impl Fn(Answer) -> bool) -> Self {
-        let counted: Vec<_> = verdicts.iter().filter(|(_, counts)| takes(*counts)).map(|(copy, _)| &copy.place).collect();
+        let counted: Vec<_> =
+            verdicts.iter().filter(|(_, counts)| takes(*counts)).map(|(copy, _)| &copy.place).collect();
         let all = || counted.iter().copied().chain([&facts.home]);
-        let is_elsewhere = |site: &Option<String>| site.as_ref().zip(facts.home.site.as_ref()).map(|(one, home)| one != home);
+        let is_elsewhere =
+            |site: &Option<String>| site.as_ref().zip(facts.home.site.as_ref()).map(|(one, home)| one != home);
         Self {
             copies: counted.len() + 1,
             media: all().filter_map(|place| place.media.as_deref()).collect(),
@@ -269,7 +285,11 @@ impl<'a> Tally<'a> {
                     format!("all copies are on one kind of medium, {medium}"),
                     "add a repository on another, or set `media` where one differs",
                 ),
-                _ => find(FindingKind::MediaUnknown, "it is not said what the copies are on".to_owned(), "set `media` of each repository"),
+                _ => find(
+                    FindingKind::MediaUnknown,
+                    "it is not said what the copies are on".to_owned(),
+                    "set `media` of each repository",
+                ),
             }
         }
         if self.offsite == 0 && facts.offsite == Offsite::Required {
@@ -279,7 +299,11 @@ impl<'a> Tally<'a> {
                     format!("no copy stands at another site than {site}"),
                     "add a repository at another, or say `offsite = \"none: REASON\"`",
                 ),
-                (0, None) => find(FindingKind::OffsiteNone, "no copy stands anywhere else".to_owned(), "add a repository at another site"),
+                (0, None) => find(
+                    FindingKind::OffsiteNone,
+                    "no copy stands anywhere else".to_owned(),
+                    "add a repository at another site",
+                ),
                 _ => find(
                     FindingKind::SiteUnknown,
                     "it is not said where the copies stand".to_owned(),
@@ -331,23 +355,63 @@ mod tests {
         };
         type Change = fn(&mut JobFacts);
         let cases: [(&str, Change, Answer, &[FindingKind]); 18] = [
-            ("no off-site repository", |facts| drop(facts.copies.pop()), Answer::No, &[CopiesFew, MediaOne, OffsiteNone]),
+            (
+                "no off-site repository",
+                |facts| drop(facts.copies.pop()),
+                Answer::No,
+                &[CopiesFew, MediaOne, OffsiteNone],
+            ),
             ("no repository", |facts| facts.copies.clear(), Answer::No, &[CopiesFew, MediaOne, OffsiteNone]),
-            ("on the data's own disk", |facts| facts.copies[0] = good("local").at("paris", "host"), Answer::No, &[SameDomain]),
-            ("two prefixes of one account", |facts| facts.copies[0] = good("local").at("oslo", "offsite"), Answer::No, &[SameDomain]),
+            (
+                "on the data's own disk",
+                |facts| facts.copies[0] = good("local").at("paris", "host"),
+                Answer::No,
+                &[SameDomain],
+            ),
+            (
+                "two prefixes of one account",
+                |facts| facts.copies[0] = good("local").at("oslo", "offsite"),
+                Answer::No,
+                &[SameDomain],
+            ),
             ("one medium", |facts| facts.copies[1].place.media = Some("disk".into()), Answer::No, &[MediaOne]),
             ("one site", |facts| facts.copies[1].place.site = Some("paris".into()), Answer::No, &[OffsiteNone]),
             ("a site nobody named", |facts| facts.copies[1].place.site = None, Answer::Unknown, &[SiteUnknown]),
             ("a home nobody named", |facts| facts.home.site = None, Answer::Unknown, &[SiteUnknown]),
             ("a medium nobody named", |facts| facts.copies[1].place.media = None, Answer::Unknown, &[MediaUnknown]),
-            ("a domain nobody named", |facts| facts.copies[1].place.failure_domain = None, Answer::Unknown, &[DomainUnknown]),
-            ("a home without a domain", |facts| facts.home.failure_domain = None, Answer::Unknown, &[DomainUnknown, DomainUnknown]),
+            (
+                "a domain nobody named",
+                |facts| facts.copies[1].place.failure_domain = None,
+                Answer::Unknown,
+                &[DomainUnknown],
+            ),
+            (
+                "a home without a domain",
+                |facts| facts.home.failure_domain = None,
+                Answer::Unknown,
+                &[DomainUnknown, DomainUnknown],
+            ),
             ("away", |facts| facts.copies[1].unreachable = Some("timed out".into()), Answer::Unknown, &[Unreachable]),
             ("never read", |facts| facts.copies[1].read = None, Answer::Unknown, &[FactsOld]),
-            ("read long ago", |facts| facts.copies[1].read = Some(at("2026-11-20T12:00:00Z")), Answer::Unknown, &[FactsOld]),
+            (
+                "read long ago",
+                |facts| facts.copies[1].read = Some(at("2026-11-20T12:00:00Z")),
+                Answer::Unknown,
+                &[FactsOld],
+            ),
             ("empty", |facts| facts.copies[1].history.backups.clear(), Answer::No, &[CopyEmpty]),
-            ("newest not seen complete", |facts| facts.copies[1].history.backups[1].proof = Proof::Uploaded, Answer::No, &[NotPresent]),
-            ("never read back", |facts| facts.copies[1] = copy("offsite", [backup("2026-11-22T02:00:00Z")]), Answer::No, &[NotVerified]),
+            (
+                "newest not seen complete",
+                |facts| facts.copies[1].history.backups[1].proof = Proof::Uploaded,
+                Answer::No,
+                &[NotPresent],
+            ),
+            (
+                "never read back",
+                |facts| facts.copies[1] = copy("offsite", [backup("2026-11-22T02:00:00Z")]),
+                Answer::No,
+                &[NotVerified],
+            ),
             ("behind", |facts| drop(facts.copies[1].history.backups.pop()), Answer::Yes, &[CopyBehind]),
         ];
         for (name, change, answer, found) in cases {

@@ -122,7 +122,10 @@ fn of_parts(
         let newest = copies.iter().flat_map(|copy| {
             let backups = copy.history.backups.iter();
             let counts = move |backup: &&Backup| {
-                backup.part == **part && backup.proof >= step && backup.durable <= now && outlives(backup, scenario, now)
+                backup.part == **part
+                    && backup.proof >= step
+                    && backup.durable <= now
+                    && outlives(backup, scenario, now)
             };
             backups.filter(counts).map(|backup| (backup.recovery_point, copy.repository.as_str()))
         });
@@ -173,11 +176,14 @@ mod tests {
 
     #[test]
     fn each_step_of_proof_has_its_own_exposure() {
-        let facts = job(vec![copy("local", [
-            backup("2026-11-20T02:00:00Z").proven(Proof::Restored),
-            backup("2026-11-21T02:00:00Z").proven(Proof::Verified),
-            backup("2026-11-22T02:00:00Z").proven(Proof::Present),
-        ])]);
+        let facts = job(vec![copy(
+            "local",
+            [
+                backup("2026-11-20T02:00:00Z").proven(Proof::Restored),
+                backup("2026-11-21T02:00:00Z").proven(Proof::Verified),
+                backup("2026-11-22T02:00:00Z").proven(Proof::Present),
+            ],
+        )]);
         let part = GroupKey::of_job("app");
         let exposure = |step| exposure(&facts, step, Scenario::DataLost, at(NOW));
         assert_eq!(exposure(Proof::Present), since("2026-11-22T02:00:00Z", 10, "local", part.clone()));
@@ -254,7 +260,10 @@ mod tests {
     fn a_clock_that_went_back_makes_no_exposure_below_nothing() {
         let facts = job(vec![copy("local", [backup("2026-11-22T02:00:00Z")])]);
         let point = facts.copies[0].history.backups[0].durable;
-        assert_eq!(exposure(&facts, Proof::Present, Scenario::DataLost, point).age(), Some(point.duration_since(at("2026-11-22T02:00:00Z"))));
+        assert_eq!(
+            exposure(&facts, Proof::Present, Scenario::DataLost, point).age(),
+            Some(point.duration_since(at("2026-11-22T02:00:00Z")))
+        );
         let mut ahead = facts.clone();
         ahead.copies[0].history.backups[0].recovery_point = at("2026-11-23T02:00:00Z");
         assert_eq!(exposure(&ahead, Proof::Present, Scenario::DataLost, at(NOW)).age(), Some(hours(0)));

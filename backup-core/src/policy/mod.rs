@@ -30,8 +30,8 @@ pub use checklist::{Item, Line, Monitoring, Practice, checklist};
 pub use copies::{CopyVerdict, ThreeTwoOne, three_two_one};
 pub use exposure::{Exposure, Scenario, exposure, exposure_of};
 pub use facts::{
-    Amounts, Answer, Backup, CopyFacts, Drill, DrillVerdict, Finding, FindingKind, History, JobFacts, Objectives, Offsite, Outcome,
-    Place, Run, Standards, Trigger,
+    Amounts, Answer, Backup, CopyFacts, Drill, DrillVerdict, Finding, FindingKind, History, JobFacts, Objectives,
+    Offsite, Outcome, Place, Run, Standards, Trigger,
 };
 pub use standing::JobStanding;
 pub use suspicion::{Size, Suspicion, suspicion};

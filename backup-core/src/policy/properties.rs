@@ -27,14 +27,13 @@ fn proof() -> impl Strategy<Value = Proof> {
 }
 
 fn a_backup() -> impl Strategy<Value = Backup> {
-    (-2_i64..1_000, 0_i64..5, proof(), select(vec!["", "/postgres/a", "/postgres/b"]), option::of(-100_i64..100)).prop_map(
-        |(age, took, proof, dump, lock)| {
+    (-2_i64..1_000, 0_i64..5, proof(), select(vec!["", "/postgres/a", "/postgres/b"]), option::of(-100_i64..100))
+        .prop_map(|(age, took, proof, dump, lock)| {
             let point = ago(age);
             let made = Backup { durable: point + hours(took), ..backup(&point.to_string()) }.proven(proof);
             let made = Backup { immutable_until: lock.map(ago), snapshot: SnapshotId::of(&age.to_le_bytes()), ..made };
             if dump.is_empty() { made } else { made.of_dump(dump) }
-        },
-    )
+        })
 }
 
 fn word(words: &'static [&'static str]) -> impl Strategy<Value = Option<String>> {

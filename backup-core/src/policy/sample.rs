@@ -2,9 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::facts::{
-    Amounts, Backup, CopyFacts, History, JobFacts, Objectives, Offsite, Outcome, Place, Run, Trigger,
-};
+use super::facts::{Amounts, Backup, CopyFacts, History, JobFacts, Objectives, Offsite, Outcome, Place, Run, Trigger};
 use crate::contracts::Proof;
 use crate::model::SnapshotId;
 use crate::retention::GroupKey;

@@ -35,6 +35,8 @@ pub struct JobStanding {
     pub rto_measured: Option<SignedDuration>,
     /// Whether that is no longer than may be; unknown without a drill.
     pub rto_met: Option<Answer>,
+    /// When a drill last restored it.
+    pub restored: Option<Timestamp>,
     /// Three copies, two media, one other site.
     pub three_two_one: ThreeTwoOne,
     /// All that is wrong, the gravest first.
@@ -63,6 +65,7 @@ impl JobStanding {
             predicted: predicted(facts.trigger, &durations(facts), objectives),
             rto: objectives.rto,
             rto_measured,
+            restored: restored(facts),
             rto_met,
             three_two_one: three_two_one(facts, standards, now),
             exposures: exposures.into(),
@@ -107,14 +110,22 @@ impl JobStanding {
             let when = in_words(now.duration_since(run.ended));
             let why = run.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             match run.outcome {
-                Outcome::Failed => find(FindingKind::RunFailed, format!("the last run failed {when} ago{why}"), again()),
+                Outcome::Failed => {
+                    find(FindingKind::RunFailed, format!("the last run failed {when} ago{why}"), again())
+                }
                 Outcome::Suspicious => {
-                    let what = format!("the last run, {when} ago, looks wrong{why}; retention removes nothing until somebody has looked");
+                    let what = format!(
+                        "the last run, {when} ago, looks wrong{why}; retention removes nothing until somebody has looked"
+                    );
                     find(FindingKind::RunSuspicious, what, "look at what it backed up, then run again".to_owned());
                 }
                 Outcome::Losses => {
                     let what = format!("the last run, {when} ago, could not read some files{why}");
-                    find(FindingKind::RunLosses, what, "let the one who runs the backup read them, or exclude them".to_owned());
+                    find(
+                        FindingKind::RunLosses,
+                        what,
+                        "let the one who runs the backup read them, or exclude them".to_owned(),
+                    );
                 }
                 Outcome::Done => {}
             }
@@ -123,7 +134,8 @@ impl JobStanding {
             find(kind, what, format!("backup drill {job}"));
         }
         if let Some(Predicted { lost, missed_by: Some(by), .. }) = &self.predicted {
-            let what = format!("the schedule of {job} loses {} at worst, {} more than may be", in_words(*lost), in_words(*by));
+            let what =
+                format!("the schedule of {job} loses {} at worst, {} more than may be", in_words(*lost), in_words(*by));
             find(FindingKind::ScheduleTooRare, what, "run it more often, or allow more".to_owned());
         }
         findings.extend(self.three_two_one.findings.iter().cloned());
@@ -134,7 +146,9 @@ impl JobStanding {
         let mut wrong = Vec::new();
         let last = facts.drills.last();
         match last.map(|drill| (&drill.verdict, in_words(now.duration_since(drill.ended)))) {
-            Some((DrillVerdict::Failed, when)) => wrong.push((FindingKind::DrillFailed, format!("the last drill failed {when} ago"))),
+            Some((DrillVerdict::Failed, when)) => {
+                wrong.push((FindingKind::DrillFailed, format!("the last drill failed {when} ago")))
+            }
             Some((DrillVerdict::NotRun(why), when)) => {
                 wrong.push((FindingKind::DrillFailed, format!("the last drill, {when} ago, could not run: {why}")));
             }
@@ -260,7 +274,11 @@ mod tests {
             (
                 |facts| {
                     facts.drills.clear();
-                    facts.copies.iter_mut().flat_map(|copy| &mut copy.history.backups).for_each(|backup| backup.restored = None);
+                    facts
+                        .copies
+                        .iter_mut()
+                        .flat_map(|copy| &mut copy.history.backups)
+                        .for_each(|backup| backup.restored = None);
                 },
                 FindingKind::DrillOverdue,
                 "no drill has ever restored it",
@@ -271,7 +289,8 @@ mod tests {
             let mut facts = sound();
             change(&mut facts);
             let found = standing(&facts).findings;
-            let finding = found.iter().find(|finding| finding.kind == kind).unwrap_or_else(|| panic!("{kind:?}: {found:#?}"));
+            let finding =
+                found.iter().find(|finding| finding.kind == kind).unwrap_or_else(|| panic!("{kind:?}: {found:#?}"));
             assert_eq!((finding.what.as_str(), finding.mend.as_str()), (what, mend));
         }
     }

@@ -230,7 +230,8 @@ mod tests {
         let slot = at("2026-11-22T02:00:00Z");
         assert_eq!(one.claim("app", slot).unwrap(), Claim::Taken);
         let figures = serde_json::json!({"job": "app", "slot": slot.to_string()}).as_object().unwrap().clone();
-        one.save_record(RecordBody::Run { verb: "run".into(), outcome: "failed".into(), snapshot: None, figures }).unwrap();
+        one.save_record(RecordBody::Run { verb: "run".into(), outcome: "failed".into(), snapshot: None, figures })
+            .unwrap();
         clock.advance(SignedDuration::from_secs(LEASE_SECONDS + 1));
         assert!(matches!(other.claim("app", slot).unwrap(), Claim::Held(_)));
     }
@@ -246,6 +247,9 @@ mod tests {
         assert_eq!(one.claim("app", clock.now()).unwrap(), Claim::Taken);
         let keys: Vec<_> = one.store().list(LEASES).unwrap().into_iter().map(|info| info.key.to_string()).collect();
         let expected = ["ext/leases/app/20261206T020105Z", "ext/leases/app2/20261122T020005Z"];
-        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>(), expected.map(str::to_owned).iter().collect());
+        assert_eq!(
+            keys.iter().collect::<std::collections::BTreeSet<_>>(),
+            expected.map(str::to_owned).iter().collect()
+        );
     }
 }

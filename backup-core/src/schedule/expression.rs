@@ -147,6 +147,7 @@ fn read(text: &str) -> Result<Cron, Unread> {
     parser.parse(&fields.join(" ")).map_err(|_| Unread::Somewhere)
 }
 
+#[derive(Debug)]
 enum Unread {
     Fields(usize),
     Somewhere,
@@ -210,10 +211,19 @@ mod tests {
 
     #[test]
     fn what_people_write_is_read() {
-        for text in
-            ["0 2 * * *", " 0 2 * * * ", "*/5 * * * *", "@daily", "@Weekly", "0 2 L * *", "0 2 15W * *", "0 2 * * fri#L",
-             "0 2 1 * +MON", "15,45 8-18/2 * jan-mar mon-fri", "0 2 ? * 7"]
-        {
+        for text in [
+            "0 2 * * *",
+            " 0 2 * * * ",
+            "*/5 * * * *",
+            "@daily",
+            "@Weekly",
+            "0 2 L * *",
+            "0 2 15W * *",
+            "0 2 * * fri#L",
+            "0 2 1 * +MON",
+            "15,45 8-18/2 * jan-mar mon-fri",
+            "0 2 ? * 7",
+        ] {
             let schedule = Schedule::parse(text, TimeZone::UTC).unwrap();
             assert_eq!(schedule.text(), text.trim());
         }

@@ -103,8 +103,7 @@ impl Plain {
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 /// The same as systemd writes them.
 const NAMES: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-const MONTHS: [&str; 12] =
-    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 
 impl Field {
     /// The values of a field that croner could read; nothing where it has a word that is no number, name, range, step or
@@ -116,7 +115,8 @@ impl Field {
         };
         let mut values = Vec::new();
         for part in text.split(',') {
-            let (range, step) = part.split_once('/').map_or((part, Some(1)), |(range, step)| (range, step.parse().ok()));
+            let (range, step) =
+                part.split_once('/').map_or((part, Some(1)), |(range, step)| (range, step.parse().ok()));
             let (from, to) = match range.split_once('-') {
                 _ if matches!(range, "*" | "?") => (first, last),
                 Some((from, to)) => (number(from)?, number(to)?),
@@ -155,7 +155,11 @@ mod tests {
         for (text, cron, on_calendar) in [
             ("0 2 * * *", "0 2 * * *", &["*-*-* 02:00:00 UTC"][..]),
             ("@hourly", "0 * * * *", &["*-*-* *:00:00 UTC"]),
-            ("*/15 8-18/5 * * mon-fri", "0,15,30,45 8,13,18 * * 1,2,3,4,5", &["Mon,Tue,Wed,Thu,Fri *-*-* 08,13,18:00,15,30,45:00 UTC"]),
+            (
+                "*/15 8-18/5 * * mon-fri",
+                "0,15,30,45 8,13,18 * * 1,2,3,4,5",
+                &["Mon,Tue,Wed,Thu,Fri *-*-* 08,13,18:00,15,30,45:00 UTC"],
+            ),
             ("0 3 * * 7", "0 3 * * 0", &["Sun *-*-* 03:00:00 UTC"]),
             ("0 3 1 jan,jul *", "0 3 1 1,7 *", &["*-01,07-01 03:00:00 UTC"]),
             ("0 3 13 * FRI", "0 3 13 * 5", &["Fri *-*-* 03:00:00 UTC", "*-*-13 03:00:00 UTC"]),
@@ -169,7 +173,9 @@ mod tests {
 
     #[test]
     fn what_others_do_not_know_is_refused_with_its_name() {
-        for (text, field) in [("0 2 L * *", "L"), ("0 2 15W * *", "15W"), ("0 2 * * MON#2", "MON#2"), ("0 2 1 * +MON", "+MON")] {
+        for (text, field) in
+            [("0 2 L * *", "L"), ("0 2 15W * *", "15W"), ("0 2 * * MON#2", "MON#2"), ("0 2 1 * +MON", "+MON")]
+        {
             assert_eq!(plain(text), Err(NotPlain { text: text.to_owned(), field: field.to_owned() }));
         }
     }
