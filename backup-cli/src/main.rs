@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod console;
 mod databases;
+mod drills;
 mod exit;
 mod located;
 mod network;
