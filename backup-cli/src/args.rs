@@ -74,6 +74,10 @@ pub(crate) enum Command {
     Init(commands::init::Args),
     /// Take a snapshot
     Create(Box<commands::create::Args>),
+    /// Run jobs of the configuration: back up, thin out, tell
+    Run(commands::run::Args),
+    /// Show how each job of the configuration stands
+    Status(commands::status::Args),
     /// Look at or check the configuration
     #[command(subcommand)]
     Config(commands::config::Command),

@@ -8,6 +8,8 @@ mod console;
 mod databases;
 mod drills;
 mod exit;
+mod jobs;
+mod facts;
 mod located;
 mod network;
 mod secrets;

@@ -212,7 +212,7 @@ fn one(
         written.record.recovery_time.is_met == Some(false) || written.record.recovery_point.is_met == Some(false)
     });
     let exit = drilled.exit(session);
-    Ok(if is_missed { exit.graver(Exit::Objective) } else { exit })
+    Ok(if is_missed { exit.graver(Exit::Missed) } else { exit })
 }
 
 #[cfg(test)]

@@ -25,9 +25,11 @@ pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod schedule;
+pub(crate) mod run;
 pub(crate) mod selection;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod tag;
 pub(crate) mod r#try;
 #[cfg(feature = "s3")]
@@ -79,6 +81,8 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Try(args) => r#try::run(&args, session),
         Command::Init(args) => init::run(&args, session),
         Command::Create(args) => create::run(&args, session),
+        Command::Run(args) => run::run(&args, session),
+        Command::Status(args) => status::run(&args, session),
         Command::Config(command) => config::run(&command, session),
         Command::Snapshots(args) => snapshots::run(&args, session),
         Command::Ls(args) => ls::run(&args, session),

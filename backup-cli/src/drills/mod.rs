@@ -102,7 +102,7 @@ impl Drilled {
         match &self.outcome.verdict {
             _ if session.cancel.requested() => Exit::Interrupted,
             Verdict::Passed => Exit::Done,
-            Verdict::Failed { .. } | Verdict::NotRun { .. } => Exit::Objective,
+            Verdict::Failed { .. } | Verdict::NotRun { .. } => Exit::Missed,
         }
     }
 
