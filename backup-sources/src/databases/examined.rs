@@ -12,8 +12,8 @@ pub(super) trait Reading {
     /// Why an expectation is not looked at here; `None` for those that are.
     fn passes_over(&self, expected: &Expectation) -> Option<String>;
 
-    /// Why something may be there that nobody expected; `None` when that is a failure.
-    fn excuses(&self, observed: &Expectation) -> Option<String>;
+    /// Whether something may be there that nobody expected.
+    fn is_excused(&self, observed: &Expectation) -> bool;
 
     /// Whether a hash that differs may be spelt otherwise for the same thing, and why.
     fn may_differ(&self, expected: &Expectation) -> Option<String>;
@@ -27,8 +27,8 @@ impl Reading for Plainly {
         None
     }
 
-    fn excuses(&self, _observed: &Expectation) -> Option<String> {
-        None
+    fn is_excused(&self, _observed: &Expectation) -> bool {
+        false
     }
 
     fn may_differ(&self, _expected: &Expectation) -> Option<String> {
@@ -63,10 +63,9 @@ pub(super) fn checks(expected: &[Expectation], observed: &[Expectation], reading
         compare(&id, expected, found, reading, &mut checks);
     }
     for observed in there.into_values().flatten() {
-        let id = format!("{} {}", observed.kind, observed.object);
-        match reading.excuses(observed) {
-            Some(_) => {}
-            None => checks.push(Check::failed(id, Level::Examined, "it is there, and was not when it was backed up")),
+        if !reading.is_excused(observed) {
+            let id = format!("{} {}", observed.kind, observed.object);
+            checks.push(Check::failed(id, Level::Examined, "it is there, and was not when it was backed up"));
         }
     }
     checks
@@ -102,9 +101,8 @@ fn compare(id: &str, expected: &Expectation, found: &Expectation, reading: &dyn 
 /// Refuses when what will be restored, so many times over, does not fit beside a server.
 pub(super) fn make_sure_of_space(folder: &SandboxFolder, bytes: u64) -> Result<(), NotReady> {
     let needed = bytes.saturating_add(SANDBOX_SERVER_BYTES);
-    let free = folder
-        .free_bytes()
-        .map_err(|error| NotReady::cannot_run(format!("the space for it is not known: {error}")))?;
+    let free =
+        folder.free_bytes().map_err(|error| NotReady::cannot_run(format!("the space for it is not known: {error}")))?;
     if free >= needed {
         return Ok(());
     }

@@ -15,9 +15,9 @@ mod walls;
 pub use folder::SandboxFolder;
 pub use leftovers::{Leftover, remove_leftovers};
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
-pub(crate) use served::Served;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
 pub use place::SandboxPlace;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+pub(crate) use served::Served;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
 pub use walls::{Namespaces, RunAs};
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]

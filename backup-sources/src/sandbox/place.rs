@@ -21,11 +21,6 @@ pub struct SandboxPlace {
 impl SandboxPlace {
     /// A folder below `parent`, with the usual separation.
     pub fn new(parent: impl Into<PathBuf>) -> Self {
-        Self {
-            parent: parent.into(),
-            run_as: RunAs::default(),
-            namespaces: Namespaces::default(),
-            shown: Vec::new(),
-        }
+        Self { parent: parent.into(), run_as: RunAs::default(), namespaces: Namespaces::default(), shown: Vec::new() }
     }
 }

@@ -96,8 +96,9 @@ impl Walls {
             fs::DirBuilder::new().mode(0o700).create(path).map_err(of_io)?;
         }
         let shown = shown.into_iter().filter(|path| !path.starts_with("/usr")).collect();
-        let ids = if is_root { Some(ids(run_as, OWN_UIDS)?) } else { None };
-        let mut walls = Self { kind: Kind::None { why: String::new() }, ids, root, own, shown, setpriv: tool("setpriv") };
+        let ids = if is_root { Some(ids_of(run_as, OWN_UIDS)?) } else { None };
+        let mut walls =
+            Self { kind: Kind::None { why: String::new() }, ids, root, own, shown, setpriv: tool("setpriv") };
         let tried = match namespaces {
             Namespaces::Never => Err("it was asked for".to_owned()),
             Namespaces::WherePossible => walls.in_namespaces(folder),
@@ -105,7 +106,7 @@ impl Walls {
         if let Err(why) = tried {
             walls.kind = Kind::None { why };
             if is_root && *run_as == RunAs::OwnUid {
-                walls.ids = Some(ids(&RunAs::Named(NOBODY.to_owned()), OWN_UIDS)?);
+                walls.ids = Some(ids_of(&RunAs::Named(NOBODY.to_owned()), OWN_UIDS)?);
             }
             walls.give_own()?;
             folder.let_pass().map_err(of_io)?;
@@ -231,7 +232,7 @@ fn last_line(ended: &Output) -> String {
     lines.last().map_or_else(|| ended.status.to_string(), str::to_owned)
 }
 
-fn ids(run_as: &RunAs, own: std::ops::RangeInclusive<u32>) -> Result<(u32, u32), NotReady> {
+fn ids_of(run_as: &RunAs, own: std::ops::RangeInclusive<u32>) -> Result<(u32, u32), NotReady> {
     let cannot = |reason: String| NotReady::CannotRun {
         reason,
         hint: Some("name a user that the engine may run as, or run the drill as another user than root".to_owned()),
@@ -248,9 +249,9 @@ fn ids(run_as: &RunAs, own: std::ops::RangeInclusive<u32>) -> Result<(u32, u32),
             let count = own.end() - own.start() + 1;
             let first = u32::from_ne_bytes(random) % count;
             // From a random place on, so that two drills at once are two users.
-            let free = (0..count).map(|step| own.start() + (first + step) % count).find(|uid| {
-                matches!(User::from_uid(Uid::from_raw(*uid)), Ok(None))
-            });
+            let free = (0..count)
+                .map(|step| own.start() + (first + step) % count)
+                .find(|uid| matches!(User::from_uid(Uid::from_raw(*uid)), Ok(None)));
             free.map(|uid| (uid, uid)).ok_or_else(|| cannot("every uid is taken".to_owned()))
         }
     }
@@ -270,7 +271,16 @@ mod tests {
 
     fn said(walls: &Walls, folder: &SandboxFolder, script: &str) -> String {
         let mut command = walls.command(folder, Path::new("/bin/sh"));
-        String::from_utf8(run({ command.args(["-c", script]); command }).unwrap()).unwrap().trim().to_owned()
+        String::from_utf8(
+            run({
+                command.args(["-c", script]);
+                command
+            })
+            .unwrap(),
+        )
+        .unwrap()
+        .trim()
+        .to_owned()
     }
 
     #[test]
@@ -299,7 +309,10 @@ mod tests {
             assert!(walls.isolation().iter().any(|text| text.starts_with("no namespaces: ")));
             return;
         }
-        assert_eq!(said(&walls, &folder, &format!("cat {} 2>&1 | tail -c 26", secret.display())), "No such file or directory");
+        assert_eq!(
+            said(&walls, &folder, &format!("cat {} 2>&1 | tail -c 26", secret.display())),
+            "No such file or directory"
+        );
         assert_eq!(said(&walls, &folder, "ls -d /run /root /home /etc/shadow 2>/dev/null | wc -l"), "0");
         // Two lines of heading, and the loopback device, which is down.
         assert_eq!(said(&walls, &folder, "wc -l </proc/net/dev"), "3");
@@ -309,9 +322,9 @@ mod tests {
 
     #[test]
     fn root_does_not_run_an_engine_as_root() {
-        assert!(matches!(ids(&RunAs::Named("root".into()), OWN_UIDS), Err(NotReady::CannotRun { .. })));
-        assert!(matches!(ids(&RunAs::Named("no such user".into()), OWN_UIDS), Err(NotReady::CannotRun { .. })));
-        let (uid, gid) = ids(&RunAs::OwnUid, OWN_UIDS).unwrap();
+        assert!(matches!(ids_of(&RunAs::Named("root".into()), OWN_UIDS), Err(NotReady::CannotRun { .. })));
+        assert!(matches!(ids_of(&RunAs::Named("no such user".into()), OWN_UIDS), Err(NotReady::CannotRun { .. })));
+        let (uid, gid) = ids_of(&RunAs::OwnUid, OWN_UIDS).unwrap();
         assert!(OWN_UIDS.contains(&uid) && uid == gid);
     }
 }

@@ -62,7 +62,8 @@ impl Programs {
     /// Those of exactly version `major` that can make and run a server; otherwise why there are none.
     pub(super) fn of_server(folders: &Folders, major: u32) -> Result<Self, String> {
         let places = places(folders);
-        let has_server = |programs: &Self| ["initdb", "postgres"].iter().all(|name| programs.folder.join(name).is_file());
+        let has_server =
+            |programs: &Self| ["initdb", "postgres"].iter().all(|name| programs.folder.join(name).is_file());
         let found: Vec<Self> =
             places.iter().filter_map(|folder| Self::look(folder)).filter(|programs| has_server(programs)).collect();
         let same = found.iter().find(|programs| programs.major == major);

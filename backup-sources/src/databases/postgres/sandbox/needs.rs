@@ -14,14 +14,8 @@ use crate::databases::url::Engine;
 const LOADED_AT_START: [&str; 3] = ["citus", "pg_cron", "timescaledb"];
 
 /// Kinds of objects that only a superuser makes.
-const OF_SUPERUSERS: [&str; 6] = [
-    "access method",
-    "event trigger",
-    "foreign data wrapper",
-    "operator class",
-    "operator family",
-    "subscription",
-];
+const OF_SUPERUSERS: [&str; 6] =
+    ["access method", "event trigger", "foreign data wrapper", "operator class", "operator family", "subscription"];
 
 /// The major version of the server that was dumped.
 pub(super) fn version_of(manifest: &Manifest) -> Result<u32, NotReady> {
@@ -35,7 +29,11 @@ pub(super) fn version_of(manifest: &Manifest) -> Result<u32, NotReady> {
 }
 
 /// Whether every extension is among those of a server's folder `share`, and may be made by who restores.
-pub(super) fn look_for_extensions(manifest: &Manifest, share: &Path, is_superuser: IsSuperuser) -> Result<(), NotReady> {
+pub(super) fn look_for_extensions(
+    manifest: &Manifest,
+    share: &Path,
+    is_superuser: IsSuperuser,
+) -> Result<(), NotReady> {
     let named = of_kind(manifest, "extension");
     for name in named {
         // A name that is no file's name is none of an extension that somebody could install.
@@ -95,8 +93,7 @@ mod tests {
     use super::*;
 
     fn manifest(kind: &str, object: &str) -> Manifest {
-        let expected =
-            Expectation { kind: kind.to_owned(), object: object.to_owned(), count: None, hash: None };
+        let expected = Expectation { kind: kind.to_owned(), object: object.to_owned(), count: None, hash: None };
         Manifest::new(Engine::Postgres, "app", Report { expectations: vec![expected], ..Report::default() })
     }
 

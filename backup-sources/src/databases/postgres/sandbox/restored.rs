@@ -86,9 +86,8 @@ impl Restored {
             spool: self.spool.clone(),
             space: SpaceCheck::Refuse,
         };
-        let loads =
-            PostgresTarget::connect(&self.endpoint.restorer, self.database(), self.manifest.clone(), options)
-                .map_err(|error| SandboxError::new("prepare the restore", told(&error)).ours())?;
+        let loads = PostgresTarget::connect(&self.endpoint.restorer, self.database(), self.manifest.clone(), options)
+            .map_err(|error| SandboxError::new("prepare the restore", told(&error)).ours())?;
         Ok(Box::new(Loading { loads, rights: self.endpoint.rights, noted: Arc::clone(&self.noted) }))
     }
 
@@ -212,7 +211,8 @@ impl Target for Loading {
 /// Whether the first complaint is of a right, or of a role, that the restorer does not have.
 fn is_of_rights(reason: &str) -> bool {
     let first = reason.split("; ").next().unwrap_or_default();
-    let rights = ["must be superuser", "permission denied", "must be owner", "must be member", "must be able to SET ROLE"];
+    let rights =
+        ["must be superuser", "permission denied", "must be owner", "must be member", "must be able to SET ROLE"];
     rights.iter().any(|words| first.contains(words)) || (first.contains("role \"") && first.contains("does not exist"))
 }
 

@@ -195,12 +195,7 @@ impl Sandbox for PostgresScratch {
 }
 
 impl Database {
-    fn make(
-        connection: Connection,
-        name: &str,
-        word: String,
-        manifest: &Manifest,
-    ) -> Result<(Self, Option<String>)> {
+    fn make(connection: Connection, name: &str, word: String, manifest: &Manifest) -> Result<(Self, Option<String>)> {
         let warning = create(&connection, name, &manifest.details)?;
         let mut made = Self { connection, name: name.to_owned(), number: String::new(), word, is_there: true };
         let comment = format!("COMMENT ON DATABASE {} IS {}", escape_identifier(name), escape_literal(&made.word));
@@ -220,9 +215,7 @@ impl Database {
              WHERE datname = {}",
             escape_literal(&self.name)
         ))?;
-        let is_same = there.first().is_some_and(|row| {
-            row[..] == [Some(self.number.clone()), Some(self.word.clone())]
-        });
+        let is_same = there.first().is_some_and(|row| row[..] == [Some(self.number.clone()), Some(self.word.clone())]);
         if !is_same {
             let why = "it is another than the one that was made, so it was left alone".to_owned();
             return Err(Error::new(ErrorKind::Target(why), self.name.as_str()));
