@@ -227,7 +227,8 @@ pub(crate) fn run(mut command: Command) -> Result<Vec<u8>, String> {
 }
 
 fn last_line(ended: &Output) -> String {
-    let said = String::from_utf8_lossy(&ended.stderr);
+    let said = if ended.stderr.is_empty() { &ended.stdout } else { &ended.stderr };
+    let said = String::from_utf8_lossy(said);
     let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("dmesg(1)"));
     lines.last().map_or_else(|| ended.status.to_string(), str::to_owned)
 }

@@ -152,7 +152,11 @@ fn rights_that_a_restorer_lacks_are_no_fault_of_the_backup() {
 #[ignore = "needs postgres-15"]
 fn a_database_called_postgres_is_restored_as_itself() {
     let (server, repo, parent) = (Server::new(), Repo::new(), open_folder());
-    server.sql("postgres", "CREATE TABLE t AS SELECT 1 AS n");
+    server.sql(
+        "postgres",
+        "CREATE TABLE t AS SELECT 1 AS n; COMMENT ON DATABASE postgres IS 'x'; CREATE ROLE r;
+         GRANT CREATE ON DATABASE postgres TO r",
+    );
     let manifest = server.back_up(&repo, "postgres");
     let mut made = restored(sandbox(&server, &manifest, &parent), &repo, "/postgres/postgres");
     assert_eq!(failed(&examined(&mut *made, &manifest.report)), Vec::<&str>::new());

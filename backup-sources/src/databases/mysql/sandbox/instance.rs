@@ -193,7 +193,13 @@ fn initialize(program: &ServerProgram, walls: &Walls, folder: &SandboxFolder, da
             let script = script.ok_or_else(|| "there is no mariadb-install-db beside the server".to_owned())?;
             let mut command = walls.command(folder, &script);
             command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-            command.args(["--skip-name-resolve", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"]);
+            // By force, because no name can be looked up where there is no network.
+            command.args([
+                "--force",
+                "--skip-name-resolve",
+                "--innodb-log-file-size=8M",
+                "--innodb-flush-log-at-trx-commit=0",
+            ]);
             command.arg(format!("--basedir={}", program.top().display()));
             command
         }
