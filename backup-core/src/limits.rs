@@ -253,3 +253,12 @@ pub const EVIDENCE_CHECKS_LISTED_MAX: usize = 200;
 
 /// The largest record of evidence that is read: two hundred checks of a few hundred bytes, many times over.
 pub const EVIDENCE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How long a server in a sandbox may take to answer its first question: a slow disk, and nothing to recover.
+pub const SANDBOX_START_MAX: Duration = Duration::from_secs(120);
+
+/// Space in bytes that a server takes in a sandbox before anything is restored: its own tables, its logs of changes.
+pub const SANDBOX_SERVER_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The longest path of a socket that the kernel takes (unix(7): 108 with the end).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;

@@ -3,10 +3,17 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod drill;
 mod mysql;
 mod mysql_server;
+mod postgres_server;
 mod proxy;
 mod redis;
 mod redis_replayed;
 mod repository;
+mod sandbox_hostile;
+mod sandbox_mysql;
+mod sandbox_postgres;
+mod sandbox_redis;
+mod sandbox_sqlite;
 mod sqlite;
