@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Make the sandbox in this folder, in place of the one for temporary files
     #[arg(long, value_name = "DIR")]
     sandbox: Option<String>,
+    /// The folder of the engine's programs, in place of the usual ones
+    #[arg(long, value_name = "DIR")]
+    bin: Option<String>,
     /// Ask this of a restored database; the answer must be there, and not false or 0. May be given several times
     #[arg(long, value_name = "QUERY")]
     sql: Vec<String>,
@@ -79,6 +82,12 @@ impl Args {
         if self.cold { Caching::Forbidden } else { Caching::Allowed }
     }
 
+    /// What the command line says comes before the configuration.
+    fn place(&self, place: SandboxPlace) -> SandboxPlace {
+        let (folder, bin) = (self.sandbox.clone().or(place.folder), self.bin.clone().or(place.bin));
+        SandboxPlace { folder, bin, ..place }
+    }
+
     /// The questions of the command line.
     fn checks(&self) -> Vec<DrillCheck> {
         let sql = self.sql.iter().cloned().map(Probe::Sql);
@@ -90,7 +99,7 @@ impl Args {
 /// Each repository that was named, one after the other.
 fn by_place(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let key = args.key.read(session)?;
-    let sandboxes = Sandboxes::new(SandboxPlace { folder: args.sandbox.clone(), ..SandboxPlace::default() });
+    let sandboxes = Sandboxes::new(args.place(SandboxPlace::default()));
     let checks = args.checks();
     let pick = args.snapshot.clone().unwrap_or(Pick::Word(Picked::Latest));
     if matches!(pick, Pick::Id(_)) && !args.which.is_all() {
@@ -139,9 +148,7 @@ fn job_drill(
     session: &Session,
 ) -> Result<Exit, Failure> {
     let drill = job.drill.as_ref();
-    let mut place = drill.map(|drill| drill.sandbox.clone()).unwrap_or_default();
-    place.folder = args.sandbox.clone().or(place.folder);
-    let sandboxes = Sandboxes::new(place);
+    let sandboxes = Sandboxes::new(args.place(drill.map(|drill| drill.sandbox.clone()).unwrap_or_default()));
     let mut checks = drill.map(|drill| drill.checks.clone()).unwrap_or_default();
     checks.extend(args.checks());
     let pick = args.snapshot.clone().unwrap_or(Pick::Word(drill.map(|drill| drill.snapshot).unwrap_or_default()));

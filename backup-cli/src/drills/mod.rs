@@ -4,6 +4,7 @@
 //! What is always true: once it is known what is to be drilled, whatever goes wrong is a verdict with a record, not an
 //! error. Leftovers of killed drills are removed before anything is started.
 
+mod engines;
 pub(crate) mod evidence;
 mod questions;
 mod sandboxes;

@@ -12,6 +12,7 @@ use backup_sources::databases::manifest::{MANIFEST, Manifest};
 use backup_sources::databases::url::Engine;
 use backup_sources::sandbox::{FilesSandbox, Live, Meaning};
 
+use super::engines;
 use crate::config::SandboxPlace;
 use crate::exit::Failure;
 use crate::session::{Session, identity};
@@ -96,9 +97,8 @@ impl Sandboxes {
         questions: &[UserCheck],
         session: &Session,
     ) -> Result<Box<dyn Sandbox>, Failure> {
-        if let (Some(engine), Some(_)) = (contents.engine, &contents.manifest) {
-            let _ = session;
-            return Err(Failure::new(format!("this program has no sandbox for {} yet", engine.name())));
+        if let (Some(engine), Some(manifest)) = (contents.engine, &contents.manifest) {
+            return engines::sandbox(engine, manifest.clone(), self, session);
         }
         if contents.meaning == Meaning::Output && questions.is_empty() {
             return Err(Failure::usage(

@@ -5,6 +5,8 @@ mod commands;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod drills;
+#[cfg(test)]
 mod json;
 #[cfg(test)]
 mod versions;
