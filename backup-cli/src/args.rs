@@ -125,6 +125,8 @@ pub(crate) enum Command {
     Unlock(commands::unlock::Args),
     /// Bring the repository to the newest format version
     Migrate,
+    /// Run jobs when they are due, until stopped; show how things are over HTTP
+    Daemon,
     /// Print the configuration's schedules for cron, systemd or Kubernetes
     #[command(subcommand)]
     Schedule(commands::schedule::Command),

@@ -34,7 +34,12 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Reads a repository, which stays open in `open` for the next time. What was read before stays when it fails.
-    pub(crate) fn again(self, repository: &config::Repository, open: &mut Option<Repository>, session: &Session) -> Self {
+    pub(crate) fn again(
+        self,
+        repository: &config::Repository,
+        open: &mut Option<Repository>,
+        session: &Session,
+    ) -> Self {
         match read(repository, open, session) {
             Ok(histories) => Self { histories: Some(histories), unreachable: None },
             Err(failure) => {
@@ -78,7 +83,10 @@ pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Rea
             has_retention: job.retention.contains_key(name),
             read: histories.map(|histories| histories.read),
             unreachable: reading.and_then(|reading| reading.unreachable.clone()),
-            history: histories.and_then(|histories| histories.jobs.get(&job.name)).cloned().unwrap_or_else(History::default),
+            history: histories
+                .and_then(|histories| histories.jobs.get(&job.name))
+                .cloned()
+                .unwrap_or_else(History::default),
         })
     });
     JobFacts {
@@ -116,6 +124,7 @@ pub(crate) fn stands(repository: &config::Repository) -> Place {
         }
         StorePlace::Rest(server) => ("disk", authority(&server.url).map(|host| format!("the host {host}"))),
         StorePlace::Sftp(server) => ("disk", Some(format!("the host {}", server.host))),
+        _ => return said.clone(),
     };
     Place {
         media: said.media.clone().or_else(|| Some(media.to_owned())),
@@ -131,7 +140,11 @@ fn home(job: &Job) -> Place {
         Source::Files { paths, .. } => {
             let devices: Vec<_> = paths.iter().map(|path| device(path)).collect();
             // Of several disks none can be said to be the data's.
-            devices.first().cloned().flatten().filter(|first| devices.iter().all(|device| device.as_ref() == Some(first)))
+            devices
+                .first()
+                .cloned()
+                .flatten()
+                .filter(|first| devices.iter().all(|device| device.as_ref() == Some(first)))
         }
         Source::Database { url, .. } if url.engine() == Engine::Sqlite => device(Path::new(OsStr::from_bytes(url.path()))),
         // A server of another machine; on which disk one of this machine keeps its data is not known.

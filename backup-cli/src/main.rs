@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod config;
 mod console;
+mod daemon;
 mod databases;
 mod drills;
 mod exit;

@@ -105,6 +105,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Key(command) => key::run(&command, session),
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),
+        Command::Daemon => crate::daemon::run(session),
         Command::Schedule(command) => schedule::run(&command, session),
         Command::Alerts(command) => alerts::run(&command, session),
         Command::Completions(args) => completions::run(&args, session),

@@ -25,7 +25,10 @@ mod tests {
 
     #[test]
     fn nothing_of_a_text_is_taken_for_something_else() {
-        assert_eq!(escaped("<b onclick='x()'>\"&\u{0}\u{202e}"), "&lt;b onclick=&#39;x()&#39;&gt;&quot;&amp;\u{fffd}\u{fffd}");
+        assert_eq!(
+            escaped("<b onclick='x()'>\"&\u{0}\u{202e}"),
+            "&lt;b onclick=&#39;x()&#39;&gt;&quot;&amp;\u{fffd}\u{fffd}"
+        );
         assert_eq!(escaped("Zürich 🏔"), "Zürich 🏔");
     }
 }

@@ -42,7 +42,10 @@ pub(super) fn html(view: &View, now: Timestamp) -> String {
         (true, count) => ("bad", format!("{count} things are wrong.")),
     };
     let time = at(now, &view.zone);
-    put(&mut out, format_args!("<p class=\"state {class}\">{words}</p><p class=\"faint\">As of {time}.</p></header><main>"));
+    put(
+        &mut out,
+        format_args!("<p class=\"state {class}\">{words}</p><p class=\"faint\">As of {time}.</p></header><main>"),
+    );
     wrong(&mut out, view);
     out.push_str("<ul class=\"jobs\">");
     for job in &view.jobs {
@@ -107,7 +110,12 @@ fn mended(mend: &str) -> String {
 fn card(out: &mut String, job: &JobView, zone: &TimeZone, now: Timestamp) {
     let (class, state) = state(job);
     let name = escaped(&job.facts.job);
-    put(out, format_args!("<li class=\"job\"><header><h2>{name}</h2><span class=\"state {class}\">{state}</span></header><dl>"));
+    put(
+        out,
+        format_args!(
+            "<li class=\"job\"><header><h2>{name}</h2><span class=\"state {class}\">{state}</span></header><dl>"
+        ),
+    );
     let mut row = |name: &str, words: String| put(out, format_args!("<dt>{name}</dt><dd>{words}</dd>"));
     if let Some(since) = job.running {
         row("running", format!("since {}", at(since, zone)));
@@ -122,8 +130,9 @@ fn card(out: &mut String, job: &JobView, zone: &TimeZone, now: Timestamp) {
         Answer::No => ("bad", "no"),
         Answer::Unknown => ("unknown", "not known"),
     };
-    let copies = if rule.copies == 1 { "the data is the only copy".to_owned() } else { format!("{} copies count", rule.copies) };
-    row("3-2-1", format!("<span class=\"{class}\">{met}</span>, {copies}"));
+    let counting =
+        if rule.copies == 1 { "the data is the only copy".to_owned() } else { format!("{} copies count", rule.copies) };
+    row("3-2-1", format!("<span class=\"{class}\">{met}</span>, {counting}"));
     if let Some(next) = job.next {
         row("next run", at(next, zone));
     }
@@ -135,7 +144,8 @@ fn card(out: &mut String, job: &JobView, zone: &TimeZone, now: Timestamp) {
 
 fn state(job: &JobView) -> (&'static str, &'static str) {
     let standing = &job.standing;
-    let is_unknown = standing.rpo_met == Some(Answer::Unknown) || *standing.exposure(Proof::Present) == Exposure::Unknown;
+    let is_unknown =
+        standing.rpo_met == Some(Answer::Unknown) || *standing.exposure(Proof::Present) == Exposure::Unknown;
     match (standing.findings.is_empty(), is_unknown) {
         (true, false) => ("good", "well"),
         (_, true) => ("unknown", "not known"),
@@ -146,8 +156,12 @@ fn state(job: &JobView) -> (&'static str, &'static str) {
 fn last_success(job: &JobView, zone: &TimeZone, now: Timestamp) -> String {
     let newest = job.facts.copies.iter().flat_map(|copy| &copy.history.backups).max_by_key(|backup| backup.durable);
     match newest {
-        Some(newest) => format!("{} <span class=\"faint\">({} ago)</span>", at(newest.durable, zone), ago(newest.durable, now)),
-        None if job.facts.copies.iter().any(|copy| copy.read.is_none()) => "<span class=\"unknown\">not known</span>".to_owned(),
+        Some(newest) => {
+            format!("{} <span class=\"faint\">({} ago)</span>", at(newest.durable, zone), ago(newest.durable, now))
+        }
+        None if job.facts.copies.iter().any(|copy| copy.read.is_none()) => {
+            "<span class=\"unknown\">not known</span>".to_owned()
+        }
         None => "<span class=\"bad\">none</span>".to_owned(),
     }
 }
@@ -155,7 +169,8 @@ fn last_success(job: &JobView, zone: &TimeZone, now: Timestamp) -> String {
 /// What would be lost, with what may be.
 fn exposed(job: &JobView, step: Proof, now: Timestamp) -> String {
     let allowed = job.standing.rpo.filter(|_| step == Proof::Present);
-    let may_be = allowed.map(|rpo| format!(" <span class=\"faint\">of {} allowed</span>", in_words(rpo))).unwrap_or_default();
+    let may_be =
+        allowed.map(|rpo| format!(" <span class=\"faint\">of {} allowed</span>", in_words(rpo))).unwrap_or_default();
     match job.standing.exposure(step) {
         Exposure::Since { recovery_point, .. } => {
             let age = now.duration_since(*recovery_point).max(SignedDuration::ZERO);
@@ -180,7 +195,11 @@ fn drill(job: &JobView, zone: &TimeZone, now: Timestamp) -> String {
                 DrillVerdict::NotRun(why) => ("bad", format!("could not run: {}", escaped(why))),
             };
             let took = drill.took.map(|took| format!(", took {}", in_words(took))).unwrap_or_default();
-            format!("<span class=\"{class}\">{words}</span> {} <span class=\"faint\">({} ago{took})</span>", at(drill.ended, zone), ago(drill.ended, now))
+            format!(
+                "<span class=\"{class}\">{words}</span> {} <span class=\"faint\">({} ago{took})</span>",
+                at(drill.ended, zone),
+                ago(drill.ended, now)
+            )
         }
         (None, Some(restored)) => format!("restored {} ago", ago(restored, now)),
         (None, None) => "<span class=\"bad\">never</span>".to_owned(),

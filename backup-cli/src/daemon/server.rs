@@ -18,8 +18,8 @@ use backup_core::metrics;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -133,7 +133,9 @@ impl Answers {
             },
             _ => match self.admits(headers) {
                 Admitted::No(answer) => *answer,
-                Admitted::Yes if path == "/" => body(StatusCode::OK, "text/html; charset=utf-8", page::html(&self.shown.view(), now)),
+                Admitted::Yes if path == "/" => {
+                    body(StatusCode::OK, "text/html; charset=utf-8", page::html(&self.shown.view(), now))
+                }
                 Admitted::Yes if path == "/metrics" => {
                     body(StatusCode::OK, metrics::CONTENT_TYPE, self.shown.view().figures(now))
                 }
@@ -146,14 +148,18 @@ impl Answers {
         let Some(token) = &self.token else {
             return match headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(names_this_machine) {
                 true => Admitted::Yes,
-                false => Admitted::No(Box::new(text(StatusCode::MISDIRECTED_REQUEST, "ask for localhost, or give the daemon a token"))),
+                false => Admitted::No(Box::new(text(
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "ask for localhost, or give the daemon a token",
+                ))),
             };
         };
         // Hashes are compared, so that how long it takes says nothing of the token.
         match presented(headers).is_some_and(|presented| Token::new(&presented) == *token) {
             true => Admitted::Yes,
             false => {
-                let answer = text(StatusCode::UNAUTHORIZED, "it takes the token: as Bearer, or as the password of any user");
+                let answer =
+                    text(StatusCode::UNAUTHORIZED, "it takes the token: as Bearer, or as the password of any user");
                 Admitted::No(Box::new(with(answer, WWW_AUTHENTICATE, "Basic realm=\"backup\", charset=\"UTF-8\"")))
             }
         }

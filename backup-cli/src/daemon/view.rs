@@ -39,6 +39,11 @@ pub(super) struct JobView {
 }
 
 impl View {
+    /// Before anything is known.
+    pub(super) fn nothing(host: String, zone: TimeZone) -> Self {
+        Self { host, zone, jobs: Vec::new(), is_ready: false, troubles: Vec::new() }
+    }
+
     /// The figures, as Prometheus reads them.
     pub(super) fn figures(&self, now: Timestamp) -> String {
         let jobs: Vec<_> = self.jobs.iter().map(|job| (&*job.facts, &*job.standing)).collect();
@@ -72,7 +77,8 @@ pub(super) mod sample {
     use backup_core::contracts::Proof;
     use backup_core::model::SnapshotId;
     use backup_core::policy::{
-        Amounts, Backup, CopyFacts, Drill, DrillVerdict, History, Objectives, Offsite, Outcome, Place, Run, Standards, Trigger,
+        Amounts, Backup, CopyFacts, Drill, DrillVerdict, History, Objectives, Offsite, Outcome, Place, Run, Standards,
+        Trigger,
     };
     use backup_core::retention::GroupKey;
     use jiff::SignedDuration;
@@ -95,7 +101,12 @@ pub(super) mod sample {
             verified: (day == 1).then(|| point(0)),
             restored: (day == 1).then(|| point(0)),
             immutable_until: None,
-            size: Some(Amounts { files: 40, logical: 1_000_000_000 - 9_000_000 * day.unsigned_abs(), new: 5, stored: 3 }),
+            size: Some(Amounts {
+                files: 40,
+                logical: 1_000_000_000 - 9_000_000 * day.unsigned_abs(),
+                new: 5,
+                stored: 3,
+            }),
         };
         let run = |day: i64| Run {
             ended: point(day) + SignedDuration::from_mins(7),
@@ -106,10 +117,15 @@ pub(super) mod sample {
             size: None,
             why: None,
         };
-        let history = || History { backups: (0..14).rev().map(backup).collect(), runs: (0..14).rev().map(run).collect() };
+        let history =
+            || History { backups: (0..14).rev().map(backup).collect(), runs: (0..14).rev().map(run).collect() };
         let copy = |repository: &str, media: &str, site: &str| CopyFacts {
             repository: repository.to_owned(),
-            place: Place { media: Some(media.into()), site: Some(site.into()), failure_domain: Some(repository.into()) },
+            place: Place {
+                media: Some(media.into()),
+                site: Some(site.into()),
+                failure_domain: Some(repository.into()),
+            },
             has_retention: true,
             read: Some(now()),
             unreachable: None,
@@ -120,7 +136,10 @@ pub(super) mod sample {
             home: Place { media: Some("disk".into()), site: Some("paris".into()), failure_domain: Some("host".into()) },
             copies: vec![copy("local", "disk", "paris"), copy("offsite", "object-storage", "oslo")],
             trigger: Trigger::Schedule { longest_gap: SignedDuration::from_hours(24) },
-            objectives: Objectives { rpo: Some(SignedDuration::from_hours(26)), rto: Some(SignedDuration::from_hours(2)) },
+            objectives: Objectives {
+                rpo: Some(SignedDuration::from_hours(26)),
+                rto: Some(SignedDuration::from_hours(2)),
+            },
             offsite: Offsite::Required,
             drills: vec![Drill {
                 ended: now() - SignedDuration::from_hours(3),
