@@ -30,9 +30,12 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
     /// The repository: a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, rest:URL,
-    /// sftp://HOST/PATH; `create` takes several
+    /// sftp://HOST/PATH; or a name from the configuration; `create` takes several
     #[arg(short, long, env = "BACKUP_REPO", value_name = "PLACE", global = true, hide_env_values = true)]
     pub(crate) repo: Vec<String>,
+    /// The configuration [default: ./backup.toml, $XDG_CONFIG_HOME/backup/backup.toml, /etc/backup/backup.toml]
+    #[arg(short, long, env = "BACKUP_CONFIG", value_name = "FILE", global = true, hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
     /// Read the passphrase from this file; line ends at its end do not count
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "password_command")]
     pub(crate) password_file: Vec<PathBuf>,
@@ -67,10 +70,13 @@ impl Globals {
 pub(crate) enum Command {
     /// Prove it on your own data: back up, restore, compare, show figures, leave nothing behind
     Try(commands::r#try::Args),
-    /// Create a repository
+    /// Create a repository, or all of the configuration
     Init(commands::init::Args),
     /// Take a snapshot
     Create(Box<commands::create::Args>),
+    /// Look at or check the configuration
+    #[command(subcommand)]
+    Config(commands::config::Command),
     /// List snapshots
     Snapshots(commands::snapshots::Args),
     /// List what is in a snapshot
@@ -110,6 +116,12 @@ pub(crate) enum Command {
     Unlock(commands::unlock::Args),
     /// Bring the repository to the newest format version
     Migrate,
+    /// Print the configuration's schedules for cron, systemd or Kubernetes
+    #[command(subcommand)]
+    Schedule(commands::schedule::Command),
+    /// Print alerting rules for what is configured
+    #[command(subcommand)]
+    Alerts(commands::alerts::Command),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
     /// Print the manual page, or write all of them into a folder

@@ -21,16 +21,16 @@ use crate::console::Console;
 pub(crate) struct Network {
     /// Send no more than this many bytes a second, on average: 500K, 2MiB
     #[arg(long, value_name = "BYTES", global = true, value_parser = parse_rate)]
-    limit_upload: Option<NonZeroU64>,
+    pub(crate) limit_upload: Option<NonZeroU64>,
     /// Fetch no more than this many bytes a second, on average
     #[arg(long, value_name = "BYTES", global = true, value_parser = parse_rate)]
-    limit_download: Option<NonZeroU64>,
+    pub(crate) limit_download: Option<NonZeroU64>,
     /// Have no more than this many requests under way at once
     #[arg(long, value_name = "COUNT", global = true)]
-    connections: Option<NonZeroU64>,
+    pub(crate) connections: Option<NonZeroU64>,
     /// Keep no copies of indexes, snapshots and folders on this machine, and use none
     #[arg(long, global = true)]
-    no_cache: bool,
+    pub(crate) no_cache: bool,
 }
 
 /// Whether copies on this machine may stand for what is in the store.
@@ -109,9 +109,20 @@ fn with_records_in(sink: Arc<dyn Sink>, folder: &Path, console: Console) -> Arc<
     }
 }
 
+/// Where this program keeps what it must not forget, and may: nothing that a repository does not have as well, once it
+/// answers.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    own_folder(|name| std::env::var_os(name), "XDG_STATE_HOME", ".local/state")
+}
+
+/// Where people keep this program's settings and keys.
+pub(crate) fn settings_folder() -> Option<PathBuf> {
+    own_folder(|name| std::env::var_os(name), "XDG_CONFIG_HOME", ".config")
+}
+
 /// A folder of this program's own below the one that `variable` names, or below the home folder (XDG Base Directory
 /// Specification: a path that is not absolute does not count).
-fn own_folder(variable: impl Fn(&str) -> Option<OsString>, name: &str, below_home: &str) -> Option<PathBuf> {
+pub(crate) fn own_folder(variable: impl Fn(&str) -> Option<OsString>, name: &str, below_home: &str) -> Option<PathBuf> {
     let folder = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     Some(folder(name).or_else(|| Some(folder("HOME")?.join(below_home)))?.join("backup"))
 }
@@ -122,7 +133,7 @@ fn told(setback: &Setback<'_>) -> String {
     format!("waiting for the store: {}{cause}; trying again in {wait} s", setback.error)
 }
 
-fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let rate = text.parse::<ByteSize>().ok().and_then(|size| NonZeroU64::new(size.as_u64()));
     rate.ok_or_else(|| "not a number of bytes above 0: write 500K, 2MiB or 1000000".to_owned())
 }

@@ -1,5 +1,7 @@
-//! What a command works with: the console, the request to stop, and the repository once it is open.
+//! What a command works with: the console, the request to stop, the configuration, and the repository once it is open.
 
+use std::cell::OnceCell;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use backup_core::cancel::Cancel;
@@ -13,9 +15,11 @@ use backup_store::{Access, Environment, Place};
 use jiff::Timestamp;
 
 use crate::args::{Globals, Which};
+use crate::config::{self, Config};
 use crate::console::{Console, amounts};
 use crate::exit::Failure;
-use crate::network::Caching;
+use crate::located::Located;
+use crate::network::{self, Caching};
 use crate::secrets::password;
 
 /// What every command gets.
@@ -24,9 +28,55 @@ pub(crate) struct Session {
     pub(crate) globals: Globals,
     pub(crate) console: Console,
     pub(crate) cancel: Cancel,
+    /// Read when it is first asked for; `None` when there is none.
+    config: OnceCell<Option<Arc<Config>>>,
 }
 
 impl Session {
+    /// A session that has opened nothing yet.
+    pub(crate) fn new(globals: Globals, cancel: Cancel) -> Self {
+        Self { console: Console::new(&globals), globals, cancel, config: OnceCell::new() }
+    }
+
+    /// The configuration, for commands that live on it.
+    pub(crate) fn config(&self) -> Result<Arc<Config>, Failure> {
+        self.config_if_any()?.ok_or_else(|| {
+            Failure::usage(
+                "there is no configuration",
+                "write /etc/backup/backup.toml, or name one with -c FILE; the manual's page is configuration.md",
+            )
+        })
+    }
+
+    /// Whether there is a configuration.
+    pub(crate) fn has_config(&self) -> Result<bool, Failure> {
+        Ok(self.config_if_any()?.is_some())
+    }
+
+    /// The configuration, when there is one.
+    fn config_if_any(&self) -> Result<Option<Arc<Config>>, Failure> {
+        if let Some(known) = self.config.get() {
+            return Ok(known.clone());
+        }
+        let found = config::find(self.globals.config.as_deref(), own_configuration().as_deref(), effective_user())?;
+        let variables = |name: &str| std::env::var(name).ok();
+        let config = found.map(|found| Config::load(&found, &variables)).transpose()?.map(Arc::new);
+        Ok(self.config.get_or_init(|| config).clone())
+    }
+
+    /// What people named as a repository: a name of the configuration, or a place.
+    pub(crate) fn locate(&self, text: &str) -> Result<Located, Failure> {
+        // Only what could be a name is worth reading the configuration for.
+        let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        if is_word
+            && let Some(config) = self.config_if_any()?
+            && let Some(repository) = config.repository(text)
+        {
+            return Ok(Located::configured(repository, &self.globals.network));
+        }
+        Ok(Located::at(Place::parse(text)?, &self.globals.network))
+    }
+
     /// The place that was named as the repository.
     pub(crate) fn place(&self) -> Result<&str, Failure> {
         match self.places()?.as_slice() {
@@ -39,15 +89,25 @@ impl Session {
     pub(crate) fn places(&self) -> Result<Vec<&str>, Failure> {
         let places: Vec<_> = self.globals.repo.iter().map(String::as_str).filter(|place| !place.is_empty()).collect();
         match places.is_empty() {
-            true => Err(Failure::usage("no repository was named", "give it with -r PLACE, or set BACKUP_REPO")),
+            true => Err(Failure::usage("no repository was named", self.names_hint())),
             false => Ok(places),
+        }
+    }
+
+    /// How to name one.
+    fn names_hint(&self) -> String {
+        let config = self.config_if_any().ok().flatten();
+        let names = config.iter().flat_map(|config| config.repositories.iter()).map(|repository| repository.name.as_str());
+        match names.collect::<Vec<_>>().as_slice() {
+            [] => "give it with -r PLACE, or set BACKUP_REPO".to_owned(),
+            names => format!("give it with -r PLACE; the configuration has {}", names.join(", ")),
         }
     }
 
     /// Whether the content of files lies in a class of its own, where reading costs more.
     pub(crate) fn has_cold_packs(&self) -> bool {
-        let place = self.place().ok().and_then(|place| Place::parse(place).ok());
-        matches!(place, Some(Place::Bucket(bucket)) if bucket.settings.storage_class.is_some())
+        let located = self.place().ok().and_then(|place| self.locate(place).ok());
+        located.is_some_and(|located| located.has_cold_packs())
     }
 
     /// Opens the repository.
@@ -69,26 +129,38 @@ impl Session {
 
     fn open_through(&self, number: usize, host: Option<&str>, caching: Caching) -> Result<Repository, Failure> {
         let place = self.places()?[number];
-        let sink = self.open_sink(place, caching)?;
-        let passphrase = password::of_nth_repository(self, number, place)?;
+        let located = self.locate(place)?;
+        let sink = located.open(caching, self)?;
+        let passphrase = match &located.passphrase {
+            // What the configuration says of a repository that was named by its name is nearer than the environment.
+            Some(origin) if !self.has_password_option() => password::of_origin(origin, self)?,
+            _ => password::of_nth_repository(self, number, place)?,
+        };
         let observer = self.console.reporter();
         Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
     }
 
-    /// Opens the store at `place`. That nothing is there means that no repository is.
-    pub(crate) fn open_sink(&self, place: &str, caching: Caching) -> Result<Arc<dyn Sink>, Failure> {
-        let place = Place::parse(place)?;
-        let sink = place.open(&access()).map_err(|error| match error.kind() {
-            ErrorKind::Missing => Error::new(ErrorKind::NoRepository, place.to_string()),
-            _ => error,
-        })?;
-        Ok(self.globals.network.around(sink, &place, caching, self.console))
+    /// Opens a repository of the configuration, acting as the machine `host` when that is given.
+    pub(crate) fn open_configured(
+        &self,
+        repository: &config::Repository,
+        host: Option<&str>,
+    ) -> Result<Repository, Failure> {
+        let located = Located::configured(repository, &self.globals.network);
+        let sink = located.open(Caching::Allowed, self)?;
+        let passphrase = located.passphrase(self)?;
+        let observer = self.console.reporter();
+        Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
     }
 
-    /// Makes the store at `place`, where stores are made.
-    pub(crate) fn create_sink(&self, place: &Place) -> Result<Arc<dyn Sink>, Failure> {
-        let sink = place.create(&access())?;
-        Ok(self.globals.network.around(sink, place, Caching::Forbidden, self.console))
+    /// Whether an option of the command line says where the passphrase is.
+    fn has_password_option(&self) -> bool {
+        !self.globals.password_file.is_empty() || !self.globals.password_command.is_empty()
+    }
+
+    /// Opens the store at `place`. That nothing is there means that no repository is.
+    pub(crate) fn open_sink(&self, place: &str, caching: Caching) -> Result<Arc<dyn Sink>, Failure> {
+        self.locate(place)?.open(caching, self)
     }
 
     /// Refuses `--no-lock` for a command that is not safe without.
@@ -163,4 +235,13 @@ pub(crate) fn identity(host: Option<&str>) -> Identity {
         gid: gid.as_raw(),
         pid: rustix::process::getpid().as_raw_nonzero().get(),
     }
+}
+
+/// The folder of one's own configuration: `$XDG_CONFIG_HOME/backup`, or `~/.config/backup`.
+fn own_configuration() -> Option<PathBuf> {
+    network::own_folder(|name| std::env::var_os(name), "XDG_CONFIG_HOME", ".config")
+}
+
+fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }

@@ -25,15 +25,20 @@ pub mod chunk;
 pub mod clock;
 pub mod codec;
 pub mod contracts;
+pub mod drill;
 pub mod error;
+pub mod evidence;
 pub mod limits;
 pub mod look;
+pub mod metrics;
 pub mod model;
 pub mod observe;
 pub mod pack;
 pub mod pipeline;
+pub mod policy;
 pub mod repository;
 pub mod retention;
+pub mod schedule;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

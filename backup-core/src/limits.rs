@@ -212,3 +212,53 @@ pub const SANDBOX_SERVER_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The longest path of a socket that the kernel takes (unix(7): 108 with the end).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The longest cron expression that is read: a list of every minute is shorter.
+pub const SCHEDULE_BYTES_MAX: usize = 256;
+
+/// Missed slots that are counted: who missed ten thousand has missed more than a number says.
+pub const SCHEDULE_MISSED_COUNTED_MAX: usize = 10_000;
+
+/// Days with slots among which the longest gap of a schedule is looked for: thirteen months, so that each month's length
+/// and both nights in which clocks change are among them.
+pub const SCHEDULE_GAP_DAYS: u32 = 400;
+
+/// How far ahead it is looked for where days with slots are rare: two leap years.
+pub const SCHEDULE_GAP_YEARS: i64 = 10;
+
+/// Runs whose length says how long the next will take: a month of daily ones.
+pub const POLICY_DURATIONS_MAX: usize = 30;
+
+/// Runs before it that a run is compared with: a week of daily ones, so that what is usual follows within days.
+pub const SUSPICION_RUNS: usize = 7;
+
+/// Below this many bytes a run may shrink as it likes: one file more or less is half of it.
+pub const SUSPICION_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Below this many files likewise.
+pub const SUSPICION_FILES_MIN: u64 = 10;
+
+/// How long a lease on a job's slot holds when its holder cannot be seen to be gone: longer than nearly every run takes,
+/// shorter than a day, so that a machine that died in the night costs one nightly backup no more than its morning.
+pub const LEASE_SECONDS: i64 = 6 * 60 * 60;
+
+/// Leases on slots that lie further back are deleted.
+pub const LEASE_KEPT_SECONDS: i64 = 14 * 24 * 60 * 60;
+
+/// How often a slot changes hands because its holder is gone. A job that kills its machine is not tried for ever.
+pub const LEASE_HOLDERS_MAX: u32 = 5;
+
+/// Configurations of one machine that a repository keeps: what was changed lately, for whoever asks why.
+pub const CONFIGURATIONS_KEPT_MAX: usize = 10;
+
+/// Entries of a snapshot that a drill reads ahead of the comparison; each knows the places of its pieces.
+pub const DRILL_ENTRIES_AHEAD_MAX: usize = 64;
+
+/// Of what a drill could not restore, so many entries are named in its result.
+pub const DRILL_PROBLEMS_NAMED_MAX: usize = 10;
+
+/// Checks that a record of evidence lists one by one, those that failed first; a digest covers the others.
+pub const EVIDENCE_CHECKS_LISTED_MAX: usize = 200;
+
+/// The largest record of evidence that is read: two hundred checks of a few hundred bytes, many times over.
+pub const EVIDENCE_BYTES_MAX: u64 = 1024 * 1024;

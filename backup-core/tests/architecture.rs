@@ -70,10 +70,17 @@ const ROOMS: &[(&str, &[&str])] = &[
             "retention",
         ],
     ),
-    // What only looks: it reads trees and the index, and nothing else.
-    ("look", &["cancel", "error", "model", "pipeline", "repository"]),
+    // Joins restore, listing and sandbox; it runs on a repository and knows no store.
+    ("drill", &["cancel", "care", "contracts", "error", "limits", "model", "observe", "pipeline", "repository"]),
+    // What a drill is written down as: its outcome, chained, signed and kept in repositories.
+    ("evidence", &["contracts", "drill", "error", "limits", "model", "repository"]),
+    // What only looks: it reads trees, the index and records, and hands facts to the rooms that think.
+    ("look", &["cancel", "care", "contracts", "error", "model", "pipeline", "policy", "repository", "retention"]),
     // It only thinks: no store, no clock, no repository.
     ("retention", &["contracts", "model"]),
+    ("schedule", &["limits"]),
+    ("policy", &["contracts", "limits", "model", "retention"]),
+    ("metrics", &["contracts", "policy"]),
     // Stands in for everything outside, and knows nothing of what is inside.
     ("testing", &["contracts", "limits", "model", "observe", "retention"]),
 ];

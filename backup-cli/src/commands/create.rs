@@ -157,7 +157,8 @@ fn take(
     destinations.settle(outcomes);
     let is_one_behind = destinations.tell_behind();
     for (repository, outcome) in destinations.done() {
-        keep_figures(repository, outcome, &reporter, seconds, session);
+        let paths = &source.source().info().paths;
+        keep_figures(repository, outcome, (args.job.as_deref(), paths), &reporter, seconds, session);
     }
     let Some((_, outcome)) = destinations.done().next() else {
         return Err(Failure::new("no repository got a snapshot"));
@@ -267,6 +268,7 @@ impl Opened {
 fn keep_figures(
     repository: &Repository,
     outcome: &BackupOutcome,
+    (job, paths): (Option<&str>, &[String]),
     reporter: &Reporter,
     seconds: f64,
     session: &Session,
@@ -276,7 +278,14 @@ fn keep_figures(
         ("bytes_read".to_owned(), reporter.bytes_read().into()),
         ("seconds".to_owned(), seconds.into()),
         ("losses".to_owned(), outcome.losses.into()),
+        ("paths".to_owned(), json!(paths)),
+        ("files".to_owned(), outcome.summary.total_files_processed.into()),
+        ("bytes_total".to_owned(), outcome.summary.total_bytes_processed.into()),
+        ("bytes_new".to_owned(), outcome.summary.data_added.into()),
+        ("bytes_stored".to_owned(), outcome.summary.data_added_packed.into()),
     ]);
+    // Retention may remove the snapshot that says so too.
+    figures.extend(job.map(|job| ("job".to_owned(), job.into())));
     // What a restore must show is in the snapshot, beside the data: it may be long.
     figures.extend(report(&outcome.report));
     let body = RecordBody::Run { verb: "create".into(), outcome: "done".into(), snapshot: Some(snapshot), figures };

@@ -4,17 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backup_core::clock::SystemClock;
-use backup_core::repository::{CreateOptions, Like, Repository};
-use backup_store::Place;
-use serde_json::json;
+use backup_core::repository::{CreateOptions, Like, Passphrase, Repository};
+use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure};
+use crate::located::Located;
 use crate::network::Caching;
 use crate::secrets::password::{self, Second};
 use crate::session::{Session, identity};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "With --like, and without an option or variable for its passphrase ($BACKUP_LIKE_PASSWORD, \
+#[command(after_help = "Without -r, all repositories of the configuration are made that are not there yet, so that they cut \
+    files at the same places. With --like, and without an option or variable for its passphrase ($BACKUP_LIKE_PASSWORD, \
     $BACKUP_LIKE_PASSWORD_FILE, $BACKUP_LIKE_PASSWORD_COMMAND), the other repository is opened with the passphrase of \
     the new one.")]
 pub(crate) struct Args {
@@ -34,25 +35,95 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    let like = args.like.as_deref().map(|like| other(like, args, session)).transpose()?;
+    if session.globals.repo.iter().all(String::is_empty) && session.has_config()? {
+        return all_configured(args, like, session);
+    }
     let place = session.place()?;
-    let parsed = Place::parse(place)?;
-    let like = match args.like.as_deref().map(|like| other(like, args, session)).transpose()? {
+    let located = session.locate(place)?;
+    let passphrase = new_passphrase(&located, session)?;
+    let repository = create(&located, &passphrase, like_of(args, like), session)?;
+    let id = repository.config().id;
+    session.console.either(&document(&repository), || format!("created repository {id:.8} at {}", place_of(&repository)))?;
+    session.console.note(KEEP_THE_PASSPHRASE);
+    Ok(Exit::Done)
+}
+
+const KEEP_THE_PASSPHRASE: &str = "Without the passphrase nobody can read it, you included: keep a second copy of it \
+    elsewhere, on paper or in a password manager, not only on this machine.";
+
+/// Creates every repository of the configuration that is not there yet. All cut files as the first does, so that what
+/// is backed up to several in one pass, or copied between them, is stored once.
+fn all_configured(args: &Args, like: Option<Repository>, session: &Session) -> Result<Exit, Failure> {
+    let config = session.config()?;
+    let (mut documents, mut lines, mut worst) = (Vec::new(), String::new(), Exit::Done);
+    let mut first = like;
+    for configured in &config.repositories {
+        let name = &configured.name;
+        let located = Located::configured(configured, &session.globals.network);
+        match session.open_configured(configured, None) {
+            Ok(repository) => {
+                documents.push(json!({"name": name, "created": false, "repository": document(&repository), "failure": null}));
+                lines += &format!("{name} is there: {}\n", place_of(&repository));
+                first = first.or(Some(repository));
+                continue;
+            }
+            Err(failure) if failure.exit == Exit::NoRepository => {}
+            Err(failure) => {
+                documents.push(json!({"name": name, "created": false, "repository": null, "failure": failure.what}));
+                session.console.failure(&failure);
+                worst = worst.graver(failure.exit);
+                continue;
+            }
+        }
+        let created = new_passphrase(&located, session)
+            .and_then(|passphrase| create(&located, &passphrase, like_of(args, first.clone()), session));
+        match created {
+            Ok(repository) => {
+                documents.push(json!({"name": name, "created": true, "repository": document(&repository), "failure": null}));
+                lines += &format!("created {name}: {:.8} at {}\n", repository.config().id, place_of(&repository));
+                first = first.or(Some(repository));
+            }
+            Err(failure) => {
+                documents.push(json!({"name": name, "created": false, "repository": null, "failure": failure.what}));
+                session.console.failure(&failure);
+                worst = worst.graver(failure.exit);
+            }
+        }
+    }
+    session.console.either(&json!({"repositories": documents}), || lines)?;
+    session.console.note(KEEP_THE_PASSPHRASE);
+    Ok(worst)
+}
+
+fn new_passphrase(located: &Located, session: &Session) -> Result<Passphrase, Failure> {
+    match &located.passphrase {
+        Some(origin) => password::of_origin(origin, session),
+        None => password::of_new_repository(session, &located.place.to_string()),
+    }
+}
+
+fn create(located: &Located, passphrase: &Passphrase, like: Like, session: &Session) -> Result<Repository, Failure> {
+    let sink = located.create(session)?;
+    let options = CreateOptions { like, cost: None };
+    Ok(Repository::create(sink, passphrase, &options, identity(None), Arc::new(SystemClock))?)
+}
+
+fn like_of(args: &Args, other: Option<Repository>) -> Like {
+    match other {
         None => Like::Nothing,
         Some(other) if args.same_key => Like::CutsAndKey(other),
         Some(other) => Like::Cuts(other),
-    };
-    let passphrase = password::of_new_repository(session, place)?;
-    let sink = session.create_sink(&parsed)?;
-    let options = CreateOptions { like, cost: None };
-    let repository = Repository::create(sink, &passphrase, &options, identity(None), Arc::new(SystemClock))?;
-    let id = repository.config().id;
-    let document = json!({"id": id, "place": repository.store().location(), "version": repository.config().version});
-    session.console.either(&document, || format!("created repository {id:.8} at {}", repository.store().location()))?;
-    session.console.note(
-        "Without the passphrase nobody can read it, you included: keep a second copy of it elsewhere, on paper or in a \
-         password manager, not only on this machine.",
-    );
-    Ok(Exit::Done)
+    }
+}
+
+fn document(repository: &Repository) -> Value {
+    let config = repository.config();
+    json!({"id": config.id, "place": place_of(repository), "version": config.version})
+}
+
+fn place_of(repository: &Repository) -> String {
+    repository.store().location()
 }
 
 /// The repository that the new one takes after.

@@ -1,8 +1,10 @@
 //! One file for each command: what it takes, which calls of the library it is made of, and how its result is printed.
 
+pub(crate) mod alerts;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod create;
 mod destinations;
@@ -20,6 +22,7 @@ pub(crate) mod protect;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
+pub(crate) mod schedule;
 pub(crate) mod selection;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
@@ -54,7 +57,7 @@ pub(crate) fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let session = Session { console: Console::new(&globals), globals, cancel: signals::listen() };
+    let session = Session::new(globals, signals::listen());
     let Ok(ended) = panic::catch_unwind(AssertUnwindSafe(|| run(command, &session))) else {
         // The hook has told what happened.
         return Exit::Failed;
@@ -74,6 +77,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Try(args) => r#try::run(&args, session),
         Command::Init(args) => init::run(&args, session),
         Command::Create(args) => create::run(&args, session),
+        Command::Config(command) => config::run(&command, session),
         Command::Snapshots(args) => snapshots::run(&args, session),
         Command::Ls(args) => ls::run(&args, session),
         Command::Find(args) => find::run(&args, session),
@@ -93,6 +97,8 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Key(command) => key::run(&command, session),
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),
+        Command::Schedule(command) => schedule::run(&command, session),
+        Command::Alerts(command) => alerts::run(&command, session),
         Command::Completions(args) => completions::run(&args, session),
         Command::Man(args) => man::run(&args, session),
     }

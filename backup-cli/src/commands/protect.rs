@@ -23,11 +23,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
-    let place = Place::parse(session.place()?)?;
-    let Place::Bucket(bucket) = &place else {
+    let located = session.locate(session.place()?)?;
+    let place = &located.place;
+    let Place::Bucket(bucket) = place else {
         return Err(Failure::usage(format!("{place} has no object lock"), "this is for s3:// with object lock"));
     };
-    let retention = S3Retention::open(bucket, &access())?;
+    let retention = S3Retention::open(bucket, &located.access(session)?)?;
     let repository = session.open()?;
     let reporter = session.console.reporter();
     let _lock = session.lock(&repository, &*reporter)?;

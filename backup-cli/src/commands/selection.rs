@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use backup_sources::files::{Atime, Case, Excludes, FileSystems, FilesOptions, Gitignore, LeftOut, Marker};
 use backup_store::Place;
 
-use crate::console::amounts;
+use crate::console::{Console, amounts};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -16,37 +16,49 @@ use crate::session::Session;
 pub(crate) struct Selection {
     /// Leave out what matches: '*.tmp' at any depth, '/home/*/cache' from the root; '!…' brings back
     #[arg(short, long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
     /// The same without regard to capital letters
     #[arg(long, value_name = "GLOB")]
-    iexclude: Vec<String>,
+    pub(crate) iexclude: Vec<String>,
     /// Read such patterns from a file, one a line
     #[arg(long, value_name = "FILE")]
-    exclude_file: Vec<PathBuf>,
+    pub(crate) exclude_file: Vec<PathBuf>,
     /// Leave out what .gitignore files name
     #[arg(long)]
-    gitignore: bool,
+    pub(crate) gitignore: bool,
     /// Leave out what is in folders with a CACHEDIR.TAG
     #[arg(long)]
-    exclude_caches: bool,
+    pub(crate) exclude_caches: bool,
     /// Leave out what is in folders that hold a file of this name
     #[arg(long, value_name = "NAME")]
-    exclude_if_present: Vec<String>,
+    pub(crate) exclude_if_present: Vec<String>,
     /// Leave out files over this size: 100M, 2G
     #[arg(long, value_name = "SIZE", value_parser = amounts::parse_size)]
-    exclude_larger_than: Option<u64>,
+    pub(crate) exclude_larger_than: Option<u64>,
     /// Do not enter other file systems
     #[arg(short = 'x', long)]
-    one_file_system: bool,
+    pub(crate) one_file_system: bool,
     /// Store when files were last read, too
     #[arg(long)]
-    with_atime: bool,
+    pub(crate) with_atime: bool,
 }
 
 impl Selection {
     /// The source's word for it. A repository that lies in one of `sources` is left out: each backup of itself would
     /// be larger than the one before.
     pub(crate) fn options(&self, sources: &[OsString], session: &Session) -> Result<FilesOptions, Failure> {
+        let places = session.places().unwrap_or_default();
+        let places: Vec<_> = places.into_iter().filter_map(|text| Some(session.locate(text).ok()?.place)).collect();
+        self.options_beside(sources, &places, session.console)
+    }
+
+    /// The same, of which the repositories are at `places`.
+    pub(crate) fn options_beside(
+        &self,
+        sources: &[impl AsRef<Path>],
+        places: &[Place],
+        console: Console,
+    ) -> Result<FilesOptions, Failure> {
         let mut excludes = Excludes::default();
         let usage = |error| Failure { exit: Exit::Usage, ..Failure::from(error) };
         for pattern in &self.exclude {
@@ -58,13 +70,13 @@ impl Selection {
         for file in &self.exclude_file {
             excludes.add_file(file, Case::Sensitive).map_err(usage)?;
         }
-        for place in session.places().unwrap_or_default() {
-            if let Ok(Place::Folder(folder)) = Place::parse(place)
+        for place in places {
+            if let Place::Folder(folder) = place
                 && let (Ok(folder), Ok(sources)) = (folder.canonicalize(), canonical(sources))
                 && sources.iter().any(|source| folder.starts_with(source))
                 && let Some(text) = folder.to_str()
             {
-                session.console.note(&format!("the repository itself is left out: {text}"));
+                console.note(&format!("the repository itself is left out: {text}"));
                 excludes.add(&globset::escape(text), Case::Sensitive).map_err(usage)?;
             }
         }
@@ -81,8 +93,8 @@ impl Selection {
     }
 }
 
-fn canonical(paths: &[OsString]) -> io::Result<Vec<PathBuf>> {
-    paths.iter().map(|path| Path::new(path).canonicalize()).collect()
+fn canonical(paths: &[impl AsRef<Path>]) -> io::Result<Vec<PathBuf>> {
+    paths.iter().map(|path| path.as_ref().canonicalize()).collect()
 }
 
 /// What was left out and why, in words; empty when nothing was.

@@ -12,17 +12,18 @@ use serde_json::{Value, json};
 
 use crate::console::amounts;
 use crate::exit::{Exit, Failure};
-use crate::session::{Session, access};
+use crate::session::Session;
 
 pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exit, Failure> {
-    let place = Place::parse(session.place()?)?;
-    let Place::Bucket(bucket) = &place else {
+    let located = session.locate(session.place()?)?;
+    let place = &located.place;
+    let Place::Bucket(bucket) = place else {
         return Err(Failure::usage(
             format!("{place} keeps no versions that could be brought back"),
             "this is for s3:// with versioning switched on",
         ));
     };
-    let access = access();
+    let access = located.access(session)?;
     let versions = Arc::new(S3Versions::open(bucket, &access)?);
     let store = Store::new(place.open(&access)?)?;
     let looking = Arc::clone(&versions);

@@ -31,7 +31,7 @@ pub(crate) struct DumpArgs {
     /// The folder of mariadb-dump, mysqldump and their like, in place of those in PATH
     #[cfg(feature = "mysql")]
     #[arg(long, value_name = "DIR", env = "BACKUP_MYSQL_BIN", help_heading = "MySQL and MariaDB")]
-    mysql_bin: Option<std::path::PathBuf>,
+    pub(crate) mysql_bin: Option<std::path::PathBuf>,
 }
 
 impl DumpArgs {

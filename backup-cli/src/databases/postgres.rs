@@ -25,28 +25,28 @@ use crate::exit::Failure;
 pub(crate) struct PostgresDump {
     /// Only these schemas; patterns as pg_dump takes them
     #[arg(long, value_name = "PATTERN")]
-    schema: Vec<String>,
+    pub(crate) schema: Vec<String>,
     /// Not these schemas
     #[arg(long, value_name = "PATTERN")]
-    exclude_schema: Vec<String>,
+    pub(crate) exclude_schema: Vec<String>,
     /// Only these tables
     #[arg(long, value_name = "PATTERN")]
-    table: Vec<String>,
+    pub(crate) table: Vec<String>,
     /// Not these tables
     #[arg(long, value_name = "PATTERN")]
-    exclude_table: Vec<String>,
+    pub(crate) exclude_table: Vec<String>,
     /// These tables without their rows
     #[arg(long, value_name = "PATTERN")]
-    exclude_table_data: Vec<String>,
+    pub(crate) exclude_table_data: Vec<String>,
     /// Leave out roles and tablespaces, which are kept in globals.sql
     #[arg(long)]
-    no_roles: bool,
+    pub(crate) no_roles: bool,
     /// How long to wait for a lock on a table before the backup fails [default: 60]
     #[arg(long, value_name = "SECONDS")]
-    lock_wait: Option<u64>,
+    pub(crate) lock_wait: Option<u64>,
     /// The folder of pg_dump and its like, in place of the usual ones
     #[arg(long, value_name = "DIR", env = "BACKUP_PG_BIN")]
-    pg_bin: Option<PathBuf>,
+    pub(crate) pg_bin: Option<PathBuf>,
 }
 
 impl PostgresDump {

@@ -1,3 +1,4 @@
-//! Where secrets come from. None is ever an argument, printed, or part of an error.
+//! Where secrets come from: files, commands, the environment, the terminal.
 
+pub(crate) mod origin;
 pub(crate) mod password;

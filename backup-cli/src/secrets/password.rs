@@ -1,26 +1,16 @@
 //! Passphrases: from a file, a command, the environment, or the terminal.
 
-use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use backup_core::repository::Passphrase;
 use backup_core::{Error, ErrorKind};
 use zeroize::Zeroizing;
 
+use super::origin::Origin;
 use crate::console::{Console, signals};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
-
-/// Where a passphrase is to be read.
-#[derive(Clone, Debug)]
-enum Origin {
-    File(PathBuf),
-    Command(OsString),
-    Variable(&'static str),
-}
 
 /// What a second repository is for; its word begins the names of its options and variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +38,8 @@ impl Second {
     }
 }
 
-/// The passphrase of a second repository at `place`: its own where one is given, else that of the first.
+/// The passphrase of a second repository at `place`: its own where one is given, or where the configuration says that it
+/// is, else that of the first.
 pub(crate) fn of_second(
     second: Second,
     file: Option<&Path>,
@@ -58,7 +49,8 @@ pub(crate) fn of_second(
 ) -> Result<Passphrase, Failure> {
     let given =
         file.map(|file| Origin::File(file.to_owned())).or(command.map(|command| Origin::Command(command.into())));
-    let origin = given.or_else(|| of_variables(second.variables()));
+    let configured = session.locate(place)?.passphrase;
+    let origin = given.or(configured).or_else(|| of_variables(second.variables()));
     match origin {
         Some(origin) => read(&origin, &session.console),
         None => of_repository(session, place),
@@ -88,6 +80,11 @@ pub(crate) fn of_nth_repository(session: &Session, number: usize, place: &str) -
         Some(origin) => read(&origin, &session.console),
         None => ask(&format!("passphrase of {place}: "), Ask::Once),
     }
+}
+
+/// The passphrase that `origin` gives.
+pub(crate) fn of_origin(origin: &Origin, session: &Session) -> Result<Passphrase, Failure> {
+    read(origin, &session.console)
 }
 
 /// The passphrase of a repository that is about to be made; asked for twice when a person types it.
@@ -134,7 +131,7 @@ fn origin(session: &Session, number: usize) -> Result<Option<Origin>, Failure> {
 fn of_variables([passphrase, file, command]: [&'static str; 3]) -> Option<Origin> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if variable(passphrase).is_some() {
-        Some(Origin::Variable(passphrase))
+        Some(Origin::Variable(passphrase.to_owned()))
     } else if let Some(file) = variable(file) {
         Some(Origin::File(file.into()))
     } else {
@@ -143,54 +140,14 @@ fn of_variables([passphrase, file, command]: [&'static str; 3]) -> Option<Origin
 }
 
 fn read(origin: &Origin, console: &Console) -> Result<Passphrase, Failure> {
-    let (bytes, name) = match origin {
-        Origin::File(path) => (read_file(path, console)?, format!("the password file {}", path.display())),
-        Origin::Command(command) => (run(command)?, String::from("the password command")),
-        Origin::Variable(name) => {
-            let value = std::env::var_os(name).unwrap_or_default();
-            (Zeroizing::new(value.into_encoded_bytes()), format!("${name}"))
-        }
-    };
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::usage(format!("{name} is not UTF-8"), "a passphrase is text"))?;
-    let text = text.trim_end_matches(['\n', '\r']);
+    let text = origin.read("password", console)?;
     if text.is_empty() {
         return Err(Failure::usage(
-            format!("{name} gives an empty passphrase"),
+            format!("{} gives an empty passphrase", origin.told("password")),
             "an empty passphrase protects nothing",
         ));
     }
-    Ok(Passphrase::new(text))
-}
-
-fn read_file(path: &Path, console: &Console) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |error: &io::Error| Failure {
-        exit: Exit::Usage,
-        hint: Some("check the option or variable that names it".to_owned()),
-        ..Failure::because(format!("password file {}", path.display()), error)
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| failed(&error))?;
-    if metadata.is_file() && metadata.permissions().mode() & 0o004 != 0 {
-        console.warn(&format!("everybody on this machine can read {}: chmod 600 it", path.display()));
-    }
-    std::fs::read(path).map(Zeroizing::new).map_err(|error| failed(&error))
-}
-
-fn run(command: &OsString) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let hint = "run it by hand to see what it says; it must print the passphrase and end with 0";
-    let ended = Command::new("/bin/sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::because("the password command could not be run", &error))?;
-    let bytes = Zeroizing::new(ended.stdout);
-    if ended.status.success() {
-        Ok(bytes)
-    } else {
-        Err(Failure::usage(format!("the password command failed: {}", ended.status), hint))
-    }
+    Ok(Passphrase::new(text.as_str()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

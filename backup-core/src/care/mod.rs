@@ -25,6 +25,7 @@ pub mod forget;
 mod in_use;
 pub mod migrate;
 mod new_packs;
+mod presence;
 mod proofs;
 mod prune;
 mod prune_apply;
@@ -42,7 +43,8 @@ pub use check::{CheckOptions, CheckReport, ReadData, check};
 pub use copy::{CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy, SnapshotCopy};
 pub use findings::{Affected, AffectedPath, Finding, Severity};
 pub use in_use::objects_in_use;
-pub use proofs::proofs;
+pub use presence::{SnapshotPresence, snapshot_presence};
+pub use proofs::{Standing, proofs, standings};
 pub use prune::{Prune, PruneOutcome};
 pub use prune_facts::{PackFacts, PackState, PruneFacts};
 pub use prune_plan::{

@@ -1,6 +1,8 @@
-//! How far each snapshot is proven, from the records.
+//! How far each snapshot is proven, and since when, from the records.
 
 use std::collections::HashMap;
+
+use jiff::Timestamp;
 
 use crate::contracts::Proof;
 use crate::model::{Snapshot, SnapshotId};
@@ -20,52 +22,75 @@ pub fn proofs<'a>(
     records: impl IntoIterator<Item = &'a Record>,
     snapshots: &[(SnapshotId, Snapshot)],
 ) -> HashMap<SnapshotId, Proof> {
+    standings(records, snapshots).into_iter().map(|(id, standing)| (id, standing.proof)).collect()
+}
+
+/// How far a snapshot is proven, and when that was last shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The highest step of proof that still holds.
+    pub proof: Proof,
+    /// When all its blobs were last read and hashed, by a check or a drill; `None` when that no longer holds.
+    pub verified: Option<Timestamp>,
+    /// When a drill last restored it; likewise.
+    pub restored: Option<Timestamp>,
+}
+
+/// As [`proofs`], with when each was shown.
+pub fn standings<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+    snapshots: &[(SnapshotId, Snapshot)],
+) -> HashMap<SnapshotId, Standing> {
     let mut sorted: Vec<&Record> = records.into_iter().collect();
     sorted.sort_by_key(|record| record.time);
-    let mut standings: HashMap<SnapshotId, Standing> = HashMap::new();
+    let mut told: HashMap<SnapshotId, Told> = HashMap::new();
     for record in sorted {
         match &record.body {
             RecordBody::Proof { snapshots, proof } => {
-                snapshots.iter().for_each(|id| standings.entry(*id).or_default().prove(*proof));
+                snapshots.iter().for_each(|id| told.entry(*id).or_default().prove(*proof, record.time));
             }
             RecordBody::Broken { snapshots, tried } => {
-                snapshots.iter().for_each(|id| standings.entry(*id).or_default().refute(*tried));
+                snapshots.iter().for_each(|id| told.entry(*id).or_default().refute(*tried));
             }
             _ => {}
         }
     }
-    let of = |id: &SnapshotId| standings.get(id).copied().unwrap_or_default();
-    let proof = |(id, snapshot): &(SnapshotId, Snapshot)| {
+    let of = |id: &SnapshotId| told.get(id).copied().unwrap_or_default();
+    let standing = |(id, snapshot): &(SnapshotId, Snapshot)| {
         let repaired = snapshot.tags.iter().any(|tag| tag == REPAIRED_TAG);
         let own = of(id);
-        let standing = match snapshot.original {
+        let told = match snapshot.original {
             Some(original) if !repaired => own.with(of(&original)),
             _ => own,
         };
-        (*id, standing.proof())
+        (*id, told.standing())
     };
-    snapshots.iter().map(proof).collect()
+    snapshots.iter().map(standing).collect()
 }
 
-/// What the records so far say of one snapshot.
+/// What the records so far tell of one snapshot.
 #[derive(Clone, Copy, Debug, Default)]
-struct Standing {
+struct Told {
     proof: Option<Proof>,
+    verified: Option<Timestamp>,
+    restored: Option<Timestamp>,
     /// What it takes to outweigh that it was found broken.
     broken: Option<Proof>,
 }
 
-impl Standing {
-    fn prove(&mut self, proof: Proof) {
+impl Told {
+    fn prove(&mut self, proof: Proof, when: Timestamp) {
         if self.broken.is_none_or(|tried| proof >= tried) {
+            let reached = |step| (proof >= step).then_some(when);
             self.broken = None;
             self.proof = self.proof.max(Some(proof));
+            self.verified = self.verified.max(reached(Proof::Verified));
+            self.restored = self.restored.max(reached(Proof::Restored));
         }
     }
 
     fn refute(&mut self, tried: Proof) {
-        self.proof = None;
-        self.broken = self.broken.max(Some(tried));
+        *self = Self { broken: self.broken.max(Some(tried)), ..Self::default() };
     }
 
     /// Two names of one tree: what was proven of either holds, and so does what was refuted, unless the proof of the
@@ -74,22 +99,26 @@ impl Standing {
         match (original.broken, self.proof) {
             (Some(tried), proof) if proof.is_none_or(|proof| proof < tried) => original,
             _ if self.broken.is_some() => self,
-            _ => Self { proof: self.proof.max(original.proof), broken: None },
+            _ => Self {
+                proof: self.proof.max(original.proof),
+                verified: self.verified.max(original.verified),
+                restored: self.restored.max(original.restored),
+                broken: None,
+            },
         }
     }
 
-    fn proof(self) -> Proof {
-        match self.broken {
+    fn standing(self) -> Standing {
+        let proof = match self.broken {
             Some(_) => Proof::Uploaded,
             None => self.proof.unwrap_or(Proof::Uploaded),
-        }
+        };
+        Standing { proof, verified: self.verified, restored: self.restored }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::model::BlobId;
 
@@ -158,5 +187,24 @@ mod tests {
         assert_eq!(proofs[&id("tagged")], Proof::Verified);
         assert_eq!(proofs[&id("repaired")], Proof::Uploaded);
         assert_eq!(proofs[&id("broken")], Proof::Uploaded);
+    }
+
+    #[test]
+    fn when_a_step_was_last_shown_is_known_until_it_is_refuted() {
+        use Proof::{Present, Restored, Verified};
+        let second = |second| Timestamp::from_second(second).ok();
+        let times = |bodies: &[RecordBody]| {
+            let standing = standings(&records(bodies), &[snapshot("a", None, &[])])[&id("a")];
+            (standing.verified, standing.restored)
+        };
+        assert_eq!(times(&[proven("a", Present)]), (None, None));
+        assert_eq!(times(&[proven("a", Verified), proven("a", Present)]), (second(0), None));
+        // A drill has read all of it too.
+        assert_eq!(times(&[proven("a", Restored), proven("a", Verified)]), (second(1), second(0)));
+        assert_eq!(times(&[proven("a", Restored), broken("a", Present)]), (None, None));
+        assert_eq!(times(&[broken("a", Verified), proven("a", Present), proven("a", Verified)]), (second(2), None));
+        let bodies = records(&[proven("o", Restored), proven("tagged", Verified)]);
+        let standing = standings(&bodies, &[snapshot("tagged", Some("o"), &["hold"])])[&id("tagged")];
+        assert_eq!((standing.proof, standing.verified, standing.restored), (Restored, second(1), second(0)));
     }
 }

@@ -175,6 +175,8 @@ ids! {
     LockId;
     /// The name of a record of ours under `ext/`: the SHA-256 of the stored object.
     RecordId;
+    /// The name of a kept configuration of ours under `ext/`: the SHA-256 of the stored object.
+    ConfigurationId;
 }
 
 /// What a blob holds.

@@ -12,7 +12,7 @@ mod text;
 mod time;
 mod tree;
 
-pub use id::{BlobId, BlobKind, Id, IndexId, KeyId, LockId, PackId, RecordId, SnapshotId};
+pub use id::{BlobId, BlobKind, ConfigurationId, Id, IndexId, KeyId, LockId, PackId, RecordId, SnapshotId};
 pub use node::{Metadata, Node, NodeKind, Xattr};
 pub use path::SnapshotPath;
 pub use snapshot::{Snapshot, Summary};

@@ -96,7 +96,20 @@ pub fn restore(
     let lock = repository.lock(lock, observer)?;
     let index = repository.load_index(observer)?;
     lock.confirm(observer)?;
-    let reader = TreeReader::new(repository, &index);
+    restore_by(&index, repository, snapshot, target, options, cancel, observer)
+}
+
+/// The same for who has an index already, and a lock for as long as this takes.
+pub fn restore_by(
+    index: &Index,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    target: &dyn Target,
+    options: &RestoreOptions,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<RestoreOutcome> {
+    let reader = TreeReader::new(repository, index);
     let selection = Selection::find(&reader, snapshot, options.path.as_ref())?;
 
     observer.event(Event::Phase { phase: Phase::Plan, total: None });
@@ -112,7 +125,7 @@ pub fn restore(
         first_names: HashMap::new(),
         folders: Vec::new(),
         repository,
-        index: &index,
+        index,
     };
     if !options.dry_run {
         target.begin(expected).map_err(|error| target_failed(&error))?;

@@ -1,7 +1,7 @@
 //! What is called how in the store (restic's design document, *Repository Layout*; ours below `ext/`).
 
 use crate::contracts::ObjectKey;
-use crate::model::{Id, IndexId, KeyId, LockId, PackId, RecordId, SnapshotId};
+use crate::model::{ConfigurationId, Id, IndexId, KeyId, LockId, PackId, RecordId, SnapshotId};
 
 /// The folders that restic knows, and our own.
 pub const DATA: &str = "data";
@@ -15,6 +15,12 @@ pub const LOCKS: &str = "locks";
 pub const SNAPSHOTS: &str = "snapshots";
 /// Our records of what was proven; no other program looks there.
 pub const RECORDS: &str = "ext/records";
+/// Our records of drills, chained and signed.
+pub const EVIDENCE: &str = "ext/evidence";
+/// Ours: who runs a job's slot, `JOB/SLOT`.
+pub const LEASES: &str = "ext/leases";
+/// Ours: the configurations of those who backed up here, without secrets.
+pub const CONFIGURATIONS: &str = "ext/configurations";
 
 /// The repository's parameters.
 pub fn config() -> ObjectKey {
@@ -61,6 +67,7 @@ named! {
     LockId, LOCKS, "lock";
     SnapshotId, SNAPSHOTS, "snapshot";
     RecordId, RECORDS, "record";
+    ConfigurationId, CONFIGURATIONS, "configuration";
 }
 
 impl Named for PackId {

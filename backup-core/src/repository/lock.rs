@@ -90,7 +90,7 @@ impl LockFile {
 }
 
 /// Whether a process with this number lives and is older than `since`; a younger one has only inherited the number.
-fn process_lives_since(pid: i32, since: Timestamp) -> bool {
+pub(super) fn process_lives_since(pid: i32, since: Timestamp) -> bool {
     // 0 and below are no process but groups of them; a lock may say so all the same.
     let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return false };
     // "Not permitted" means that it lives and is somebody else's.
@@ -113,7 +113,7 @@ fn process_start(pid: Pid) -> Option<Timestamp> {
 }
 
 /// The namespace's number alone is the same on every machine that has no containers.
-fn pid_space() -> Option<String> {
+pub(super) fn pid_space() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!("{} {}", boot.trim(), namespace.to_string_lossy()))

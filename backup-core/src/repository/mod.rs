@@ -9,11 +9,14 @@
 //! * An object's name is the SHA-256 of its content; every reader checks it.
 
 mod config;
+mod configurations;
+mod evidence;
 mod index;
 mod index_file;
 mod key_files;
 mod keys;
 pub mod layout;
+mod leases;
 mod lock;
 mod records;
 mod snapshots;
@@ -25,9 +28,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use config::{Config, VERSIONS};
+pub use configurations::KeptConfiguration;
 pub use index::{BlobLocation, Index, IndexBuilder, PackInfo};
 pub use index_file::{IndexBlob, IndexFile, IndexPack};
 pub use keys::{KeyFile, Passphrase, ScryptCost};
+pub use leases::{Claim, Lease};
 pub use lock::{Lock, LockFile, LockMode, Unlock};
 pub use records::{Record, RecordBody};
 pub use snapshots::SnapshotQuery;

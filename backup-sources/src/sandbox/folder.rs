@@ -69,8 +69,7 @@ impl SandboxFolder {
 
     /// The space in bytes that is left for it.
     pub fn free_bytes(&self) -> io::Result<u64> {
-        let space = statvfs(&self.path)?;
-        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+        free_bytes(&self.path)
     }
 
     /// A program that is found again if the drill is killed: its environment holds the mark, a plain path and the C
@@ -113,6 +112,12 @@ impl Drop for SandboxFolder {
         // What could not be removed now is a leftover, which the next drill tells of.
         let _ = self.clear();
     }
+}
+
+/// The space in bytes that is left for this user where `folder` is.
+pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let space = statvfs(folder)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// Ends the processes that bear the folder's name and removes the folder.

@@ -1,0 +1,147 @@
+//! `drill = { schedule, checks, sandbox }`: how the restores of a job are tried.
+
+use backup_core::schedule::Schedule;
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+
+use super::section::{Section, Value};
+use crate::secrets::origin::Origin;
+
+/// How restores of a job are tried.
+#[derive(Clone, Debug)]
+pub(crate) struct Drill {
+    /// When; by hand where none is given.
+    pub(crate) schedule: Option<Schedule>,
+    /// Which snapshot.
+    pub(crate) snapshot: Picked,
+    /// From which repository; the job's first when not given.
+    pub(crate) repository: Option<String>,
+    /// What is asked of what was restored.
+    pub(crate) checks: Vec<DrillCheck>,
+    /// Where it is restored to.
+    pub(crate) sandbox: SandboxPlace,
+    /// How long it may take.
+    pub(crate) timeout: Option<SignedDuration>,
+}
+
+/// Which snapshot a drill restores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Picked {
+    /// The newest.
+    #[default]
+    Latest,
+    /// Any.
+    Random,
+    /// The oldest.
+    Oldest,
+}
+
+/// A question to what was restored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DrillCheck {
+    /// What is asked.
+    pub(crate) probe: Probe,
+    /// What the answer has to be.
+    pub(crate) expected: Expected,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// A query that gives one value.
+    Sql(String),
+    /// A pipeline of MongoDB, as JSON.
+    Aggregate(String),
+    /// A command for `/bin/sh`; without an expectation, that it ends with 0.
+    Command(String),
+}
+
+/// What an answer has to be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Expected {
+    /// True, or an end with 0.
+    Truth,
+    /// This text.
+    Equals(String),
+    /// A number of at least this.
+    Minimum(f64),
+    /// A time that is no further back from the recovery point than this.
+    NotOlderThan(SignedDuration),
+}
+
+/// Where a drill restores to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SandboxPlace {
+    /// A server that is there for drills alone; a throw-away one is started when it is not given.
+    pub(crate) server: Option<Origin>,
+    /// The folder of the engine's programs.
+    pub(crate) bin: Option<String>,
+    /// The user that a server is started as.
+    pub(crate) user: Option<String>,
+    /// The folder that sandboxes are made in.
+    pub(crate) folder: Option<String>,
+}
+
+/// Reads one.
+pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
+    let schedule = section.parsed("schedule", |text| Schedule::parse(text, zone.clone()));
+    let picks = [("latest", Picked::Latest), ("random", Picked::Random), ("oldest", Picked::Oldest)];
+    let sandbox = section.section("sandbox").as_ref().map(sandbox).unwrap_or_default();
+    let checks = section.list("checks").unwrap_or_default().iter().filter_map(check).collect();
+    let drill = Drill {
+        schedule,
+        snapshot: section.word("snapshot", &picks).unwrap_or_default(),
+        repository: section.text("repository"),
+        checks,
+        sandbox,
+        timeout: section.duration("timeout"),
+    };
+    section.finish();
+    drill
+}
+
+fn sandbox(section: &Section<'_>) -> SandboxPlace {
+    let place = SandboxPlace {
+        server: section.secret("server"),
+        bin: section.text("bin"),
+        user: section.text("user"),
+        folder: section.text("folder"),
+    };
+    section.finish();
+    place
+}
+
+fn check(value: &Value<'_>) -> Option<DrillCheck> {
+    let section = value.section()?;
+    let probes = [
+        section.text("sql").map(Probe::Sql),
+        section.text("aggregate").map(Probe::Aggregate),
+        section.text("command").map(Probe::Command),
+    ];
+    let equals = section.value("equals").and_then(|value| plain(&value)).map(Expected::Equals);
+    let minimum = section.value("minimum").and_then(|value| match value.decimal() {
+        Some(number) => Some(Expected::Minimum(number)),
+        None => value.wrong("a number"),
+    });
+    let not_older = section.duration("not_older_than").map(Expected::NotOlderThan);
+    let mut probes: Vec<_> = probes.into_iter().flatten().collect();
+    let mut expected: Vec<_> = [equals, minimum, not_older].into_iter().flatten().collect();
+    if probes.len() != 1 {
+        section.fault("a check asks one thing", Some(String::from("write { sql = \"…\" }, { aggregate = \"…\" } or { command = \"…\" }")));
+    }
+    if expected.len() > 1 {
+        section.fault("a check expects one thing", Some(String::from("keep one of equals, minimum and not_older_than")));
+    }
+    section.finish();
+    Some(DrillCheck { probe: probes.pop()?, expected: expected.pop().unwrap_or(Expected::Truth) })
+}
+
+/// A text, a number or a truth, as a text.
+fn plain(value: &Value<'_>) -> Option<String> {
+    if value.is_text() {
+        return value.text();
+    }
+    let number = value.integer().map(|number| number.to_string());
+    let plain = number.or_else(|| value.flag().map(|flag| flag.to_string()));
+    plain.or_else(|| value.decimal().map(|number| number.to_string())).or_else(|| value.wrong("a text or a number"))
+}
