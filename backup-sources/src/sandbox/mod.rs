@@ -5,8 +5,10 @@
 //! * [`FilesSandbox`] is a folder that files are restored to, each of which is then read again and compared.
 //! * [`ask_program`] runs a program of the user's beside the restored data.
 //!
-//! The engines' own sandboxes are in the engines' rooms. What separates an engine's programs from everything else is in
-//! `walls.rs`, and how a server lives in `served.rs`.
+//! * What separates an engine's programs from everything else is in `walls.rs`, and how a server lives in `served.rs`;
+//!   where and as whom they run is a [`SandboxPlace`].
+//!
+//! The engines' own sandboxes are in the engines' rooms.
 
 mod compare;
 mod files;
