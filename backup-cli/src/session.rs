@@ -4,13 +4,13 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use backup_core::ErrorKind;
 use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
 use backup_core::contracts::{Sink, SinkErrorKind};
 use backup_core::model::{Snapshot, SnapshotId};
 use backup_core::observe::Observer;
 use backup_core::repository::{Identity, Lock, Repository};
-use backup_core::ErrorKind;
 use backup_store::{Access, Environment, Place};
 use jiff::Timestamp;
 
@@ -134,7 +134,12 @@ impl Session {
     }
 
     /// The same, and whether a copy on this machine may stand for what is there.
-    pub(crate) fn open_through(&self, number: usize, host: Option<&str>, caching: Caching) -> Result<Repository, Failure> {
+    pub(crate) fn open_through(
+        &self,
+        number: usize,
+        host: Option<&str>,
+        caching: Caching,
+    ) -> Result<Repository, Failure> {
         let place = self.places()?[number];
         let located = self.locate(place)?;
         let sink = located.open(caching, self)?;

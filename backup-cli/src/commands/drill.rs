@@ -178,7 +178,12 @@ fn job_drill(
             trigger: "manual",
             objectives: objectives(job),
         };
-        let others: Vec<_> = job.repositories.iter().filter(|other| *other != name).filter_map(|other| config.repository(other)).collect();
+        let others: Vec<_> = job
+            .repositories
+            .iter()
+            .filter(|other| *other != name)
+            .filter_map(|other| config.repository(other))
+            .collect();
         exit = exit.graver(one(&asked, key, &others, session)?);
     }
     Ok(exit)

@@ -102,8 +102,9 @@ pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure>
 fn create(file: Option<&Path>, session: &Session) -> Result<Exit, Failure> {
     let path = match file {
         Some(file) => file.to_owned(),
-        None => usual_path()
-            .ok_or_else(|| Failure::usage("there is no folder for the key", "name a file, or set HOME"))?,
+        None => {
+            usual_path().ok_or_else(|| Failure::usage("there is no folder for the key", "name a file, or set HOME"))?
+        }
     };
     refuse_in_repository(&path, session)?;
     let key = create_key(&path)?;

@@ -41,12 +41,15 @@ pub(super) fn sandbox(
         Engine::Redis => {
             let clock = std::sync::Arc::new(backup_core::clock::SystemClock);
             let programs = programs(sandboxes, None);
-            Ok(Box::new(backup_sources::databases::redis::RedisSandbox::new(manifest, place(sandboxes), programs, clock)))
+            Ok(Box::new(backup_sources::databases::redis::RedisSandbox::new(
+                manifest,
+                place(sandboxes),
+                programs,
+                clock,
+            )))
         }
         #[cfg(feature = "sqlite")]
-        Engine::Sqlite => {
-            Ok(Box::new(backup_sources::databases::sqlite::SqliteSandbox::new(sandboxes.parent.clone())))
-        }
+        Engine::Sqlite => Ok(Box::new(backup_sources::databases::sqlite::SqliteSandbox::new(sandboxes.parent.clone()))),
         other => {
             let _ = (manifest, session);
             Err(Failure::new(format!("this program has no sandbox for {}", other.name())))
@@ -55,15 +58,12 @@ pub(super) fn sandbox(
 }
 
 #[cfg(feature = "postgres")]
-fn postgres_sandbox(
-    manifest: Manifest,
-    sandboxes: &Sandboxes,
-    session: &Session,
-) -> Result<Box<dyn Sandbox>, Failure> {
+fn postgres_sandbox(manifest: Manifest, sandboxes: &Sandboxes, session: &Session) -> Result<Box<dyn Sandbox>, Failure> {
     use backup_sources::databases::postgres::{PostgresSandbox, PostgresScratch, Server};
     use backup_sources::databases::url::DatabaseUrl;
 
-    let bin = sandboxes.place.bin.clone().map(PathBuf::from).or_else(|| env::var_os("BACKUP_PG_BIN").map(PathBuf::from));
+    let bin =
+        sandboxes.place.bin.clone().map(PathBuf::from).or_else(|| env::var_os("BACKUP_PG_BIN").map(PathBuf::from));
     let settings = postgres::settings(bin.as_deref(), &session.console);
     let Some(origin) = &sandboxes.place.server else {
         return Ok(Box::new(PostgresSandbox::new(manifest, place(sandboxes), settings.folders)));

@@ -49,7 +49,11 @@ impl Contents {
         if path.starts_with("/command/") {
             return Ok(files(Meaning::Output));
         }
-        let is_of = |engine: &Engine| path.strip_prefix('/').and_then(|path| path.strip_prefix(engine.name())).is_some_and(|rest| rest.starts_with('/'));
+        let is_of = |engine: &Engine| {
+            path.strip_prefix('/')
+                .and_then(|path| path.strip_prefix(engine.name()))
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
         let Some(engine) = ENGINES.into_iter().find(is_of) else { return Ok(files(Meaning::Data)) };
         let part = SnapshotPath::parse(path.as_bytes());
         match manifest(repository, snapshot, &part, session) {

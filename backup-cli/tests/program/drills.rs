@@ -49,7 +49,11 @@ fn leftovers(world: &World) -> usize {
 fn a_drill_of_a_good_backup_passes_and_the_snapshot_is_proven() {
     let world = World::with_snapshot();
     let (code, drilled) = json(&world, ["drill"]);
-    assert_eq!((code, &drilled["verdict"], &drilled["level"]), (0, &Value::from("passed"), &Value::from(4)), "{drilled}");
+    assert_eq!(
+        (code, &drilled["verdict"], &drilled["level"]),
+        (0, &Value::from("passed"), &Value::from(4)),
+        "{drilled}"
+    );
     assert_eq!((&drilled["proven"], &drilled["recorded"]), (&Value::from(true), &Value::from(true)));
     assert!(drilled["technical_seconds"].as_f64() <= drilled["verified_seconds"].as_f64());
     assert_eq!(leftovers(&world), 0);
@@ -72,7 +76,11 @@ fn a_flipped_bit_and_a_missing_pack_fail_the_drill() {
     bytes[middle] ^= 4;
     fs::write(&pack, bytes).unwrap();
     let (code, drilled) = json(&world, ["drill"]);
-    assert_eq!((code, &drilled["verdict"], &drilled["level"]), (4, &Value::from("failed"), &Value::from(0)), "{drilled}");
+    assert_eq!(
+        (code, &drilled["verdict"], &drilled["level"]),
+        (4, &Value::from("failed"), &Value::from(0)),
+        "{drilled}"
+    );
     assert!(drilled["reason"].as_str().unwrap().contains("data.bin"), "{drilled}");
     fs::remove_file(&pack).unwrap();
     let (code, drilled) = json(&world, ["drill"]);
@@ -119,12 +127,20 @@ fn a_database_of_sqlite_is_drilled_by_its_counts_and_hashes() {
     let world = World::with_repository();
     let path = world.path().join("app.db");
     let database = Connection::open(&path).unwrap();
-    database.execute_batch("create table users (id integer primary key, name text); insert into users(name) values ('a'), ('b')").unwrap();
+    database
+        .execute_batch(
+            "create table users (id integer primary key, name text); insert into users(name) values ('a'), ('b')",
+        )
+        .unwrap();
     drop(database);
     let url = format!("sqlite:{}", path.display());
     run(&world, ["create", &url]).succeeds();
     let (code, drilled) = json(&world, ["drill", "--sql", "select count(*) = 2 from users"]);
-    assert_eq!((code, &drilled["verdict"], &drilled["level"]), (0, &Value::from("passed"), &Value::from(5)), "{drilled}");
+    assert_eq!(
+        (code, &drilled["verdict"], &drilled["level"]),
+        (0, &Value::from("passed"), &Value::from(5)),
+        "{drilled}"
+    );
     assert_eq!(drilled["recovery_point_from"], "manifest");
     assert_eq!(json(&world, ["drill", "--sql", "select count(*) > 2 from users"]).0, 4);
     assert_eq!(leftovers(&world), 0);
@@ -140,7 +156,9 @@ fn a_killed_drill_is_cleaned_up_by_the_next_and_two_at_once_do_not_meet() {
     let sleeps = || {
         let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
         let ours = format!("{}/backup-drill-", world.path().canonicalize().unwrap().display());
-        processes.filter(|path| fs::read(path.join("environ")).is_ok_and(|text| contains(&text, ours.as_bytes()))).count()
+        processes
+            .filter(|path| fs::read(path.join("environ")).is_ok_and(|text| contains(&text, ours.as_bytes())))
+            .count()
     };
     while sleeps() == 0 && began.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(20));
@@ -171,11 +189,15 @@ fn evidence_is_signed_verified_and_exported() {
     run(&world, ["evidence", "key", "create", inside.to_str().unwrap()]).ends_with(2);
     for _ in 0..2 {
         let drilled = json(&world, ["drill"]).1;
-        assert_eq!((&drilled["evidence"]["signed"], &drilled["evidence"]["chain"]), (&Value::from(true), &Value::from(id)));
+        assert_eq!(
+            (&drilled["evidence"]["signed"], &drilled["evidence"]["chain"]),
+            (&Value::from(true), &Value::from(id))
+        );
     }
     let repository = world.repository();
     let repository = repository.to_str().unwrap();
-    let (code, verified) = json(&world, ["evidence", "verify", "-r", repository, "--public-key", key["public_key"].as_str().unwrap()]);
+    let (code, verified) =
+        json(&world, ["evidence", "verify", "-r", repository, "--public-key", key["public_key"].as_str().unwrap()]);
     let chain = &verified["places"][0]["chains"][0];
     assert_eq!((code, &chain["records"]), (0, &Value::from(2)), "{verified}");
     let head = chain["head"].as_str().unwrap().to_owned();

@@ -3,9 +3,9 @@
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
-mod driver;
-#[cfg(test)]
 mod drills;
+#[cfg(test)]
+mod driver;
 #[cfg(test)]
 mod json;
 #[cfg(test)]

@@ -86,7 +86,8 @@ fn evidence_goes_to_the_repository_and_what_waited_goes_with_it() {
     drop(journal);
 
     // Somebody takes a record out of the store, and somebody else damages one.
-    let keys: Vec<_> = trial.sink.objects().into_keys().filter(|key| key.as_str().starts_with("ext/evidence/")).collect();
+    let keys: Vec<_> =
+        trial.sink.objects().into_keys().filter(|key| key.as_str().starts_with("ext/evidence/")).collect();
     assert_eq!(keys.len(), 4);
     let taken = trial.sink.remove(&keys[1]).unwrap();
     let found = |expected: &Expectations| {
