@@ -136,7 +136,8 @@ pub(crate) fn stands(repository: &config::Repository) -> Place {
         }
         StorePlace::Rest(server) => ("disk", authority(&server.url).map(|host| format!("the host {host}"))),
         StorePlace::Sftp(server) => ("disk", Some(format!("the host {}", server.host))),
-        _ => return said.clone(),
+        // A kind of place that this program has no word for: it stands where the file says, or nowhere.
+        _ => ("unknown", None),
     };
     Place {
         media: said.media.clone().or_else(|| Some(media.to_owned())),
@@ -158,7 +159,9 @@ fn home(job: &Job) -> Place {
                 .flatten()
                 .filter(|first| devices.iter().all(|device| device.as_ref() == Some(first)))
         }
-        Source::Database { url, .. } if url.engine() == Engine::Sqlite => device(Path::new(OsStr::from_bytes(url.path()))),
+        Source::Database { url, .. } if url.engine() == Engine::Sqlite => {
+            device(Path::new(OsStr::from_bytes(url.path())))
+        }
         // A server of another machine; on which disk one of this machine keeps its data is not known.
         Source::Database { url, .. } => {
             let host = url.hosts().first().map(|host| host.name.as_str()).unwrap_or_default();

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::config::{Channel, Config, Fault, Job, Starts};
 use crate::exit::{Exit, Failure};
-use crate::{facts, jobs};
 use crate::secrets::origin::Origin;
 use crate::session::Session;
+use crate::{facts, jobs};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -20,8 +20,10 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Every secret is read, every repository and source is opened, and nothing is written. Exit code 2: the \
-    file is wrong, or promises what it cannot keep. 5: something that it names cannot be reached.")]
+#[command(
+    after_help = "Every secret is read, every repository and source is opened, and nothing is written. Exit code 2: the \
+    file is wrong, or promises what it cannot keep. 5: something that it names cannot be reached."
+)]
 pub(crate) struct Check {
     /// Look at the file alone: read no secret and connect to nothing
     #[arg(long)]
@@ -93,7 +95,9 @@ fn check(args: &Check, session: &Session) -> Result<Exit, Failure> {
     let path = config.path.display().to_string();
     session.console.either(&json!({"path": path, "jobs": told, "problems": problems_told}), || {
         let jobs: String = config.jobs.iter().map(|job| text(job, now)).collect();
-        let wrong = problems.iter().map(|problem| two_lines(&format!("{}: {}", problem.of, problem.what), problem.hint.as_deref()));
+        let wrong = problems
+            .iter()
+            .map(|problem| two_lines(&format!("{}: {}", problem.of, problem.what), problem.hint.as_deref()));
         let wrong: String = wrong.collect();
         let end = if problems.is_empty() { format!("{path} is in order\n") } else { format!("\n{wrong}") };
         format!("{jobs}{end}")
@@ -121,11 +125,9 @@ fn promises(job: &Job, config: &Config, now: Timestamp) -> Vec<Problem> {
                 ),
                 "run it more often, or raise objectives.rpo",
             )),
-            None if !matches!(job.starts, Starts::OnChange { .. }) => problems.push(Problem::new(
-                &of,
-                "it has an objective and nothing that runs it",
-                "give it a schedule",
-            )),
+            None if !matches!(job.starts, Starts::OnChange { .. }) => {
+                problems.push(Problem::new(&of, "it has an objective and nothing that runs it", "give it a schedule"))
+            }
             _ => {}
         }
     }
@@ -134,9 +136,14 @@ fn promises(job: &Job, config: &Config, now: Timestamp) -> Vec<Problem> {
     let sites: Vec<_> = facts.copies.iter().map(|copy| copy.place.site.as_deref()).collect();
     if job.offsite == Offsite::Required && !sites.iter().any(|site| site.is_some() && home.is_some() && *site != home) {
         let (what, hint) = match (home, sites.iter().any(Option::is_none)) {
-            (None, _) => ("it is not said where the data stands, so no copy is known to be elsewhere", "write site = \"…\" below [defaults], and below each repository"),
+            (None, _) => (
+                "it is not said where the data stands, so no copy is known to be elsewhere",
+                "write site = \"…\" below [defaults], and below each repository",
+            ),
             (_, true) => ("no copy is known to stand at another site", "write site = \"…\" below each repository"),
-            (_, false) => ("no copy stands at another site", "add a repository elsewhere, or write offsite = \"none: REASON\""),
+            (_, false) => {
+                ("no copy stands at another site", "add a repository elsewhere, or write offsite = \"none: REASON\"")
+            }
         };
         problems.push(Problem::new(&of, what, hint));
     }
@@ -203,8 +210,9 @@ fn document(job: &Job, now: Timestamp) -> Value {
 
 fn text(job: &Job, now: Timestamp) -> String {
     let zone = job.starts.schedule().map(|schedule| schedule.zone().clone()).unwrap_or(jiff::tz::TimeZone::UTC);
-    let runs: Vec<_> =
-        next_runs(job, now).map(|slot| slot.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string()).collect();
+    let runs: Vec<_> = next_runs(job, now)
+        .map(|slot| slot.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string())
+        .collect();
     let when = match &job.starts {
         Starts::ByHand => "by hand".to_owned(),
         Starts::Schedule(_) => runs.join(", "),

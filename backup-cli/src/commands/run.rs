@@ -9,8 +9,10 @@ use crate::jobs::{self, Mode, Occasion, Outcome, Trust};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Each job is backed up to all its repositories in one pass, then their retention is applied. A job that \
-    fails does not stop the next; the exit code is the gravest: 1, 5, 4, 3, 0.")]
+#[command(
+    after_help = "Each job is backed up to all its repositories in one pass, then their retention is applied. A job that \
+    fails does not stop the next; the exit code is the gravest: 1, 5, 4, 3, 0."
+)]
 pub(crate) struct Args {
     /// Jobs, by name; all of the configuration when none is named
     #[arg(value_name = "JOB")]
@@ -53,7 +55,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if session.console.is_json() {
         let told = outcomes.iter().map(|outcome| json!({"job": outcome.job, "outcome": outcome.verdict.word()}));
         let jobs: Vec<_> = told.collect();
-        session.console.document(&json!({"event": "summary", "dry_run": args.dry_run, "exit_code": exit as u8, "jobs": jobs}))?;
+        session
+            .console
+            .document(&json!({"event": "summary", "dry_run": args.dry_run, "exit_code": exit as u8, "jobs": jobs}))?;
     }
     Ok(exit)
 }

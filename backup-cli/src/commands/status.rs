@@ -31,7 +31,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let chosen = config.jobs_named(&args.jobs)?;
     let readings = facts::gather(&config, &chosen, session);
     let now = SystemClock.now();
-    let all: Vec<(&Job, JobFacts)> = chosen.iter().map(|job| (*job, facts::of_job(&config, job, &readings, now))).collect();
+    let all: Vec<(&Job, JobFacts)> =
+        chosen.iter().map(|job| (*job, facts::of_job(&config, job, &readings, now))).collect();
     let standings: Vec<JobStanding> =
         all.iter().map(|(job, facts)| JobStanding::of(facts, &job.standards, now)).collect();
     let lines = {

@@ -69,7 +69,13 @@ pub(super) fn attempt(
 /// How a run with these parts ended.
 pub(super) fn verdict(parts: &[Part]) -> Verdict {
     if let Some((part, failure)) = parts.iter().find_map(|part| Some((part, part.ended.as_ref().err()?))) {
-        let what = format!("{} of {} parts failed, first {}: {}", failed(parts), parts.len(), part.paths.join(" "), failure.what);
+        let what = format!(
+            "{} of {} parts failed, first {}: {}",
+            failed(parts),
+            parts.len(),
+            part.paths.join(" "),
+            failure.what
+        );
         return Verdict::Failed { failure: Failure { what, exit: Exit::Failed, ..failure.clone() } };
     }
     if let Some((part, suspicion)) = parts.iter().find_map(|part| Some((part, part.suspicion.as_ref()?))) {
@@ -142,7 +148,9 @@ fn suspect(job: &Job, occasion: &Occasion, parts: &mut [Part], copies: &Copies, 
         };
         match look_wrong(job, size, &part.paths, repository) {
             Ok(suspicion) => part.suspicion = suspicion,
-            Err(failure) => warnings.push(format!("nothing is known of earlier runs of {}: {}", job.name, failure.what)),
+            Err(failure) => {
+                warnings.push(format!("nothing is known of earlier runs of {}: {}", job.name, failure.what))
+            }
         }
     }
 }

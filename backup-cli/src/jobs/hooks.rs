@@ -36,13 +36,7 @@ pub(super) fn after(job: &Job, outcome: &Outcome, session: &Session) -> Option<S
     run(command.as_ref()?, name, job, &variables, session).err().map(|failure| failure.what)
 }
 
-fn run(
-    command: &str,
-    name: &str,
-    job: &Job,
-    variables: &[(&str, &str)],
-    session: &Session,
-) -> Result<(), Failure> {
+fn run(command: &str, name: &str, job: &Job, variables: &[(&str, &str)], session: &Session) -> Result<(), Failure> {
     let told = |what: &str| format!("the hook {name} of {} {what}", job.name);
     let failed = |error: &io::Error| Failure::because(told("could not be run"), error);
     let mut child = Command::new("/bin/sh")
@@ -61,7 +55,9 @@ fn run(
     match ended {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(Failure::new(told(&format!("failed: {status}"))).with_hint(hint)),
-        None if session.cancel.requested() => Err(Failure { exit: Exit::Interrupted, ..Failure::new(told("was stopped")) }),
+        None if session.cancel.requested() => {
+            Err(Failure { exit: Exit::Interrupted, ..Failure::new(told("was stopped")) })
+        }
         None => {
             let what = told(&format!("took longer than {} s and was ended", timeout.as_secs()));
             Err(Failure::new(what).with_hint("hooks.timeout allows it more"))

@@ -146,10 +146,7 @@ fn claim(job: &Job, slot: Timestamp, copies: &Copies, warnings: &mut Vec<String>
 /// What trying again cannot mend is not tried again.
 fn is_worth_retrying(failure: &Failure, occasion: &Occasion) -> bool {
     occasion.mode == Mode::Real
-        && !matches!(
-            failure.exit,
-            Exit::Usage | Exit::Interrupted | Exit::WrongPassphrase | Exit::NoRepository
-        )
+        && !matches!(failure.exit, Exit::Usage | Exit::Interrupted | Exit::WrongPassphrase | Exit::NoRepository)
 }
 
 /// Waits, unless a stop is asked for.

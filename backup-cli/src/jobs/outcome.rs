@@ -248,10 +248,18 @@ impl Outcome {
                 (None, [], None) => "-".to_owned(),
                 (None, snapshots, proof) => {
                     let ids: Vec<_> = snapshots.iter().map(|id| format!("{id:.8}")).collect();
-                    format!("snapshot {}{}", ids.join(" "), proof.map(|proof| format!(" ({proof})")).unwrap_or_default())
+                    format!(
+                        "snapshot {}{}",
+                        ids.join(" "),
+                        proof.map(|proof| format!(" ({proof})")).unwrap_or_default()
+                    )
                 }
             };
-            table.row([format!("  {}", copy.repository), has, copy.thinned.as_ref().map(Thinned::text).unwrap_or_default()]);
+            table.row([
+                format!("  {}", copy.repository),
+                has,
+                copy.thinned.as_ref().map(Thinned::text).unwrap_or_default(),
+            ]);
         }
         text + &table.text()
     }

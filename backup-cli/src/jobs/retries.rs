@@ -24,7 +24,8 @@ mod tests {
 
     #[test]
     fn waits_double_and_end_with_the_count_or_the_window() {
-        let retries = Retries { attempts: 4, wait: SignedDuration::from_secs(60), window: SignedDuration::from_secs(600) };
+        let retries =
+            Retries { attempts: 4, wait: SignedDuration::from_secs(60), window: SignedDuration::from_secs(600) };
         let seconds = |attempts, since| next(retries, attempts, Duration::from_secs(since)).map(|wait| wait.as_secs());
         assert_eq!(seconds(1, 0), Some(60));
         assert_eq!(seconds(2, 70), Some(120));

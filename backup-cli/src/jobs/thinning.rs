@@ -3,9 +3,7 @@
 //! What is always true: nothing is removed from a repository that this run did not reach, nor for a job whose newest run
 //! looks wrong. Both are plans first, with the guards of the library (`docs/decisions/retention.md`).
 
-use backup_core::care::{
-    DataPacks, NEXT_DELETION, PRUNE, Prune, PruneMode, PruneOptions, forget, prune_is_due,
-};
+use backup_core::care::{DataPacks, NEXT_DELETION, PRUNE, Prune, PruneMode, PruneOptions, forget, prune_is_due};
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::contracts::SnapshotFacts;
 use backup_core::observe::Observer;

@@ -14,11 +14,7 @@ pub const NEXT_DELETION: &str = "next_deletion";
 ///
 /// A repository without any record of a prune is due when its oldest record is that old: a new one has nothing to remove.
 /// What was recorded by a clock that was ahead counts as of now.
-pub fn prune_is_due<'a>(
-    records: impl IntoIterator<Item = &'a Record>,
-    every: SignedDuration,
-    now: Timestamp,
-) -> bool {
+pub fn prune_is_due<'a>(records: impl IntoIterator<Item = &'a Record>, every: SignedDuration, now: Timestamp) -> bool {
     let mut last = None::<(Timestamp, Option<Timestamp>)>;
     let mut oldest = None::<Timestamp>;
     for record in records {

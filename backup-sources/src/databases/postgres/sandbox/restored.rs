@@ -184,11 +184,11 @@ impl Target for Loading {
         self.loads.hard_link(path, first, node)
     }
 
-    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError> {
         self.loads.special(path, node)
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
         self.loads.leave(path, node, names)
     }
 
