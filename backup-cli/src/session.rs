@@ -97,7 +97,8 @@ impl Session {
     /// How to name one.
     fn names_hint(&self) -> String {
         let config = self.config_if_any().ok().flatten();
-        let names = config.iter().flat_map(|config| config.repositories.iter()).map(|repository| repository.name.as_str());
+        let names =
+            config.iter().flat_map(|config| config.repositories.iter()).map(|repository| repository.name.as_str());
         match names.collect::<Vec<_>>().as_slice() {
             [] => "give it with -r PLACE, or set BACKUP_REPO".to_owned(),
             names => format!("give it with -r PLACE; the configuration has {}", names.join(", ")),

@@ -82,9 +82,10 @@ fn all(config: &Config) -> Vec<Rule> {
         lasts: "15m",
         severity: "warning",
         summary: "{{ $labels.repository }} was not read lately",
-        description: "What is known of {{ $labels.repository }} is {{ $value | humanizeDuration }} old: nobody knows how \
+        description:
+            "What is known of {{ $labels.repository }} is {{ $value | humanizeDuration }} old: nobody knows how \
             the copies in it are."
-            .to_owned(),
+                .to_owned(),
     });
     let is_scheduled = |job: &Job| job.starts.schedule().is_some();
     if config.jobs.iter().any(is_scheduled) {
@@ -118,26 +119,30 @@ fn all(config: &Config) -> Vec<Rule> {
 
 fn of_schedules() -> Vec<Rule> {
     let interval = "max by (job) (backup_schedule_interval_seconds)";
-    vec![Rule {
-        alert: "BackupStale",
-        // A late run is no news: an hourly one may be an hour late, and any other six.
-        expr: format!(
-            "time() - max by (job) (backup_last_success_timestamp) > on (job) ({interval} + clamp_max({interval}, 21600))"
-        ),
-        lasts: "5m",
-        severity: "critical",
-        summary: "{{ $labels.job }} has no new backup",
-        description: "The newest backup of {{ $labels.job }} is {{ $value | humanizeDuration }} old, and its schedule \
+    vec![
+        Rule {
+            alert: "BackupStale",
+            // A late run is no news: an hourly one may be an hour late, and any other six.
+            expr: format!(
+                "time() - max by (job) (backup_last_success_timestamp) > on (job) ({interval} + clamp_max({interval}, 21600))"
+            ),
+            lasts: "5m",
+            severity: "critical",
+            summary: "{{ $labels.job }} has no new backup",
+            description:
+                "The newest backup of {{ $labels.job }} is {{ $value | humanizeDuration }} old, and its schedule \
             has asked for one since."
-            .to_owned(),
-    }, Rule {
-        alert: "BackupNever",
-        expr: format!("{interval} unless on (job) max by (job) (backup_last_success_timestamp)"),
-        lasts: "1d",
-        severity: "critical",
-        summary: "{{ $labels.job }} was never backed up",
-        description: "{{ $labels.job }} has a schedule, and no repository has a backup of it.".to_owned(),
-    }]
+                    .to_owned(),
+        },
+        Rule {
+            alert: "BackupNever",
+            expr: format!("{interval} unless on (job) max by (job) (backup_last_success_timestamp)"),
+            lasts: "1d",
+            severity: "critical",
+            summary: "{{ $labels.job }} was never backed up",
+            description: "{{ $labels.job }} has a schedule, and no repository has a backup of it.".to_owned(),
+        },
+    ]
 }
 
 fn of_objectives(config: &Config) -> Vec<Rule> {
@@ -151,13 +156,15 @@ fn of_objectives(config: &Config) -> Vec<Rule> {
             lasts: "5m",
             severity: "critical",
             summary: "More of {{ $labels.job }} would be lost than may be",
-            description: "If {{ $labels.job }} were lost now, {{ $value | humanizeDuration }} of it would be gone.".to_owned(),
+            description: "If {{ $labels.job }} were lost now, {{ $value | humanizeDuration }} of it would be gone."
+                .to_owned(),
         });
     }
     if config.jobs.iter().any(|job| job.objectives.rto.is_some()) {
         rules.push(Rule {
             alert: "BackupRestoreTooSlow",
-            expr: "max by (job) (backup_rto_measured_seconds) > on (job) max by (job) (backup_rto_objective_seconds)".to_owned(),
+            expr: "max by (job) (backup_rto_measured_seconds) > on (job) max by (job) (backup_rto_objective_seconds)"
+                .to_owned(),
             lasts: "5m",
             severity: "warning",
             summary: "A restore of {{ $labels.job }} takes longer than it may",
@@ -212,9 +219,10 @@ fn of_sizes() -> Vec<Rule> {
             lasts: "5m",
             severity: "critical",
             summary: "The newest backup of {{ $labels.job }} holds a fraction of what it did",
-            description: "It holds {{ $value | humanize1024 }}B, less than half of what is usual: look at it before old \
+            description:
+                "It holds {{ $value | humanize1024 }}B, less than half of what is usual: look at it before old \
                 backups go."
-                .to_owned(),
+                    .to_owned(),
         },
         Rule {
             alert: "BackupGrowing",

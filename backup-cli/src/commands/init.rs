@@ -14,10 +14,12 @@ use crate::secrets::password::{self, Second};
 use crate::session::{Session, identity};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Without -r, all repositories of the configuration are made that are not there yet, so that they cut \
+#[command(
+    after_help = "Without -r, all repositories of the configuration are made that are not there yet, so that they cut \
     files at the same places. With --like, and without an option or variable for its passphrase ($BACKUP_LIKE_PASSWORD, \
     $BACKUP_LIKE_PASSWORD_FILE, $BACKUP_LIKE_PASSWORD_COMMAND), the other repository is opened with the passphrase of \
-    the new one.")]
+    the new one."
+)]
 pub(crate) struct Args {
     /// Cut files as this repository does, so that copies between the two share their data
     #[arg(long, value_name = "PLACE")]
@@ -44,7 +46,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let passphrase = new_passphrase(&located, session)?;
     let repository = create(&located, &passphrase, like_of(args, like), session)?;
     let id = repository.config().id;
-    session.console.either(&document(&repository), || format!("created repository {id:.8} at {}", place_of(&repository)))?;
+    session
+        .console
+        .either(&document(&repository), || format!("created repository {id:.8} at {}", place_of(&repository)))?;
     session.console.note(KEEP_THE_PASSPHRASE);
     Ok(Exit::Done)
 }
@@ -63,7 +67,9 @@ fn all_configured(args: &Args, like: Option<Repository>, session: &Session) -> R
         let located = Located::configured(configured, &session.globals.network);
         match session.open_configured(configured, None) {
             Ok(repository) => {
-                documents.push(json!({"name": name, "created": false, "repository": document(&repository), "failure": null}));
+                documents.push(
+                    json!({"name": name, "created": false, "repository": document(&repository), "failure": null}),
+                );
                 lines += &format!("{name} is there: {}\n", place_of(&repository));
                 first = first.or(Some(repository));
                 continue;
@@ -80,7 +86,8 @@ fn all_configured(args: &Args, like: Option<Repository>, session: &Session) -> R
             .and_then(|passphrase| create(&located, &passphrase, like_of(args, first.clone()), session));
         match created {
             Ok(repository) => {
-                documents.push(json!({"name": name, "created": true, "repository": document(&repository), "failure": null}));
+                documents
+                    .push(json!({"name": name, "created": true, "repository": document(&repository), "failure": null}));
                 lines += &format!("created {name}: {:.8} at {}\n", repository.config().id, place_of(&repository));
                 first = first.or(Some(repository));
             }

@@ -127,10 +127,14 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
     let mut probes: Vec<_> = probes.into_iter().flatten().collect();
     let mut expected: Vec<_> = [equals, minimum, not_older].into_iter().flatten().collect();
     if probes.len() != 1 {
-        section.fault("a check asks one thing", Some(String::from("write { sql = \"…\" }, { aggregate = \"…\" } or { command = \"…\" }")));
+        section.fault(
+            "a check asks one thing",
+            Some(String::from("write { sql = \"…\" }, { aggregate = \"…\" } or { command = \"…\" }")),
+        );
     }
     if expected.len() > 1 {
-        section.fault("a check expects one thing", Some(String::from("keep one of equals, minimum and not_older_than")));
+        section
+            .fault("a check expects one thing", Some(String::from("keep one of equals, minimum and not_older_than")));
     }
     section.finish();
     Some(DrillCheck { probe: probes.pop()?, expected: expected.pop().unwrap_or(Expected::Truth) })

@@ -139,12 +139,14 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
         // With one repository there is nothing to choose.
         match repositories {
             [only] => chosen.push((*only).to_owned()),
-            _ => section.fault("repositories is missing", Some(String::from("write repositories = [\"local\", \"offsite\"]"))),
+            _ => section
+                .fault("repositories is missing", Some(String::from("write repositories = [\"local\", \"offsite\"]"))),
         }
     } else if named.is_empty() {
         fault_at(section, "repositories", "none is named".to_owned(), None);
     }
-    let mut retention = section.section("retention").map(|rules| read_retention(&rules, repositories)).unwrap_or_default();
+    let mut retention =
+        section.section("retention").map(|rules| read_retention(&rules, repositories)).unwrap_or_default();
     retention.retain(|name, _| chosen.contains(name));
     let (objectives, standards) = objectives(section);
     let tags = section.texts("tags");
@@ -160,7 +162,11 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
         retention,
         objectives,
         standards,
-        home: Place { media: section.text("media"), site: section.text("site"), failure_domain: section.text("failure_domain") },
+        home: Place {
+            media: section.text("media"),
+            site: section.text("site"),
+            failure_domain: section.text("failure_domain"),
+        },
         offsite: offsite(section),
         hooks: hooks(section),
         retries: retries(section),
@@ -180,7 +186,12 @@ pub(super) fn read_defaults(defaults: &Section<'_>, repositories: &[&str], zone:
     let _ = starts(defaults, zone);
     for one in defaults.texts("repositories") {
         if !repositories.contains(&one.as_str()) {
-            fault_at(defaults, "repositories", format!("no repository is called {one}"), Some(nearest(&one, repositories)));
+            fault_at(
+                defaults,
+                "repositories",
+                format!("no repository is called {one}"),
+                Some(nearest(&one, repositories)),
+            );
         }
     }
     if let Some(rules) = defaults.section("retention") {
@@ -203,9 +214,14 @@ fn starts(section: &Section<'_>, zone: &TimeZone) -> Starts {
     let schedule = section.value("schedule").and_then(|value| match value.text()?.as_str() {
         // A job can take back what the defaults say.
         "by hand" => None,
-        text => Schedule::parse(text, zone.clone()).map_err(|error| {
-            value.fault(error.to_string(), Some(String::from("minute hour day month weekday, as \"0 2 * * *\" for every night at 2")));
-        }).ok(),
+        text => Schedule::parse(text, zone.clone())
+            .map_err(|error| {
+                value.fault(
+                    error.to_string(),
+                    Some(String::from("minute hour day month weekday, as \"0 2 * * *\" for every night at 2")),
+                );
+            })
+            .ok(),
     });
     #[derive(Clone, Copy)]
     enum Trigger {

@@ -29,7 +29,8 @@ pub(crate) fn parse(text: &str) -> Result<SignedDuration, String> {
         if unit == "m" {
             return Err(wrong("m means months in retention: minutes are written min"));
         }
-        let (_, length) = UNITS.iter().find(|(known, _)| *known == unit).ok_or_else(|| wrong("it has no unit, or an unknown one"))?;
+        let (_, length) =
+            UNITS.iter().find(|(known, _)| *known == unit).ok_or_else(|| wrong("it has no unit, or an unknown one"))?;
         let part = number.checked_mul(*length).ok_or_else(|| wrong("it is too large"))?;
         seconds = seconds.checked_add(part).ok_or_else(|| wrong("it is too large"))?;
     }
@@ -46,9 +47,16 @@ mod tests {
 
     #[test]
     fn lengths_are_read_as_people_write_them() {
-        for (text, seconds) in
-            [("90s", 90), ("15min", 900), ("26h", 93_600), ("30d", 2_592_000), ("2w", 1_209_600), ("1d12h", 129_600), ("0s", 0), ("1h 30min", 5_400)]
-        {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("15min", 900),
+            ("26h", 93_600),
+            ("30d", 2_592_000),
+            ("2w", 1_209_600),
+            ("1d12h", 129_600),
+            ("0s", 0),
+            ("1h 30min", 5_400),
+        ] {
             assert_eq!(parse(text), Ok(SignedDuration::from_secs(seconds)), "{text}");
         }
         for wrong in ["", "h", "5", "5m", "-5h", "5 h", "5hours", "99999999999999999999s", "9999999999d", "1h-1s"] {

@@ -110,7 +110,10 @@ pub(super) fn read(name: String, section: &Section<'_>, jobs: &[&str]) -> Option
     ];
     let had = ["webhook", "mail", "command"].iter().filter(|key| section.has(key)).count();
     if had != 1 {
-        section.fault("it has to have one of webhook, mail and command", Some(String::from("write webhook = { url = { file = \"…\" } }")));
+        section.fault(
+            "it has to have one of webhook, mail and command",
+            Some(String::from("write webhook = { url = { file = \"…\" } }")),
+        );
     }
     let on = match section.value("on") {
         None => vec![Event::Failure, Event::Recovery, Event::Objective, Event::Drill],
@@ -124,7 +127,9 @@ pub(super) fn read(name: String, section: &Section<'_>, jobs: &[&str]) -> Option
         }
     };
     let chosen = section.texts("jobs");
-    if let (Some(unknown), Some(value)) = (chosen.iter().find(|job| !jobs.contains(&job.as_str())), section.value("jobs")) {
+    if let (Some(unknown), Some(value)) =
+        (chosen.iter().find(|job| !jobs.contains(&job.as_str())), section.value("jobs"))
+    {
         value.fault(format!("no job is called {unknown}"), Some(nearest(unknown, jobs)));
     }
     let repeat = section.duration("repeat").unwrap_or(REPEAT);

@@ -112,7 +112,8 @@ pub(super) fn read_defaults(defaults: &Section<'_>) {
 fn place(section: &Section<'_>) -> Option<Place> {
     let url = section.required("url", "\"/mnt/backups/repo\", or s3://BUCKET/PREFIX");
     let value = section.value("url")?;
-    let mut place = Place::parse(url?).map_err(|error| value.fault(error.to_string(), error.hint().map(str::to_owned))).ok();
+    let mut place =
+        Place::parse(url?).map_err(|error| value.fault(error.to_string(), error.hint().map(str::to_owned))).ok();
     let path_style = section.flag("path_style").map(|flag| flag.to_string());
     let settings = SETTINGS.iter().map(|key| (*key, section.text(key))).chain([("path_style", path_style)]);
     for (key, setting) in settings {
@@ -142,7 +143,10 @@ fn passphrase(section: &Section<'_>) -> Option<Origin> {
     let given = section.secret("password");
     let mut all: Vec<_> = [file, command, given].into_iter().flatten().collect();
     if all.len() > 1 {
-        section.fault("the passphrase is named more than once", Some(String::from("keep one of password_file, password_command, password")));
+        section.fault(
+            "the passphrase is named more than once",
+            Some(String::from("keep one of password_file, password_command, password")),
+        );
     }
     all.pop()
 }
@@ -165,7 +169,10 @@ fn credentials(section: &Section<'_>, place: Option<&Place>) -> Option<Credentia
         (Some(id), Some(secret)) => Some(Credentials::AccessKey { id, secret, session_token: token }),
         (None, None) => None,
         _ => {
-            section.fault("access_key_id and secret_access_key belong together", Some(String::from("give both, or neither")));
+            section.fault(
+                "access_key_id and secret_access_key belong together",
+                Some(String::from("give both, or neither")),
+            );
             None
         }
     };
@@ -189,7 +196,8 @@ fn credentials(section: &Section<'_>, place: Option<&Place>) -> Option<Credentia
     } else if let Some((of, _)) = all.first()
         && *of != scheme
     {
-        section.fault(format!("its credentials are for places of the kind {of}:"), Some(String::from("leave them away")));
+        section
+            .fault(format!("its credentials are for places of the kind {of}:"), Some(String::from("leave them away")));
     }
     all.pop().map(|(_, credentials)| credentials)
 }

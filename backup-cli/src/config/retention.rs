@@ -15,7 +15,10 @@ pub(super) fn read(section: &Section<'_>, repositories: &[&str]) -> BTreeMap<Str
     for (name, value) in section.entries() {
         if !repositories.contains(&name.as_str()) {
             let hint = match RULES.contains(&name.as_str()) {
-                true => format!("rules stand below a repository: {{ {} = {{ {name} = … }} }}", repositories.first().unwrap_or(&"local")),
+                true => format!(
+                    "rules stand below a repository: {{ {} = {{ {name} = … }} }}",
+                    repositories.first().unwrap_or(&"local")
+                ),
                 false => nearest(&name, repositories),
             };
             value.fault("no repository is called so", Some(hint));
@@ -25,7 +28,10 @@ pub(super) fn read(section: &Section<'_>, repositories: &[&str]) -> BTreeMap<Str
         let rules = rules(&rules_section);
         rules_section.finish();
         if rules.is_empty() {
-            value.fault("no rule keeps anything", Some(String::from("write { within = \"30d\" }, or leave it away to keep everything")));
+            value.fault(
+                "no rule keeps anything",
+                Some(String::from("write { within = \"30d\" }, or leave it away to keep everything")),
+            );
         }
         all.insert(name, rules);
     }
@@ -34,8 +40,20 @@ pub(super) fn read(section: &Section<'_>, repositories: &[&str]) -> BTreeMap<Str
 
 /// The names of rules.
 pub(super) const RULES: [&str; 14] = [
-    "last", "hourly", "daily", "weekly", "monthly", "yearly", "within", "within_hourly", "within_daily", "within_weekly",
-    "within_monthly", "within_yearly", "tags", "require",
+    "last",
+    "hourly",
+    "daily",
+    "weekly",
+    "monthly",
+    "yearly",
+    "within",
+    "within_hourly",
+    "within_daily",
+    "within_weekly",
+    "within_monthly",
+    "within_yearly",
+    "tags",
+    "require",
 ];
 
 fn rules(section: &Section<'_>) -> Rules {

@@ -32,7 +32,10 @@ pub(super) fn read(value: &Value<'_>) -> Option<Origin> {
         count => {
             let had = ["file", "command", "env"].iter().filter(|key| section.has(key)).count();
             if had != 1 || count > 1 {
-                value.fault("a secret is read from one place", Some(String::from("write { file = … }, { command = … } or { env = … }")));
+                value.fault(
+                    "a secret is read from one place",
+                    Some(String::from("write { file = … }, { command = … } or { env = … }")),
+                );
             }
             section.finish();
             None

@@ -153,7 +153,8 @@ impl<'d> Section<'d> {
             if is_name(name.get_ref()) {
                 return Some((name.get_ref().to_string(), value));
             }
-            let hint = Some(String::from("letters, digits, -, _ and . make a name, which begins with a letter or digit"));
+            let hint =
+                Some(String::from("letters, digits, -, _ and . make a name, which begins with a letter or digit"));
             self.document.fault(&name.span(), &value.path, "this is no name", hint);
             None
         });
@@ -235,9 +236,7 @@ impl<'d> Value<'d> {
     /// A table.
     pub(super) fn section(&self) -> Option<Section<'d>> {
         match self.value {
-            DeValue::Table(table) => {
-                Some(Section::new(self.document, self.path.clone(), table, self.span.clone()))
-            }
+            DeValue::Table(table) => Some(Section::new(self.document, self.path.clone(), table, self.span.clone())),
             _ => self.wrong("a table, as { key = \"value\" }"),
         }
     }

@@ -90,7 +90,10 @@ fn files(value: &Value<'_>, paths: Vec<String>, selection: Selection, ctime: boo
     }
     // A daemon and a person do not run in the same folder.
     if let Some(relative) = paths.iter().find(|path| !path.starts_with('/')) {
-        value.fault(format!("{relative:?} is not a path from the root"), Some(String::from("write it with a / before it")));
+        value.fault(
+            format!("{relative:?} is not a path from the root"),
+            Some(String::from("write it with a / before it")),
+        );
         return None;
     }
     let paths = paths.into_iter().map(PathBuf::from).collect();
@@ -122,7 +125,9 @@ fn command(section: &Section<'_>, job: &str) -> Option<Source> {
 }
 
 fn database(value: &Value<'_>, text: &str, password: Option<Origin>, dump: DumpArgs) -> Option<Source> {
-    let url = DatabaseUrl::parse(text).map_err(|error| value.fault(error.to_string(), error.hint().map(str::to_owned))).ok()?;
+    let url = DatabaseUrl::parse(text)
+        .map_err(|error| value.fault(error.to_string(), error.hint().map(str::to_owned)))
+        .ok()?;
     if url.password().is_some() {
         value.keep_secret();
     }

@@ -12,7 +12,10 @@ pub(crate) fn text(program: &Program, timed: &[Timed], notes: &[String], user: O
     let mut text = format!("# Written by `backup schedule cron` from {}.\n", program.config.display());
     let zone = timed.iter().find_map(|timed| timed.schedule.zone().iana_name());
     if let Some(zone) = zone {
-        put(&mut text, &format!("# These hours are of {zone}; cron takes those of the machine. They must be the same."));
+        put(
+            &mut text,
+            &format!("# These hours are of {zone}; cron takes those of the machine. They must be the same."),
+        );
     }
     for note in notes {
         put(&mut text, &format!("# {note}."));
@@ -65,10 +68,13 @@ mod tests {
         let jobs = [timed("app-db", "30 2 * * 1-5"), later];
         let text = text(&program(), &jobs, &["secrets runs on change".to_owned()], None);
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(lines, [
-            "30 2 * * 1,2,3,4,5 /usr/bin/backup --config /etc/backup/backup.toml run app-db --quiet",
-            "0 0 * * * sleep 90; /usr/bin/backup --config /etc/backup/backup.toml run uploads --quiet",
-        ]);
+        assert_eq!(
+            lines,
+            [
+                "30 2 * * 1,2,3,4,5 /usr/bin/backup --config /etc/backup/backup.toml run app-db --quiet",
+                "0 0 * * * sleep 90; /usr/bin/backup --config /etc/backup/backup.toml run uploads --quiet",
+            ]
+        );
         assert!(text.contains("# secrets runs on change.\n"));
         assert!(text.contains("of Europe/Paris"));
     }

@@ -25,7 +25,9 @@ pub(crate) struct Cluster {
 ///
 /// A day that Kubernetes has no words for, or a name that is too long for it.
 pub(crate) fn text(cluster: &Cluster, program: &Program, timed: &[Timed], notes: &[String]) -> Result<String, Failure> {
-    let mut text = "# Written by `backup schedule kubernetes`. What is to be backed up has to be mounted beside the secret.\n".to_owned();
+    let mut text =
+        "# Written by `backup schedule kubernetes`. What is to be backed up has to be mounted beside the secret.\n"
+            .to_owned();
     for note in notes {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "# {note}.");
@@ -38,7 +40,10 @@ pub(crate) fn text(cluster: &Cluster, program: &Program, timed: &[Timed], notes:
         let name = name(&timed.name);
         if name.len() > NAME_BYTES_MAX || taken.contains(&name) {
             let what = format!("{}: {name} is no name for Kubernetes, being too long or there twice", timed.name);
-            return Err(Failure::usage(what, format!("rename the job: small letters, digits and -, up to {NAME_BYTES_MAX}")));
+            return Err(Failure::usage(
+                what,
+                format!("rename the job: small letters, digits and -, up to {NAME_BYTES_MAX}"),
+            ));
         }
         text += &cron_job(cluster, program, timed, &name, &plain.cron(), plain.zone());
         taken.push(name);
@@ -152,14 +157,20 @@ mod tests {
         let mut late = timed("app", "0 2 * * *");
         late.delay = SignedDuration::from_secs(90);
         let text = written(&[late]).unwrap();
-        assert!(text.contains(r#"command: ["/bin/sh","-c","sleep 90; exec \"$0\" \"$@\"","/usr/bin/backup","--config","#), "{text}");
+        assert!(
+            text.contains(r#"command: ["/bin/sh","-c","sleep 90; exec \"$0\" \"$@\"","/usr/bin/backup","--config","#),
+            "{text}"
+        );
     }
 
     #[test]
     fn names_that_kubernetes_would_refuse_are_refused_here() {
         let refused = |timed: &[Timed]| written(timed).unwrap_err().what;
         assert!(refused(&[timed(&"a".repeat(60), "0 2 * * *")]).contains("is no name for Kubernetes"));
-        assert!(refused(&[timed("app.db", "0 2 * * *"), timed("app-db", "0 2 * * *")]).starts_with("app-db: backup-app-db is no name"));
+        assert!(
+            refused(&[timed("app.db", "0 2 * * *"), timed("app-db", "0 2 * * *")])
+                .starts_with("app-db: backup-app-db is no name")
+        );
         assert!(refused(&[timed("app", "0 2 L * *")]).starts_with("app: `0 2 L * *` has a day"));
     }
 }

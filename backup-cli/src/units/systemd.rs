@@ -103,10 +103,14 @@ mod tests {
         job.delay = SignedDuration::from_secs(90);
         let units = units(&program(), &[job]).unwrap();
         assert_eq!(units[0].name, "backup-app-db.service");
-        assert!(units[0].text.contains("\nExecStartPre=/bin/sleep 90\nExecStart=/usr/bin/backup --config /etc/backup/backup.toml run app-db\n"));
+        assert!(units[0].text.contains(
+            "\nExecStartPre=/bin/sleep 90\nExecStart=/usr/bin/backup --config /etc/backup/backup.toml run app-db\n"
+        ));
         assert_eq!(units[1].name, "backup-app-db.timer");
         // Cron takes either sort of day.
-        assert!(units[1].text.contains("\nOnCalendar=Fri *-*-* 03:00:00 Europe/Paris\nOnCalendar=*-*-13 03:00:00 Europe/Paris\nPersistent=true\n"));
+        assert!(units[1].text.contains(
+            "\nOnCalendar=Fri *-*-* 03:00:00 Europe/Paris\nOnCalendar=*-*-13 03:00:00 Europe/Paris\nPersistent=true\n"
+        ));
     }
 
     #[test]

@@ -161,7 +161,8 @@ mod tests {
     fn a_check_holds_no_value_and_has_the_same_id_each_time() {
         let question = Question::Sql("select secret from t".to_owned());
         let check = UserCheck { name: None, question, must: Must::Equal("hunter2".to_owned()) };
-        let (judged, told) = check.judge(&Answer(Some("hunter3".to_owned())), Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let (judged, told) =
+            check.judge(&Answer(Some("hunter3".to_owned())), Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         let json = serde_json::to_string(&judged).unwrap();
         assert!(!json.contains("hunter") && !json.contains("secret"), "{json}");
         assert!(told.unwrap().contains("hunter3"));

@@ -44,7 +44,9 @@ pub fn journal_records(state: &Path) -> Result<Vec<Stored>> {
     let mut records = Vec::new();
     for entry in entries {
         let folder = entry.map_err(|error| failed("list", &top, error))?.path();
-        let Some(chain) = folder.file_name().and_then(|name| name.to_str()).filter(|_| folder.is_dir()) else { continue };
+        let Some(chain) = folder.file_name().and_then(|name| name.to_str()).filter(|_| folder.is_dir()) else {
+            continue;
+        };
         let files = Files { chain: chain.to_owned(), folder: folder.clone() };
         records.extend(files.records()?);
     }
@@ -90,7 +92,8 @@ impl Journal {
     ) -> Result<(EvidenceRecord, Head)> {
         let ends = repositories.iter().filter_map(|repository| repository.evidence_names().ok()).flatten();
         let own = self.files.names()?.into_iter();
-        let end = own.chain(ends).filter(|name| name.chain == self.files.chain).max_by_key(|name| (name.sequence, name.hash));
+        let end =
+            own.chain(ends).filter(|name| name.chain == self.files.chain).max_by_key(|name| (name.sequence, name.hash));
         let head = end.map(|name| Head { sequence: name.sequence, hash: name.hash });
         let record = EvidenceRecord::new(context, outcome, key.map(SigningKey::public), head.as_ref())?;
         let sealed = SealedRecord::seal(&record, key)?;

@@ -127,6 +127,18 @@ impl Restored {
         ask::ask(&self.endpoint.reader, self.database(), sql)
     }
 
+    /// How a program reaches the restored database, as libpq reads it from the environment.
+    pub(super) fn reader(&self) -> [(&'static str, String); 4] {
+        let reader = &self.endpoint.reader;
+        let (host, port) = reader.hosts.first().cloned().unwrap_or_default();
+        [
+            ("PGHOST", host),
+            ("PGPORT", port.to_string()),
+            ("PGUSER", reader.user.clone()),
+            ("PGDATABASE", self.database().to_owned()),
+        ]
+    }
+
     /// What a reader of the record must know.
     pub(super) fn caveats(&self) -> Caveats {
         let mut not_tested = vec![
