@@ -127,11 +127,7 @@ fn keep(mut command: Command, began: &Sender<io::Result<()>>, requested: &Receiv
     };
     let _ = began.send(Ok(()));
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    loop {
-        match requested.recv_timeout(LOOK) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-        }
+    while requested.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         if let Ok(Some(status)) = child.try_wait() {
             let _ = tell.send(status.to_string());
             return;

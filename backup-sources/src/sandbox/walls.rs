@@ -229,8 +229,8 @@ pub(crate) fn run(mut command: Command) -> Result<Vec<u8>, String> {
 fn last_line(ended: &Output) -> String {
     let said = if ended.stderr.is_empty() { &ended.stdout } else { &ended.stderr };
     let said = String::from_utf8_lossy(said);
-    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("dmesg(1)"));
-    lines.last().map_or_else(|| ended.status.to_string(), str::to_owned)
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("dmesg(1)"));
+    lines.next_back().map_or_else(|| ended.status.to_string(), str::to_owned)
 }
 
 fn ids_of(run_as: &RunAs, own: std::ops::RangeInclusive<u32>) -> Result<(u32, u32), NotReady> {

@@ -73,6 +73,14 @@ fn a_good_backup_passes_and_is_asked() {
         {
             assert!(asked(&mut *sandbox, wrong).is_err(), "{wrong}");
         }
+        let client = flavour.programs().join(if flavour.is_mariadb { "mariadb" } else { "mysql" });
+        let script = format!(
+            "{} --no-defaults -Nu $BACKUP_USER -e 'SELECT COUNT(*) FROM users' $BACKUP_DATABASE",
+            client.display()
+        );
+        let program = ["sh".to_owned(), "-c".to_owned(), script];
+        let Answer(answer) = sandbox.ask(&Question::Program(program.to_vec()), &Cancel::new()).unwrap();
+        assert_eq!(answer.as_deref(), Some("900"));
         sandbox.remove().unwrap();
         assert_eq!(left(parent.path()), Vec::<String>::new());
     }

@@ -89,6 +89,10 @@ fn a_good_backup_passes(namespaces: Namespaces, script: &str) {
     {
         assert!(sandbox.ask(&Question::Sql(wrong.into()), &Cancel::new()).is_err(), "{wrong}");
     }
+    let psql = server.programs.join("psql").display().to_string();
+    let program = [psql.as_str(), "-Atc", "SELECT count(*) FROM users"].map(str::to_owned).to_vec();
+    let Answer(answer) = sandbox.ask(&Question::Program(program), &Cancel::new()).unwrap();
+    assert_eq!(answer.as_deref(), Some("1000"));
     assert_eq!(sandbox.facts().engine.unwrap().version.split('.').next(), Some("15"));
     assert!(!sandbox.caveats().not_tested.is_empty());
     sandbox.remove().unwrap();

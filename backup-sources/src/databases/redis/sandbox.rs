@@ -27,7 +27,7 @@ use super::keys::{EXPIRING, due};
 use super::settings::{Address, RedisSettings};
 use super::source::{facts_of, observe};
 use super::target::{Existing, RedisTarget};
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls};
+use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program};
 
 /// Who asks the user's questions: any password does, and reading is all it may.
 const READER: &str = "backup-drill-reader";
@@ -178,8 +178,13 @@ impl Sandbox for RedisSandbox {
         Ok(checks(&due, &observed, &Plainly))
     }
 
-    fn ask(&mut self, question: &Question, _cancel: &Cancel) -> Result<Answer, SandboxError> {
+    fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
         let failed = |why: String| SandboxError::new("ask the restored server", why);
+        if let Question::Program(words) = question {
+            let Running { settings, folder, .. } = self.running()?;
+            let socket = [("BACKUP_SOCKET", settings.address.to_string())];
+            return ask_program(folder, folder.path(), words, &socket, cancel);
+        }
         let Question::Engine(words) = question else {
             return Err(failed("Redis is asked by a command, such as GET counter".to_owned()).ours());
         };

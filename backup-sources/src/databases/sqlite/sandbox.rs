@@ -25,7 +25,7 @@ use super::super::examined::{Plainly, checks, make_sure_of_space};
 use super::observe::{Check as Depth, observe};
 use super::source::{IMAGE, connect, image_hash, told};
 use super::target::{Existing, SqliteTarget, Users};
-use crate::sandbox::SandboxFolder;
+use crate::sandbox::{SandboxFolder, ask_program};
 
 /// The name of the restored file: one that needs no care.
 const FILE: &str = "restored.db";
@@ -133,7 +133,11 @@ impl Sandbox for SqliteSandbox {
         Ok(found)
     }
 
-    fn ask(&mut self, question: &Question, _cancel: &Cancel) -> Result<Answer, SandboxError> {
+    fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
+        if let (Question::Program(words), Some(folder)) = (question, &self.folder) {
+            let path = [("BACKUP_DATABASE", folder.path().join(FILE).display().to_string())];
+            return ask_program(folder, folder.path(), words, &path, cancel);
+        }
         let Question::Sql(sql) = question else {
             return Err(SandboxError::new("ask the restored database", "SQLite is asked in SQL").ours());
         };

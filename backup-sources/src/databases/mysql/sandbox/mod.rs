@@ -95,7 +95,9 @@ impl Sandbox for MysqlSandbox {
         let instance = Instance::start(&program, folder, &self.place, &self.programs, self.database(), cancel)?;
         self.facts.isolation = instance.isolation().to_vec();
         self.facts.isolation.push("restored by an account without a superuser's rights".to_owned());
-        self.facts.tuned = vec!["innodb_flush_log_at_trx_commit=0".to_owned(), "innodb_doublewrite=0".to_owned()];
+        let tuned = ["innodb_flush_log_at_trx_commit=0", "innodb_doublewrite=0", "innodb_flush_method=nosync"];
+        let of_both = if program.flavour == Flavour::Mariadb { 3 } else { 2 };
+        self.facts.tuned = tuned[..of_both].iter().map(|text| (*text).to_owned()).collect();
         let name = if program.flavour == Flavour::Mariadb { "mariadb-server" } else { "mysql-server" };
         self.facts.engine = Some(Tool { name: name.to_owned(), version: instance.version().to_owned() });
         self.instance = Some(instance);
@@ -162,7 +164,10 @@ impl Sandbox for MysqlSandbox {
         Ok(found)
     }
 
-    fn ask(&mut self, question: &Question, _cancel: &Cancel) -> Result<Answer, SandboxError> {
+    fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
+        if let Question::Program(words) = question {
+            return self.instance()?.ask_program(words, self.database(), cancel);
+        }
         let Question::Sql(sql) = question else {
             return Err(SandboxError::new("ask the restored database", "MySQL is asked in SQL").ours());
         };

@@ -15,7 +15,7 @@ use backup_core::contracts::{
 use backup_core::limits::SOCKET_PATH_BYTES_MAX;
 use backup_core::observe::Amount;
 
-use super::needs::{IsSuperuser, look_for_extensions, look_for_rights, version_of};
+use super::needs::{IsSuperuser, look_for_extensions, of_superusers, unrestrained, version_of};
 use super::restored::{Endpoint, Restored, Rights};
 use crate::databases::examined::make_sure_of_space;
 use crate::databases::manifest::Manifest;
@@ -23,7 +23,7 @@ use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::programs::{Folders, Programs};
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::source::Version;
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, run};
+use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program, run};
 
 /// Who the cluster belongs to. Dumps name it more often than any other.
 const SUPERUSER: &str = "postgres";
@@ -119,7 +119,9 @@ impl Sandbox for PostgresSandbox {
         let who = if walls.are_up() { IsSuperuser::Yes } else { IsSuperuser::No };
         look_for_extensions(&self.manifest, &share(&programs, &walls, &folder)?, who)?;
         if who == IsSuperuser::No {
-            look_for_rights(&self.manifest)?;
+            if let Some(what) = of_superusers(&self.manifest) {
+                return Err(unrestrained(&what));
+            }
             self.facts.isolation.push("restored by a role without superuser's rights".to_owned());
         }
 
@@ -158,8 +160,15 @@ impl Sandbox for PostgresSandbox {
         self.cluster()?.restored.examine(expected.report, cancel)
     }
 
-    fn ask(&mut self, question: &Question, _cancel: &Cancel) -> Result<Answer, SandboxError> {
-        self.cluster()?.restored.ask(question)
+    fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
+        let cluster = self.cluster()?;
+        match question {
+            Question::Program(words) => {
+                let reader = cluster.restored.reader();
+                ask_program(&cluster.folder, cluster.folder.path(), words, &reader, cancel)
+            }
+            question => cluster.restored.ask(question),
+        }
     }
 
     fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {

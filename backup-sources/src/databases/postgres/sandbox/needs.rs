@@ -51,20 +51,24 @@ pub(super) fn look_for_extensions(
         }
         let is_trusted = text.lines().any(|line| line.replace(' ', "").starts_with("trusted=true"));
         if is_superuser == IsSuperuser::No && !is_trusted {
-            return Err(of_superusers(&format!("the extension {name}")));
+            return Err(unrestrained(&format!("the extension {name}")));
         }
     }
     Ok(())
 }
 
-/// Whether all that was dumped may be made by one who is no superuser, as far as can be told beforehand.
-pub(super) fn look_for_rights(manifest: &Manifest) -> Result<(), NotReady> {
-    for kind in OF_SUPERUSERS {
-        if let Some(name) = of_kind(manifest, kind).first() {
-            return Err(of_superusers(&format!("the {kind} {name}")));
-        }
+/// What only a superuser makes, as far as can be told beforehand: the first of it.
+pub(super) fn of_superusers(manifest: &Manifest) -> Option<String> {
+    let first = |kind: &str| of_kind(manifest, kind).first().map(|name| format!("the {kind} {name}"));
+    OF_SUPERUSERS.into_iter().find_map(first)
+}
+
+/// That there are no walls, which would let a superuser restore.
+pub(super) fn unrestrained(what: &str) -> NotReady {
+    NotReady::CannotRun {
+        reason: format!("only a superuser makes {what}, and there are no namespaces to restrain one"),
+        hint: Some("allow namespaces: run it as root, outside of a container or in one with SYS_ADMIN".to_owned()),
     }
-    Ok(())
 }
 
 /// Whether who restores is a superuser.
@@ -72,13 +76,6 @@ pub(super) fn look_for_rights(manifest: &Manifest) -> Result<(), NotReady> {
 pub(super) enum IsSuperuser {
     Yes,
     No,
-}
-
-fn of_superusers(what: &str) -> NotReady {
-    NotReady::CannotRun {
-        reason: format!("only a superuser makes {what}, and there are no namespaces to restrain one"),
-        hint: Some("allow namespaces: run it as root, outside of a container or in one with SYS_ADMIN".to_owned()),
-    }
 }
 
 fn of_kind<'a>(manifest: &'a Manifest, kind: &str) -> BTreeSet<&'a str> {
@@ -121,8 +118,8 @@ mod tests {
 
     #[test]
     fn what_only_a_superuser_makes_is_named() {
-        assert!(look_for_rights(&manifest("table", "public.t")).is_ok());
-        assert!(reason(look_for_rights(&manifest("event trigger", "e"))).contains("the event trigger e"));
+        assert_eq!(of_superusers(&manifest("table", "public.t")), None);
+        assert_eq!(of_superusers(&manifest("event trigger", "e")).as_deref(), Some("the event trigger e"));
     }
 
     #[test]

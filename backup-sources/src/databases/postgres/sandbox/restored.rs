@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Question, Report, SandboxError, Target, TargetError, TargetFile, WriteOrder,
+    Answer, Caveats, Check, Left, Question, Report, SandboxError, Target, TargetError, TargetFile, WriteOrder,
 };
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
@@ -125,6 +125,18 @@ impl Restored {
             return Err(SandboxError::new("ask the restored database", "PostgreSQL is asked in SQL").ours());
         };
         ask::ask(&self.endpoint.reader, self.database(), sql)
+    }
+
+    /// How a program reaches the restored database, as libpq reads it from the environment.
+    pub(super) fn reader(&self) -> [(&'static str, String); 4] {
+        let reader = &self.endpoint.reader;
+        let (host, port) = reader.hosts.first().cloned().unwrap_or_default();
+        [
+            ("PGHOST", host),
+            ("PGPORT", port.to_string()),
+            ("PGUSER", reader.user.clone()),
+            ("PGDATABASE", self.database().to_owned()),
+        ]
     }
 
     /// What a reader of the record must know.

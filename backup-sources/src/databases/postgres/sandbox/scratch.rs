@@ -20,7 +20,7 @@ use backup_core::observe::Amount;
 use backup_core::{Error, ErrorKind, Result};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-use super::needs::version_of;
+use super::needs::{of_superusers, version_of};
 use super::restored::{Endpoint, Restored, Rights, told};
 use crate::databases::examined::make_sure_of_space;
 use crate::databases::manifest::Manifest;
@@ -131,7 +131,9 @@ impl Sandbox for PostgresScratch {
 
     fn start(&mut self, expected: Amount, _cancel: &Cancel) -> Result<(), NotReady> {
         let major = version_of(&self.manifest)?;
-        super::needs::look_for_rights(&self.manifest)?;
+        if let Some(what) = of_superusers(&self.manifest) {
+            return Err(not_there(&what));
+        }
         let programs = Programs::find(&self.server.folders, major)
             .map_err(|(reason, hint)| NotReady::CannotRun { reason, hint: Some(hint) })?;
         let folder = SandboxFolder::create(&self.parent).map_err(|error| {
@@ -139,8 +141,8 @@ impl Sandbox for PostgresScratch {
         })?;
         // The copy of the dump is here, what becomes of it on the server.
         make_sure_of_space(&folder, expected.bytes)?;
-        let name = format!("{PREFIX}{}", random().map_err(|why| NotReady::cannot_run(why))?);
-        let word = format!("made by a drill, {}", random().map_err(|why| NotReady::cannot_run(why))?);
+        let name = format!("{PREFIX}{}", random().map_err(NotReady::cannot_run)?);
+        let word = format!("made by a drill, {}", random().map_err(NotReady::cannot_run)?);
         let (connection, server) = maintenance(&self.server.with_application(&name), &name)
             .map_err(|error| NotReady::cannot_run(format!("the server for drills: {}", told(&error))))?;
         self.look(&connection, major)?;
@@ -263,9 +265,7 @@ fn look_for_extensions(connection: &Connection, manifest: &Manifest) -> Result<(
         match trusted.as_deref() {
             Some("t") => {}
             Some(_) => {
-                return Err(NotReady::cannot_run(format!(
-                    "only a superuser makes the extension {name}, and none restores to a server for drills"
-                )));
+                return Err(not_there(&format!("the extension {name}")));
             }
             None => {
                 return Err(NotReady::cannot_run(format!(
@@ -275,6 +275,10 @@ fn look_for_extensions(connection: &Connection, manifest: &Manifest) -> Result<(
         }
     }
     Ok(())
+}
+
+fn not_there(what: &str) -> NotReady {
+    NotReady::cannot_run(format!("only a superuser makes {what}, and none restores to a server for drills"))
 }
 
 fn random() -> Result<String, String> {
