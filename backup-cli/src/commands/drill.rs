@@ -1,8 +1,11 @@
 //! `backup drill`: restores a snapshot into a sandbox, compares it, times it, and writes down what was proven.
 
+use std::collections::BTreeMap;
+
 use backup_core::drill::Choice;
 use backup_core::evidence::Objectives;
 use backup_core::repository::SnapshotQuery;
+use jiff::Timestamp;
 
 use crate::args::Which;
 use crate::config::{self, DrillCheck, Expected, Picked, Probe, SandboxPlace};
@@ -156,7 +159,7 @@ fn job_drill(
     let copies = match (named.is_empty(), drill.and_then(|drill| drill.repository.clone())) {
         (false, _) => named,
         (true, Some(repository)) => vec![repository],
-        (true, None) => job.repositories.iter().take(1).cloned().collect(),
+        (true, None) => longest_undrilled(job, &evidence::last_drills(&job.name)),
     };
     let query = SnapshotQuery { tags: vec![format!("job:{}", job.name)], ..args.which.query() };
     let mut exit = Exit::Done;
@@ -187,6 +190,11 @@ fn job_drill(
         exit = exit.graver(one(&asked, key, &others, session)?);
     }
     Ok(exit)
+}
+
+/// The copy whose last drill lies furthest back, so that each gets its turn; one that never had any comes first.
+fn longest_undrilled(job: &config::Job, last: &BTreeMap<String, Timestamp>) -> Vec<String> {
+    job.repositories.iter().min_by_key(|name| last.get(*name)).cloned().into_iter().collect()
 }
 
 fn objectives(job: &config::Job) -> Objectives {

@@ -1,12 +1,14 @@
 //! Evidence on this machine: the key, the journal, and the stores that records go to.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use backup_core::evidence::{Context, EvidenceRecord, Head, Host, Journal, Objectives, SigningKey};
+use backup_core::evidence::{Context, EvidenceRecord, Head, Host, Journal, Objectives, SigningKey, journal_records};
 use backup_core::repository::Repository;
+use jiff::Timestamp;
 
 use super::Drilled;
 use crate::exit::{Exit, Failure};
@@ -117,6 +119,23 @@ pub(crate) fn write(
         }
     }
     Ok(Written { record, head, delivered, waiting })
+}
+
+/// When each copy of a job, by its name, was last drilled from this machine. Nothing depends on it but whose turn is next.
+pub(crate) fn last_drills(job: &str) -> BTreeMap<String, Timestamp> {
+    let mut last = BTreeMap::new();
+    let records = state_folder().and_then(|state| journal_records(&state).ok()).unwrap_or_default();
+    for (_, stored) in records {
+        if let Ok(record) =
+            stored.and_then(|sealed| EvidenceRecord::parse(&sealed.body).map_err(|error| error.to_string()))
+            && record.job.as_deref() == Some(job)
+            && let Some(name) = record.copy.name
+        {
+            let known = last.entry(name).or_insert(record.times.ended);
+            *known = record.times.ended.max(*known);
+        }
+    }
+    last
 }
 
 /// This machine, for a record.
