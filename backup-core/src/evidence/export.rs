@@ -274,7 +274,14 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
         }
-        let ended = Command::new("sh").arg("verify.sh").current_dir(folder.path()).output().unwrap();
+        let mut command = Command::new("sh");
+        command.arg("verify.sh").current_dir(folder.path());
+        // By name, as the script does, from where the tool was installed.
+        if let Some(openssl) = std::env::var_os("BACKUP_TEST_OPENSSL").map(std::path::PathBuf::from) {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", openssl.parent().unwrap().display()));
+        }
+        let ended = command.output().unwrap();
         (ended.status.success(), String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned())
     }
 
