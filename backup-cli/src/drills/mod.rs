@@ -10,7 +10,7 @@ mod questions;
 mod sandboxes;
 pub(crate) mod told;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use backup_core::contracts::Report;
 use backup_core::drill::{
@@ -147,7 +147,7 @@ pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failu
     };
     let found = watch.time(StageName::Open, || open(asked, &mut drilled, session));
     drilled.outcome = match found {
-        Ok(found) => restore(asked, &drilled, found, watch, session),
+        Ok(found) => restore(&drilled, found, watch, session),
         Err(failure) if matches!(failure.exit, Exit::Usage | Exit::Interrupted) => return Err(failure),
         Err(failure) => {
             let reason = failure.what;
@@ -161,7 +161,7 @@ pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failu
 }
 
 /// What killed drills left.
-pub(crate) fn clear(parent: &PathBuf, session: &Session) {
+pub(crate) fn clear(parent: &Path, session: &Session) {
     // A folder that cannot be read is told when a sandbox is to be made there.
     for leftover in remove_leftovers(parent).unwrap_or_default() {
         let path = leftover.path.display();
@@ -205,12 +205,11 @@ fn find(repository: &Repository, asked: &Asked<'_>) -> Result<(SnapshotId, Snaps
     })
 }
 
-fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch, session: &Session) -> DrillOutcome {
+fn restore(drilled: &Drilled, found: Found, watch: Stopwatch, session: &Session) -> DrillOutcome {
     let (Some(repository), Some((id, snapshot))) = (&drilled.repository, &drilled.chosen) else {
         let reason = "no snapshot was found".to_owned();
         return DrillOutcome::ended_early(Verdict::NotRun { reason }, watch.stages().to_vec());
     };
-    let _ = asked;
     let task = DrillTask {
         repository,
         id: *id,

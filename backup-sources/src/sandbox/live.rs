@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{Check, ExpectedEntry, Level, SandboxError};
@@ -121,7 +121,7 @@ impl Live {
     }
 
     /// It differs, unless somebody has touched it while it was read.
-    fn differs(&self, place: &PathBuf, before: &fs::Metadata) -> io::Result<Standing> {
+    fn differs(&self, place: &Path, before: &fs::Metadata) -> io::Result<Standing> {
         let after = fs::symlink_metadata(place)?;
         let stamp = |facts: &fs::Metadata| (facts.ctime(), facts.ctime_nsec(), facts.len(), facts.ino());
         Ok(if stamp(&after) == stamp(before) { Standing::Different } else { Standing::Changed })
@@ -135,7 +135,7 @@ enum Standing {
 }
 
 /// Opens a file of the source without leaving a trace of it, where the system lets us, and without waiting for a pipe.
-fn open_quietly(place: &PathBuf) -> io::Result<File> {
+fn open_quietly(place: &Path) -> io::Result<File> {
     let open = |flags: OFlags| {
         let flags = i32::try_from((flags | OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
         OpenOptions::new().read(true).custom_flags(flags).open(place)
