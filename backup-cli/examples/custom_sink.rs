@@ -86,6 +86,10 @@ impl Sink for Part {
     fn sync(&self) -> SinkFuture<'_, ()> {
         self.whole.sync()
     }
+
+    fn parallelism(&self) -> usize {
+        self.whole.parallelism()
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

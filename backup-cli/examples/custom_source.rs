@@ -32,7 +32,7 @@ struct Settings {
 impl Settings {
     fn new(settings: &BTreeMap<String, String>, taken: Timestamp) -> Self {
         // Metadata that is always the same keeps unchanged snapshots small: equal folders are stored once.
-        let metadata = |mode| Metadata { mode, mtime: taken, ..Metadata::default() };
+        let metadata = |mode| Metadata { mode, mtime: Some(taken), ..Metadata::default() };
         let folder =
             Node { name: b"settings".to_vec(), kind: NodeKind::Dir { subtree: None }, metadata: metadata(0o700) };
         // A folder is entered, its entries follow in the order of their names' bytes, and it is left. A `BTreeMap` of

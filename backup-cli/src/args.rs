@@ -74,6 +74,10 @@ pub(crate) enum Command {
     Init(commands::init::Args),
     /// Take a snapshot
     Create(Box<commands::create::Args>),
+    /// Run jobs of the configuration: back up, thin out, tell
+    Run(commands::run::Args),
+    /// Show how each job of the configuration stands
+    Status(commands::status::Args),
     /// Look at or check the configuration
     #[command(subcommand)]
     Config(commands::config::Command),
@@ -91,6 +95,11 @@ pub(crate) enum Command {
     Stats(commands::stats::Args),
     /// Restore a snapshot, or a part of it
     Restore(commands::restore::Args),
+    /// Restore into a sandbox, compare, time it, and write down what was proven
+    Drill(Box<commands::drill::Args>),
+    /// Show, verify and export the signed records of drills
+    #[command(subcommand)]
+    Evidence(commands::evidence::Command),
     /// Verify the repository
     Check(commands::check::Args),
     /// Mend what can be mended
@@ -116,6 +125,8 @@ pub(crate) enum Command {
     Unlock(commands::unlock::Args),
     /// Bring the repository to the newest format version
     Migrate,
+    /// Run jobs when they are due, until stopped; show how things are over HTTP
+    Daemon,
     /// Print the configuration's schedules for cron, systemd or Kubernetes
     #[command(subcommand)]
     Schedule(commands::schedule::Command),

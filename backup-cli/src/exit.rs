@@ -25,7 +25,7 @@ pub(crate) enum Exit {
     /// Done, but some data could not be read or written.
     Losses = 3,
     /// An objective is missed; a drill failed or could not run.
-    Objective = 4,
+    Missed = 4,
     /// Done, but a copy is missing or behind.
     Behind = 5,
     /// There is no repository.
@@ -51,12 +51,13 @@ impl Exit {
         }
     }
 
-    /// The graver of two: a failure before a copy that is behind, that before what could not be read.
+    /// The graver of two: a failure before a copy that is behind, that before an objective that is missed, that before
+    /// what could not be read.
     pub(crate) fn graver(self, other: Self) -> Self {
         let gravity = |exit| match exit {
             Self::Done => 0,
             Self::Losses => 1,
-            Self::Objective => 2,
+            Self::Missed => 2,
             Self::Behind => 3,
             _ => 4,
         };
@@ -76,7 +77,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// Why a command ends early: the two lines that people see, and the exit code.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// What failed, with its causes.

@@ -4,13 +4,13 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use backup_core::ErrorKind;
 use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
 use backup_core::contracts::{Sink, SinkErrorKind};
 use backup_core::model::{Snapshot, SnapshotId};
 use backup_core::observe::Observer;
 use backup_core::repository::{Identity, Lock, Repository};
-use backup_core::{Error, ErrorKind};
 use backup_store::{Access, Environment, Place};
 use jiff::Timestamp;
 
@@ -40,12 +40,7 @@ impl Session {
 
     /// The configuration, for commands that live on it.
     pub(crate) fn config(&self) -> Result<Arc<Config>, Failure> {
-        self.config_if_any()?.ok_or_else(|| {
-            Failure::usage(
-                "there is no configuration",
-                "write /etc/backup/backup.toml, or name one with -c FILE; the manual's page is configuration.md",
-            )
-        })
+        self.config_if_any()?.ok_or_else(no_configuration)
     }
 
     /// Whether there is a configuration.
@@ -60,8 +55,18 @@ impl Session {
         }
         let found = config::find(self.globals.config.as_deref(), own_configuration().as_deref(), effective_user())?;
         let variables = |name: &str| std::env::var(name).ok();
-        let config = found.map(|found| Config::load(&found, &variables)).transpose()?.map(Arc::new);
+        let config = match found {
+            Some(found) => Some(Arc::new(Config::load(&found, &variables)??)),
+            None => None,
+        };
         Ok(self.config.get_or_init(|| config).clone())
+    }
+
+    /// The configuration, or all that is wrong with it.
+    pub(crate) fn read_config(&self) -> Result<Result<Config, config::Wrong>, Failure> {
+        let found = config::find(self.globals.config.as_deref(), own_configuration().as_deref(), effective_user())?;
+        let variables = |name: &str| std::env::var(name).ok();
+        found.map_or_else(|| Err(no_configuration()), |found| Config::load(&found, &variables))
     }
 
     /// What people named as a repository: a name of the configuration, or a place.
@@ -128,7 +133,13 @@ impl Session {
         self.open_through(0, None, Caching::Forbidden)
     }
 
-    fn open_through(&self, number: usize, host: Option<&str>, caching: Caching) -> Result<Repository, Failure> {
+    /// The same, and whether a copy on this machine may stand for what is there.
+    pub(crate) fn open_through(
+        &self,
+        number: usize,
+        host: Option<&str>,
+        caching: Caching,
+    ) -> Result<Repository, Failure> {
         let place = self.places()?[number];
         let located = self.locate(place)?;
         let sink = located.open(caching, self)?;
@@ -147,8 +158,18 @@ impl Session {
         repository: &config::Repository,
         host: Option<&str>,
     ) -> Result<Repository, Failure> {
+        self.open_configured_through(repository, host, Caching::Allowed)
+    }
+
+    /// The same, and whether a copy on this machine may stand for what is there.
+    pub(crate) fn open_configured_through(
+        &self,
+        repository: &config::Repository,
+        host: Option<&str>,
+        caching: Caching,
+    ) -> Result<Repository, Failure> {
         let located = Located::configured(repository, &self.globals.network);
-        let sink = located.open(Caching::Allowed, self)?;
+        let sink = located.open(caching, self)?;
         let passphrase = located.passphrase(self)?;
         let observer = self.console.reporter();
         Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
@@ -245,4 +266,11 @@ fn own_configuration() -> Option<PathBuf> {
 
 fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+fn no_configuration() -> Failure {
+    Failure::usage(
+        "there is no configuration",
+        "write /etc/backup/backup.toml, or name one with -c FILE; the manual's page is configuration.md",
+    )
 }

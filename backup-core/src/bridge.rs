@@ -180,6 +180,11 @@ impl Store {
         self.start(async move { sink.put(&key, bytes, mode).await })
     }
 
+    /// How many requests it is worth having under way at once.
+    pub fn parallelism(&self) -> usize {
+        self.sink.parallelism()
+    }
+
     /// Tells an object's size.
     pub fn stat(&self, key: &ObjectKey) -> Result<ObjectInfo> {
         let (sink, key) = (Arc::clone(&self.sink), key.clone());

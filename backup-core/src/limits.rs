@@ -137,8 +137,10 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 /// Threads on which a sink may block.
 pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;
 
-/// Finished packs on their way to the store. Together with the open ones they are most of a backup's memory.
-pub const PACKS_IN_FLIGHT_MAX: usize = 2;
+/// Finished packs on their way to the store, where it says that it takes as many
+/// ([`crate::contracts::Sink::parallelism`]) and that is found to help; a folder gets two. Together with the open ones they
+/// are most of a backup's memory.
+pub const PACKS_IN_FLIGHT_MAX: usize = 8;
 
 /// Repositories that one backup goes to at once: each takes the memory of a backup of its own.
 pub const DESTINATIONS_MAX: usize = 8;

@@ -212,11 +212,16 @@ impl Target for InOrder {
         self.target.hard_link(path, first, node)
     }
 
-    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError> {
         self.target.special(path, node)
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(
+        &self,
+        path: &SnapshotPath,
+        node: &Node,
+        names: &[Vec<u8>],
+    ) -> Result<backup_core::contracts::Left, TargetError> {
         self.target.leave(path, node, names)
     }
 

@@ -160,7 +160,7 @@ fn entry() -> impl Strategy<Value = MemoryEntry> {
     (kind, bytes, metadata).prop_map(|(kind, bytes, (mode, second, nanosecond, uid, user))| {
         let mtime = Timestamp::new(second, nanosecond).unwrap();
         let xattrs = vec![Xattr { name: b"user.a".to_vec(), value: vec![1, 2] }];
-        let metadata = Metadata { mode, mtime, uid, user, xattrs, ..Metadata::default() };
+        let metadata = Metadata { mode, mtime: Some(mtime), uid, user, xattrs, ..Metadata::default() };
         let bytes = if matches!(kind, NodeKind::File { .. }) { bytes } else { Vec::new() };
         MemoryEntry { kind, metadata, bytes }
     })

@@ -178,7 +178,17 @@ fn metadata() -> impl Strategy<Value = Metadata> {
         |(mode, mtime, uid, xattr, inode, links)| {
             let xattr = xattr.map(|name| Xattr { name: name.as_bytes().to_vec(), value: vec![1; 10] });
             let xattrs = xattr.into_iter().collect();
-            Metadata { mode, mtime, atime: mtime, uid, gid: uid, xattrs, inode, links, ..Metadata::default() }
+            Metadata {
+                mode,
+                mtime: Some(mtime),
+                atime: Some(mtime),
+                uid,
+                gid: uid,
+                xattrs,
+                inode,
+                links,
+                ..Metadata::default()
+            }
         },
     )
 }

@@ -22,7 +22,8 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure> {
     let Command::Prometheus = command;
-    let rules = rules(&session.config()?);
+    let config = session.config()?;
+    let rules = rules(&config);
     session.console.either(&json!({"text": rules}), || rules.trim_end().to_owned())?;
     Ok(Exit::Done)
 }

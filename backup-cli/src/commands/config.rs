@@ -1,10 +1,15 @@
 //! `backup config`: is the configuration right, and what comes of it.
 
-use serde_json::json;
+use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::policy::{self, Offsite, in_words, predicted};
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Channel, Config, Fault, Job, Starts};
 use crate::exit::{Exit, Failure};
+use crate::secrets::origin::Origin;
 use crate::session::Session;
+use crate::{facts, jobs};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -15,11 +20,18 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Every secret is read, every repository and source is opened, and nothing is written. Exit code 2: the \
+    file is wrong, or promises what it cannot keep. 5: something that it names cannot be reached."
+)]
 pub(crate) struct Check {
     /// Look at the file alone: read no secret and connect to nothing
     #[arg(long)]
     offline: bool,
 }
+
+/// How many runs to come are shown.
+const RUNS_SHOWN: usize = 3;
 
 pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure> {
     match command {
@@ -35,8 +47,195 @@ fn show(session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn check(_args: &Check, session: &Session) -> Result<Exit, Failure> {
-    let config: &Config = &*session.config()?;
-    session.console.either(&json!({"jobs": config.jobs.len()}), || format!("{} jobs", config.jobs.len()))?;
-    Ok(Exit::Done)
+/// Something that is wrong, of which part of the file, and how grave that is.
+struct Problem {
+    exit: Exit,
+    of: String,
+    what: String,
+    hint: Option<String>,
+}
+
+impl Problem {
+    fn new(of: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, of: of.into(), what: what.into(), hint: Some(hint.into()) }
+    }
+
+    /// Of what cannot be reached: it may be tomorrow.
+    fn unreached(of: impl Into<String>, failure: Failure) -> Self {
+        let exit = if failure.exit == Exit::Usage { Exit::Usage } else { Exit::Behind };
+        Self { exit, of: of.into(), what: failure.what, hint: failure.hint }
+    }
+
+    fn document(&self) -> Value {
+        json!({"of": self.of, "line": null, "what": self.what, "hint": self.hint})
+    }
+}
+
+fn check(args: &Check, session: &Session) -> Result<Exit, Failure> {
+    let read = match session.read_config()? {
+        Ok(config) => config,
+        Err(wrong) => {
+            let faults: Vec<_> = wrong.faults.iter().map(fault_document).collect();
+            let path = wrong.path.display().to_string();
+            let told = json!({"path": path, "jobs": [], "problems": faults});
+            session.console.either(&told, || {
+                wrong.faults.iter().map(|fault| two_lines(&format!("{path}:{fault}"), fault.hint.as_deref())).collect()
+            })?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let config = &read;
+    let now = SystemClock.now();
+    let mut problems: Vec<_> = config.jobs.iter().flat_map(|job| promises(job, config, now)).collect();
+    if !args.offline {
+        problems.extend(reach(config, session));
+    }
+    let told: Vec<_> = config.jobs.iter().map(|job| document(job, now)).collect();
+    let problems_told: Vec<_> = problems.iter().map(Problem::document).collect();
+    let path = config.path.display().to_string();
+    session.console.either(&json!({"path": path, "jobs": told, "problems": problems_told}), || {
+        let jobs: String = config.jobs.iter().map(|job| text(job, now)).collect();
+        let wrong = problems
+            .iter()
+            .map(|problem| two_lines(&format!("{}: {}", problem.of, problem.what), problem.hint.as_deref()));
+        let wrong: String = wrong.collect();
+        let end = if problems.is_empty() { format!("{path} is in order\n") } else { format!("\n{wrong}") };
+        format!("{jobs}{end}")
+    })?;
+    let is_wrong = problems.iter().any(|problem| problem.exit == Exit::Usage);
+    let exits = problems.iter().map(|problem| problem.exit);
+    Ok(if is_wrong { Exit::Usage } else { exits.fold(Exit::Done, Exit::graver) })
+}
+
+/// What a job promises and cannot keep.
+fn promises(job: &Job, config: &Config, now: Timestamp) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let of = format!("jobs.{}", job.name);
+    let trigger = facts::trigger(job, now);
+    let objectives = job.objectives;
+    if let Some(rpo) = objectives.rpo {
+        match predicted(trigger, &[], objectives) {
+            Some(policy::Predicted { gap, missed_by: Some(by), .. }) => problems.push(Problem::new(
+                &of,
+                format!(
+                    "its schedule lets {} pass, {} more than the {} that may be lost",
+                    in_words(gap),
+                    in_words(by),
+                    in_words(rpo)
+                ),
+                "run it more often, or raise objectives.rpo",
+            )),
+            None if !matches!(job.starts, Starts::OnChange { .. }) => {
+                problems.push(Problem::new(&of, "it has an objective and nothing that runs it", "give it a schedule"))
+            }
+            _ => {}
+        }
+    }
+    let facts = facts::of_job(config, job, &Default::default(), now);
+    let home = facts.home.site.as_deref();
+    let sites: Vec<_> = facts.copies.iter().map(|copy| copy.place.site.as_deref()).collect();
+    if job.offsite == Offsite::Required && !sites.iter().any(|site| site.is_some() && home.is_some() && *site != home) {
+        let (what, hint) = match (home, sites.iter().any(Option::is_none)) {
+            (None, _) => (
+                "it is not said where the data stands, so no copy is known to be elsewhere",
+                "write site = \"…\" below [defaults], and below each repository",
+            ),
+            (_, true) => ("no copy is known to stand at another site", "write site = \"…\" below each repository"),
+            (_, false) => {
+                ("no copy stands at another site", "add a repository elsewhere, or write offsite = \"none: REASON\"")
+            }
+        };
+        problems.push(Problem::new(&of, what, hint));
+    }
+    problems
+}
+
+/// Opens everything that the file names.
+fn reach(config: &Config, session: &Session) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for repository in &config.repositories {
+        if let Err(failure) = session.open_configured(repository, None) {
+            let hint = match failure.exit {
+                Exit::NoRepository => Some("backup init makes those that are not there yet".to_owned()),
+                _ => failure.hint.clone(),
+            };
+            problems.push(Problem::unreached(format!("repositories.{}", repository.name), Failure { hint, ..failure }));
+        }
+    }
+    let places: Vec<_> = config.repositories.iter().map(|repository| repository.place.clone()).collect();
+    for job in &config.jobs {
+        for failure in jobs::reach_source(job, &places, session) {
+            problems.push(Problem::unreached(format!("jobs.{}.source", job.name), failure));
+        }
+    }
+    for (of, origin) in secrets(config) {
+        if let Err(failure) = origin.read(&of, &session.console) {
+            problems.push(Problem::unreached(of, failure));
+        }
+    }
+    problems
+}
+
+/// The secrets that nothing above has read.
+fn secrets(config: &Config) -> Vec<(String, &Origin)> {
+    let mut all = Vec::new();
+    for notify in &config.notify {
+        let of = |key: &str| format!("notify.{}.{key}", notify.name);
+        match &notify.channel {
+            Channel::Webhook { url, authorization, .. } => {
+                all.push((of("webhook.url"), url));
+                all.extend(authorization.iter().map(|secret| (of("webhook.authorization"), secret)));
+            }
+            Channel::Mail { login, .. } => all.extend(login.iter().map(|(_, secret)| (of("mail.password"), secret))),
+            Channel::Command(_) => {}
+        }
+    }
+    all.extend(config.daemon.token.iter().map(|secret| ("daemon.token".to_owned(), secret)));
+    let gateway = config.metrics.pushgateway.iter();
+    all.extend(gateway.map(|gateway| ("metrics.pushgateway.url".to_owned(), &gateway.url)));
+    all
+}
+
+fn document(job: &Job, now: Timestamp) -> Value {
+    let runs: Vec<_> = next_runs(job, now).map(|slot| slot.to_string()).collect();
+    json!({
+        "job": job.name,
+        "schedule": job.starts.schedule().map(|schedule| schedule.text()),
+        "next_runs": runs,
+        "on_change": matches!(job.starts, Starts::OnChange { .. }),
+        "repositories": job.repositories,
+        "retention": job.retention,
+    })
+}
+
+fn text(job: &Job, now: Timestamp) -> String {
+    let zone = job.starts.schedule().map(|schedule| schedule.zone().clone()).unwrap_or(jiff::tz::TimeZone::UTC);
+    let runs: Vec<_> = next_runs(job, now)
+        .map(|slot| slot.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string())
+        .collect();
+    let when = match &job.starts {
+        Starts::ByHand => "by hand".to_owned(),
+        Starts::Schedule(_) => runs.join(", "),
+        Starts::OnChange { settle, schedule: None } => format!("{} after a change", in_words(*settle)),
+        Starts::OnChange { settle, schedule: Some(_) } => {
+            format!("{} after a change, and {}", in_words(*settle), runs.join(", "))
+        }
+    };
+    format!("{}\n  runs  {when}\n  to    {}\n", job.name, job.repositories.join(", "))
+}
+
+/// The next runs of a job, each with its delay.
+fn next_runs(job: &Job, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+    let delay = job.jitter.delay(&job.name);
+    let slots = job.starts.schedule().into_iter().flat_map(move |schedule| schedule.slots(now, Timestamp::MAX));
+    slots.take(RUNS_SHOWN).filter_map(move |slot| slot.checked_add(delay).ok())
+}
+
+fn fault_document(fault: &Fault) -> Value {
+    json!({"of": fault.key, "line": fault.line, "what": fault.what, "hint": fault.hint})
+}
+
+fn two_lines(what: &str, hint: Option<&str>) -> String {
+    let hint = hint.map(|hint| format!("\n  try: {hint}")).unwrap_or_default();
+    format!("{what}{hint}\n")
 }

@@ -274,8 +274,26 @@ fn keep_figures(
     session: &Session,
 ) {
     let Some(snapshot) = outcome.snapshot else { return };
+    let figures = figures(outcome, job, paths, reporter.bytes_read(), seconds);
+    let body = RecordBody::Run { verb: "create".into(), outcome: "done".into(), snapshot: Some(snapshot), figures };
+    // A store that keeps no records has said so already, of the record that the backup itself writes.
+    if let Err(error) = repository.save_record(body)
+        && *error.kind() != ErrorKind::Sink(SinkErrorKind::Unsupported)
+    {
+        session.console.note(&format!("the record of this run could not be kept: {}", Failure::from(error).what));
+    }
+}
+
+/// The figures of a run's record, as `docs/format.md` has them.
+pub(crate) fn figures(
+    outcome: &BackupOutcome,
+    job: Option<&str>,
+    paths: &[String],
+    bytes_read: u64,
+    seconds: f64,
+) -> Map<String, Value> {
     let mut figures = Map::from_iter([
-        ("bytes_read".to_owned(), reporter.bytes_read().into()),
+        ("bytes_read".to_owned(), bytes_read.into()),
         ("seconds".to_owned(), seconds.into()),
         ("losses".to_owned(), outcome.losses.into()),
         ("paths".to_owned(), json!(paths)),
@@ -288,13 +306,7 @@ fn keep_figures(
     figures.extend(job.map(|job| ("job".to_owned(), job.into())));
     // What a restore must show is in the snapshot, beside the data: it may be long.
     figures.extend(report(&outcome.report));
-    let body = RecordBody::Run { verb: "create".into(), outcome: "done".into(), snapshot: Some(snapshot), figures };
-    // A store that keeps no records has said so already, of the record that the backup itself writes.
-    if let Err(error) = repository.save_record(body)
-        && *error.kind() != ErrorKind::Sink(SinkErrorKind::Unsupported)
-    {
-        session.console.note(&format!("the record of this run could not be kept: {}", Failure::from(error).what));
-    }
+    figures
 }
 
 /// A source's last word, without what a restore must show.

@@ -65,7 +65,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         }
         writeln!(out, "snapshot {id:.8} of {}", amounts::local_time(snapshot.time))?;
         for (path, node) in found {
-            let (size, time) = (amounts::size(node.size()), amounts::local_time(node.metadata.mtime));
+            let (size, time) =
+                (amounts::size(node.size()), node.metadata.mtime.map(amounts::local_time).unwrap_or_default());
             writeln!(out, "  {size:>10}  {time}  {path}")?;
         }
         out.flush()?;

@@ -102,7 +102,7 @@ fn long(path: &SnapshotPath, node: &Node) -> String {
         NodeKind::Symlink { target } => format!(" -> {}", String::from_utf8_lossy(target).escape_debug()),
         _ => String::new(),
     };
-    let (mode, size, time) = (mode(node), node.size(), amounts::local_time(metadata.mtime));
+    let (mode, size, time) = (mode(node), node.size(), metadata.mtime.map(amounts::local_time).unwrap_or_default());
     format!("{mode} {user:<8} {group:<8} {size:>12} {time} {path}{target}")
 }
 

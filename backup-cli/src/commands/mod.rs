@@ -9,6 +9,8 @@ pub(crate) mod copy;
 pub(crate) mod create;
 mod destinations;
 pub(crate) mod diff;
+pub(crate) mod drill;
+pub(crate) mod evidence;
 pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod hold;
@@ -22,10 +24,12 @@ pub(crate) mod protect;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
+pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod selection;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod tag;
 pub(crate) mod r#try;
 #[cfg(feature = "s3")]
@@ -77,6 +81,8 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Try(args) => r#try::run(&args, session),
         Command::Init(args) => init::run(&args, session),
         Command::Create(args) => create::run(&args, session),
+        Command::Run(args) => run::run(&args, session),
+        Command::Status(args) => status::run(&args, session),
         Command::Config(command) => config::run(&command, session),
         Command::Snapshots(args) => snapshots::run(&args, session),
         Command::Ls(args) => ls::run(&args, session),
@@ -85,6 +91,8 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Cat(args) => cat::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),
         Command::Restore(args) => restore::run(&args, session),
+        Command::Drill(args) => drill::run(&args, session),
+        Command::Evidence(command) => evidence::run(&command, session),
         Command::Check(args) => check::run(&args, session),
         Command::Repair(command) => repair::run(&command, session),
         Command::Forget(args) => forget::run(&args, session),
@@ -97,6 +105,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Key(command) => key::run(&command, session),
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),
+        Command::Daemon => crate::daemon::run(session),
         Command::Schedule(command) => schedule::run(&command, session),
         Command::Alerts(command) => alerts::run(&command, session),
         Command::Completions(args) => completions::run(&args, session),

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::console::amounts;
 use crate::exit::{Exit, Failure};
-use crate::session::{Session, access};
+use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -295,12 +295,13 @@ fn text(args: &Args, outcome: &RestoreOutcome, seconds: f64) -> String {
     let verb = if args.dry_run { "would restore" } else { "restored" };
     let (files, dirs) = (amounts::counted(*files, "file"), amounts::counted(*dirs, "folder"));
     row(verb, format!("{files}, {dirs}, {}, {}", amounts::counted(*others, "other"), amounts::size(*bytes)));
+    let kept = amounts::counted(*files_kept, "file");
+    let (write, delete) = if args.dry_run { ("would write", "would delete") } else { ("written", "deleted") };
+    row(write, format!("{}; {kept} were there already", amounts::size(*bytes_written)));
+    if args.delete {
+        row(delete, amounts::count(*deleted));
+    }
     if !args.dry_run {
-        let kept = amounts::counted(*files_kept, "file");
-        row("written", format!("{}; {kept} were there already", amounts::size(*bytes_written)));
-        if args.delete {
-            row("deleted", amounts::count(*deleted));
-        }
         if let Some(verified) = verified {
             row("verified", amounts::counted(*verified, "file"));
         }

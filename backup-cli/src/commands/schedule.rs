@@ -52,11 +52,11 @@ pub(crate) struct Which {
 }
 
 pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure> {
-    let config = &session.config()?;
+    let config = session.config()?;
     let which = match command {
         Command::Cron { which, .. } | Command::Systemd { which, .. } | Command::Kubernetes { which, .. } => which,
     };
-    let (timed, notes) = units::timed(config, &config.jobs_named(&which.jobs)?);
+    let (timed, notes) = units::timed(&config, &config.jobs_named(&which.jobs)?);
     let program = Program { path: program(which)?, config: absolute(&config.path)? };
     match command {
         Command::Cron { user, .. } => print(&units::cron::text(&program, &timed, &notes, user.as_deref()), session)?,

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 pub(crate) use document::{Fault, Variables};
-pub(crate) use drill::{Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
+pub(crate) use drill::Drill;
 pub(crate) use file::find;
 pub(crate) use job::{Hooks, Job, Retries, Starts};
 pub(crate) use notify::{Channel, Encryption, Event, Notify, Preset};
@@ -76,13 +76,13 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is wrong.
-    pub(crate) fn load(path: &Path, variables: Variables<'_>) -> Result<Self, Failure> {
+    /// When it cannot be read; inside, all that is wrong with it.
+    pub(crate) fn load(path: &Path, variables: Variables<'_>) -> Result<Result<Self, Wrong>, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let failure = Failure::because(format!("the configuration {}", path.display()), &error);
             Failure { exit: crate::exit::Exit::Usage, ..failure }.with_hint("-c FILE names another")
         })?;
-        Self::read(path, &text, variables).map_err(Failure::from)
+        Ok(Self::read(path, &text, variables))
     }
 
     /// Reads a text that stands at `path`.

@@ -36,7 +36,7 @@ pub(crate) fn entry(path: &SnapshotPath, node: &Node) -> Map<String, Value> {
     object.insert("gid".to_owned(), metadata.gid.into());
     object.insert("user".to_owned(), metadata.user.as_str().into());
     object.insert("group".to_owned(), metadata.group.as_str().into());
-    object.insert("mtime".to_owned(), format_timestamp(metadata.mtime).into());
+    object.insert("mtime".to_owned(), metadata.mtime.map(format_timestamp).into());
     match &node.kind {
         NodeKind::File { size, .. } => {
             object.insert("bytes".to_owned(), (*size).into());

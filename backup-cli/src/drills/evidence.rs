@@ -66,7 +66,8 @@ pub(crate) fn create_key(path: &Path) -> Result<SigningKey, Failure> {
         make.recursive(true).mode(0o700).create(folder).map_err(|error| failed(&error))?;
     }
     let (key, text) = SigningKey::generate()?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| failed(&error))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| failed(&error))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
     Ok(key)
 }

@@ -4,6 +4,7 @@
 //! What is always true: once it is known what is to be drilled, whatever goes wrong is a verdict with a record, not an
 //! error. Leftovers of killed drills are removed before anything is started.
 
+mod engines;
 pub(crate) mod evidence;
 mod questions;
 mod sandboxes;
@@ -102,7 +103,7 @@ impl Drilled {
         match &self.outcome.verdict {
             _ if session.cancel.requested() => Exit::Interrupted,
             Verdict::Passed => Exit::Done,
-            Verdict::Failed { .. } | Verdict::NotRun { .. } => Exit::Objective,
+            Verdict::Failed { .. } | Verdict::NotRun { .. } => Exit::Missed,
         }
     }
 

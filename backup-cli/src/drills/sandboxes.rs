@@ -12,8 +12,8 @@ use backup_sources::databases::manifest::{MANIFEST, Manifest};
 use backup_sources::databases::url::Engine;
 use backup_sources::sandbox::{FilesSandbox, Live, Meaning};
 
+use super::engines;
 use crate::config::SandboxPlace;
-use crate::databases;
 use crate::exit::Failure;
 use crate::session::{Session, identity};
 
@@ -49,7 +49,11 @@ impl Contents {
         if path.starts_with("/command/") {
             return Ok(files(Meaning::Output));
         }
-        let is_of = |engine: &Engine| path.strip_prefix('/').and_then(|path| path.strip_prefix(engine.name())).is_some_and(|rest| rest.starts_with('/'));
+        let is_of = |engine: &Engine| {
+            path.strip_prefix('/')
+                .and_then(|path| path.strip_prefix(engine.name()))
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
         let Some(engine) = ENGINES.into_iter().find(is_of) else { return Ok(files(Meaning::Data)) };
         let part = SnapshotPath::parse(path.as_bytes());
         match manifest(repository, snapshot, &part, session) {
@@ -98,7 +102,7 @@ impl Sandboxes {
         session: &Session,
     ) -> Result<Box<dyn Sandbox>, Failure> {
         if let (Some(engine), Some(manifest)) = (contents.engine, &contents.manifest) {
-            return databases::sandbox(engine, manifest.clone(), self, session);
+            return engines::sandbox(engine, manifest.clone(), self, session);
         }
         if contents.meaning == Meaning::Output && questions.is_empty() {
             return Err(Failure::usage(

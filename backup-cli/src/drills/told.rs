@@ -82,7 +82,10 @@ pub(crate) fn text(drilled: &Drilled, job: Option<&str>, evidence: Option<&Writt
             backup_core::drill::PointSource::Manifest => "as the source said",
             backup_core::drill::PointSource::SnapshotTime => "when the backup began",
         };
-        row("state of", format!("{}, {} before the drill, {from}", amounts::local_time(point.time), amounts::span(age)));
+        row(
+            "state of",
+            format!("{}, {} before the drill, {from}", amounts::local_time(point.time), amounts::span(age)),
+        );
     }
     if let Some(technical) = outcome.technical() {
         let verified = outcome.verified();

@@ -49,6 +49,33 @@ fn a_restore_can_be_tried_without_writing() {
 }
 
 #[test]
+fn a_dry_run_says_what_a_restore_then_does() {
+    let world = World::with_snapshot();
+    let source = world.source().to_str().unwrap().to_owned();
+    let restore = |more: &[&str]| {
+        let words = ["restore", "latest", "--path", &source, "--to", "there", "--delete", "--overwrite", "if-changed"];
+        let mut last = world.json(words.into_iter().chain(more.iter().copied()));
+        let object = last.as_object_mut().unwrap();
+        object.retain(|key, _| !matches!(key.as_str(), "seconds" | "dry_run"));
+        last
+    };
+    assert_eq!(restore(&["--dry-run"]), restore(&[]));
+    let there = world.path().join("there");
+    fs::write(there.join("hello.txt"), "other").unwrap();
+    fs::write(there.join("extra"), "x").unwrap();
+    fs::remove_file(there.join("link")).unwrap();
+    fs::create_dir(there.join("link")).unwrap();
+    fs::remove_dir_all(there.join("sub")).unwrap();
+    std::os::unix::fs::symlink("/", there.join("sub")).unwrap();
+    let planned = restore(&["--dry-run"]);
+    assert_eq!(fs::read(there.join("hello.txt")).unwrap(), b"other");
+    assert!(there.join("extra").exists() && there.join("link").is_dir() && there.join("sub").is_symlink());
+    assert_eq!((&planned["deleted"], &planned["losses"]), (&1.into(), &0.into()), "{planned}");
+    assert!(planned["bytes_written"].as_u64().unwrap() > 0, "{planned}");
+    assert_eq!(planned, restore(&[]));
+}
+
+#[test]
 fn an_unchanged_source_is_not_read_again_and_a_changed_one_shows_in_diff() {
     let world = World::with_repository();
     let first = world.create([]);

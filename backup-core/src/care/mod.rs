@@ -29,6 +29,7 @@ mod presence;
 mod proofs;
 mod prune;
 mod prune_apply;
+mod prune_due;
 mod prune_facts;
 mod prune_plan;
 mod read_each;
@@ -46,6 +47,7 @@ pub use in_use::objects_in_use;
 pub use presence::{SnapshotPresence, snapshot_presence};
 pub use proofs::{Standing, proofs, standings};
 pub use prune::{Prune, PruneOutcome};
+pub use prune_due::{NEXT_DELETION, PRUNE, prune_is_due};
 pub use prune_facts::{PackFacts, PackState, PruneFacts};
 pub use prune_plan::{
     Action, DataPacks, MaxUnused, PackCount, PlannedPack, PruneFigures, PruneMode, PruneOptions, PrunePlan, Reason,

@@ -19,4 +19,4 @@ pub use sandbox::{
 };
 pub use sink::{ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 pub use source::{Content, ContentReader, Entry, Source, SourceError, SourceEvent, SourceInfo};
-pub use target::{Target, TargetError, TargetFile, WriteOrder};
+pub use target::{Left, Target, TargetError, TargetFile, WriteOrder};

@@ -56,6 +56,12 @@ pub trait Sink: Send + Sync + Debug {
 
     /// Waits until all that was put or deleted before survives a power failure.
     fn sync(&self) -> SinkFuture<'_, ()>;
+
+    /// How many puts and gets it is worth having under way at once: few for a folder, whose disk and processor are the
+    /// bound, more for a server, whose answers are waited for. Each may cost its caller the memory of a pack.
+    fn parallelism(&self) -> usize {
+        2
+    }
 }
 
 /// The name of an object: components of letters, digits, `-`, `_`, `.` and `:`, separated by slashes.

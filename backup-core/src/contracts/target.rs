@@ -34,16 +34,33 @@ pub trait Target: Send + Sync + Debug {
     /// A second name for a file that was restored as `first` (both are the same inode in the snapshot).
     fn hard_link(&self, path: &SnapshotPath, first: &SnapshotPath, node: &Node) -> Result<(), TargetError>;
 
-    /// A link, a device, a pipe: whatever is neither folder nor file.
-    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError>;
+    /// A link, a device, a pipe: whatever is neither folder nor file. Problems with metadata are returned, the entry is
+    /// in place.
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError>;
 
     /// A folder, after all its entries: its times and permissions are set now. `names` are the raw names of the
-    /// entries that the snapshot has there; with deletion asked for, a target removes all others and returns their
-    /// paths.
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError>;
+    /// entries that the snapshot has there; with deletion asked for, a target removes all others.
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError>;
 
     /// Called after everything: what is written is durable, or the target says why not.
     fn finish(&self) -> Result<(), TargetError>;
+
+    /// The same place for a dry run: it looks at what is there and answers as if it did everything, and changes nothing.
+    /// `None` when it cannot; a dry run then asks it nothing.
+    fn preview(&self) -> Option<Box<dyn Target>> {
+        None
+    }
+}
+
+/// What came of a folder's last word.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// What was removed because the snapshot does not have it.
+    pub deleted: Vec<SnapshotPath>,
+    /// What was to be removed and could not be.
+    pub kept: Vec<TargetError>,
+    /// Metadata that could not be set.
+    pub problems: Vec<TargetError>,
 }
 
 /// A file being restored. Calls may come from several threads.

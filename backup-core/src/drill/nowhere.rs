@@ -1,6 +1,6 @@
 //! A target that nothing is written to: for a restore that only counts.
 
-use crate::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use crate::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
 use crate::model::{Node, SnapshotPath};
 use crate::observe::Amount;
 
@@ -39,11 +39,11 @@ impl Target for Nowhere {
         Err(Self::refuse(path))
     }
 
-    fn special(&self, path: &SnapshotPath, _node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, _node: &Node) -> Result<Vec<TargetError>, TargetError> {
         Err(Self::refuse(path))
     }
 
-    fn leave(&self, path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(&self, path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Left, TargetError> {
         Err(Self::refuse(path))
     }
 

@@ -29,7 +29,7 @@ impl Change {
     /// entry, and do not count.
     pub fn between(old: &Node, new: &Node) -> Option<Self> {
         let metadata = |node: &Node| Metadata {
-            atime: Timestamp::UNIX_EPOCH,
+            atime: None,
             ctime: Timestamp::UNIX_EPOCH,
             inode: 0,
             device_id: 0,

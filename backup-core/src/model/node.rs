@@ -58,11 +58,12 @@ pub enum NodeKind {
 pub struct Metadata {
     /// Unix permissions with the set-user-id, set-group-id and sticky bits: `0o7777` at most.
     pub mode: u32,
-    /// When the content was last changed.
-    pub mtime: Timestamp,
+    /// When the content was last changed; `None` where another program did not store it, as rustic for the folder that it
+    /// was given.
+    pub mtime: Option<Timestamp>,
     /// When it was last read; by default the same as `mtime`, because a real one would change every folder at every
     /// backup.
-    pub atime: Timestamp,
+    pub atime: Option<Timestamp>,
     /// When the metadata was last changed. Not restorable; kept to notice changes.
     pub ctime: Timestamp,
     /// The owner's number.

@@ -122,7 +122,8 @@ pub fn encode_node(node: &Node, out: &mut Vec<u8>) {
     push_key(out, "type");
     push_json_string(out, node.kind.word());
     push_number(out, "mode", mode_to_go(&node.kind, metadata.mode).into());
-    for (key, time) in [("mtime", metadata.mtime), ("atime", metadata.atime), ("ctime", metadata.ctime)] {
+    for (key, time) in [("mtime", metadata.mtime), ("atime", metadata.atime), ("ctime", Some(metadata.ctime))] {
+        let Some(time) = time else { continue };
         push_key(out, key);
         out.push(b'"');
         push_timestamp(out, time);
@@ -415,8 +416,8 @@ impl SpelledNode<'_> {
         });
         let metadata = Metadata {
             mode: mode_from_go(self.mode),
-            mtime: self.mtime.unwrap_or_default(),
-            atime: self.atime.unwrap_or_default(),
+            mtime: self.mtime,
+            atime: self.atime,
             ctime: self.ctime.unwrap_or_default(),
             uid: self.uid,
             gid: self.gid,

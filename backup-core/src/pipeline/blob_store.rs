@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::in_flight::InFlightBound;
 use crate::bridge::Pending;
 use crate::contracts::{PutMode, SinkError};
 use crate::limits::{INDEX_AGE_SECONDS_MAX, INDEX_BLOBS_MAX, PACK_BYTES_TARGET, PACKS_IN_FLIGHT_MAX};
@@ -83,6 +84,7 @@ pub(crate) struct SealedBlob<'a> {
 /// Packs on their way out, and those that are out but not indexed yet.
 struct Outgoing {
     in_flight: VecDeque<InFlight>,
+    bound: InFlightBound,
     unindexed: IndexFile,
     unindexed_blobs: usize,
     oldest: Option<Instant>,
@@ -137,6 +139,7 @@ impl<'a> BlobStore<'a> {
             tree_pack: Mutex::new(PackWriter::new(BlobKind::Tree)),
             outgoing: Mutex::new(Outgoing {
                 in_flight: VecDeque::new(),
+                bound: InFlightBound::up_to(repository.store().parallelism().min(PACKS_IN_FLIGHT_MAX)),
                 unindexed: IndexFile::default(),
                 unindexed_blobs: 0,
                 oldest: None,
@@ -220,8 +223,12 @@ impl<'a> BlobStore<'a> {
         let bytes = pack.bytes.len() as u64;
         let entry = IndexPack::new(pack.id, &pack.blobs);
         let mut outgoing = lock(&self.outgoing);
-        while outgoing.in_flight.len() >= PACKS_IN_FLIGHT_MAX {
-            self.receive(&mut outgoing)?;
+        if outgoing.in_flight.len() < outgoing.bound.get() {
+            outgoing.bound.was_free();
+        }
+        while outgoing.in_flight.len() >= outgoing.bound.get() {
+            let bytes = self.receive(&mut outgoing)?;
+            outgoing.bound.stored(bytes, Instant::now());
         }
         let content = pack.bytes.clone();
         let mode = PutMode::Bulk(kind.into());
@@ -230,10 +237,10 @@ impl<'a> BlobStore<'a> {
         Ok(())
     }
 
-    /// Waits for the pack that has been under way longest.
-    fn receive(&self, outgoing: &mut Outgoing) -> Result<()> {
+    /// Waits for the pack that has been under way longest; returns its size.
+    fn receive(&self, outgoing: &mut Outgoing) -> Result<u64> {
         let Some(InFlight { entry, bytes, content, pending }) = outgoing.in_flight.pop_front() else {
-            return Ok(());
+            return Ok(0);
         };
         pending.wait()?;
         // A store that keeps what it was given keeps the memory too.
@@ -249,7 +256,7 @@ impl<'a> BlobStore<'a> {
         if is_old || outgoing.unindexed_blobs >= INDEX_BLOBS_MAX {
             self.save_index(outgoing)?;
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn save_index(&self, outgoing: &mut Outgoing) -> Result<()> {

@@ -14,6 +14,7 @@ mod blob_store;
 mod commit;
 mod fan_out;
 mod file_reader;
+mod in_flight;
 mod new_snapshot;
 mod parent;
 mod reader;

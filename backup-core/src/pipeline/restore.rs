@@ -39,11 +39,13 @@ pub struct RestoreOptions {
     pub compare: Compare,
     /// Everything is read again from the target afterwards and compared.
     pub verify: bool,
-    /// Nothing is written; the outcome says what the snapshot holds.
+    /// Nothing is written and no data is fetched; the outcome says what would be, as far as the target can tell
+    /// ([`Target::preview`]), and otherwise only what the snapshot holds.
     pub dry_run: bool,
     /// The lock to take.
     pub lock: LockMode,
-    /// Threads that read, open and write; as many as there are cores when not given.
+    /// Threads that read, open and write; as many as there are cores when not given. There are never fewer than what the
+    /// store says is worth having under way.
     pub workers: Option<NonZeroUsize>,
 }
 
@@ -115,8 +117,10 @@ pub fn restore_by(
     observer.event(Event::Phase { phase: Phase::Plan, total: None });
     let expected = selection.measure(&reader, cancel)?;
     observer.event(Event::Phase { phase: Phase::Restore, total: Some(expected) });
+    let preview = if options.dry_run { target.preview() } else { None };
+    let looked_at = if options.dry_run { preview.as_deref() } else { Some(target) };
     let mut restore = Restore {
-        target,
+        target: looked_at,
         options,
         cancel,
         observer,
@@ -127,12 +131,12 @@ pub fn restore_by(
         repository,
         index,
     };
-    if !options.dry_run {
+    if let Some(target) = looked_at {
         target.begin(expected).map_err(|error| target_failed(&error))?;
     }
     selection.each(&reader, |path, step| restore.step(path, step))?;
     restore.run_batch()?;
-    if !options.dry_run {
+    if let Some(target) = looked_at {
         target.finish().map_err(|error| target_failed(&error))?;
     }
     let mut outcome = restore.outcome;
@@ -206,7 +210,8 @@ impl Selection {
 struct Restore<'a> {
     repository: &'a Repository,
     index: &'a Index,
-    target: &'a dyn Target,
+    /// `None` in a dry run onto a target that cannot say what it would do.
+    target: Option<&'a dyn Target>,
     options: &'a RestoreOptions,
     cancel: &'a Cancel,
     observer: &'a dyn Observer,
@@ -225,7 +230,7 @@ impl Restore<'_> {
             WalkStep::Node(node) => self.node(path, node),
             WalkStep::Leave(node) => {
                 let names = self.folders.pop().unwrap_or_default();
-                if !self.options.dry_run {
+                if self.target.is_some() {
                     self.batch.leave(path.clone(), node.clone(), names);
                 }
                 Ok(ControlFlow::Continue(()))
@@ -252,8 +257,8 @@ impl Restore<'_> {
             NodeKind::Dir { .. } => {
                 self.outcome.dirs += 1;
                 self.done(path, 0);
-                if !self.options.dry_run
-                    && let Err(error) = self.target.enter(path, node)
+                if let Some(target) = self.target
+                    && let Err(error) = target.enter(path, node)
                 {
                     self.lose_to(error)?;
                     return Ok(ControlFlow::Break(()));
@@ -268,9 +273,15 @@ impl Restore<'_> {
             _ => {
                 self.outcome.others += 1;
                 self.done(path, 0);
-                if !self.options.dry_run && !self.is_second_name(path, node) {
-                    match self.target.special(path, node) {
-                        Ok(()) => {}
+                if let Some(target) = self.target
+                    && !self.is_second_name(path, node)
+                {
+                    match target.special(path, node) {
+                        Ok(problems) => {
+                            for problem in problems {
+                                tell(problem, Severity::Note, self.observer)?;
+                            }
+                        }
                         Err(error) => self.lose_to(error)?,
                     }
                 }
@@ -280,7 +291,7 @@ impl Restore<'_> {
     }
 
     fn file(&mut self, path: &SnapshotPath, node: &Node) -> Result<()> {
-        if self.options.dry_run {
+        if self.target.is_none() {
             self.done(path, node.size());
             return Ok(());
         }
@@ -327,9 +338,9 @@ impl Restore<'_> {
 
     fn run_batch(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let threads = super::backup::workers(self.options.workers);
         let Self { repository, index, target, options, cancel, observer, outcome, .. } = self;
-        batch.run(repository, index, *target, options.compare, threads, cancel, *observer, outcome)
+        let Some(target) = target else { return Ok(()) };
+        batch.run(repository, index, *target, options, cancel, *observer, outcome)
     }
 
     fn lose(&mut self, path: &SnapshotPath, action: &'static str, error: &Error) -> Result<()> {

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::restore::{Compare, RestoreOutcome, tell};
+use super::restore::{Compare, RestoreOptions, RestoreOutcome, tell};
 use crate::cancel::Cancel;
-use crate::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use crate::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
 use crate::limits::{
     RESTORE_BLOBS_MAX, RESTORE_FILES_OPEN_MAX, RESTORE_GAP_BYTES_MAX, RESTORE_RANGE_BLOBS_MAX, RESTORE_RANGE_BYTES_MAX,
 };
@@ -100,8 +100,7 @@ impl Batch {
         repository: &Repository,
         index: &Index,
         target: &dyn Target,
-        compare: Compare,
-        threads: usize,
+        options: &RestoreOptions,
         cancel: &Cancel,
         observer: &dyn Observer,
         outcome: &mut RestoreOutcome,
@@ -117,7 +116,8 @@ impl Batch {
             repository,
             index,
             target,
-            compare,
+            compare: options.compare,
+            is_dry: options.dry_run,
             cancel,
             observer,
             files: &self.files,
@@ -138,7 +138,8 @@ impl Batch {
         match target.order() {
             WriteOrder::Sequential => work.one_after_the_other(&ranges),
             WriteOrder::Any => std::thread::scope(|scope| {
-                for _ in 1..threads {
+                // Where answers are waited for, more wait than there are cores.
+                for _ in 1..super::backup::workers(options.workers).max(repository.store().parallelism()) {
                     scope.spawn(run);
                 }
                 run();
@@ -159,20 +160,27 @@ impl Batch {
         }
         for step in afterwards {
             let result = match step {
-                Afterwards::Link { path, first, node } => target.hard_link(&path, &first, &node).map_err(|error| {
-                    let reason = format!("{} (it is another name of {first})", error.reason);
-                    TargetError { reason, ..error }
-                }),
-                Afterwards::Leave { path, node, names } => target.leave(&path, &node, &names).map(|deleted| {
-                    outcome.deleted += deleted.len() as u64;
-                    for path in &deleted {
-                        observer.event(Event::Entry { path, outcome: EntryOutcome::Deleted, bytes: 0 });
+                Afterwards::Link { path, first, node } => match target.hard_link(&path, &first, &node) {
+                    Ok(()) => Ok(Vec::new()),
+                    Err(error) => {
+                        let reason = format!("{} (it is another name of {first})", error.reason);
+                        Err(TargetError { reason, ..error })
                     }
-                }),
+                },
+                Afterwards::Leave { path, node, names } => {
+                    target.leave(&path, &node, &names).map(|Left { deleted, kept, problems }| {
+                        outcome.deleted += deleted.len() as u64;
+                        for path in &deleted {
+                            observer.event(Event::Entry { path, outcome: EntryOutcome::Deleted, bytes: 0 });
+                        }
+                        let notes = problems.into_iter().map(|problem| (problem, Severity::Note));
+                        kept.into_iter().map(|error| (error, Severity::Loss)).chain(notes).collect()
+                    })
+                }
             };
-            if let Err(error) = result {
-                outcome.losses += 1;
-                tell(error, Severity::Loss, observer)?;
+            for (error, severity) in result.unwrap_or_else(|error| vec![(error, Severity::Loss)]) {
+                outcome.losses += u64::from(severity == Severity::Loss);
+                tell(error, severity, observer)?;
             }
         }
         Ok(())
@@ -224,6 +232,8 @@ struct Work<'a> {
     index: &'a Index,
     target: &'a dyn Target,
     compare: Compare,
+    /// Nothing is fetched; what would be written is counted.
+    is_dry: bool,
     cancel: &'a Cancel,
     observer: &'a dyn Observer,
     files: &'a [File],
@@ -287,6 +297,14 @@ impl Work<'_> {
             if !self.is_there(file, piece, buffers)? {
                 wanted.push(piece);
             }
+        }
+        if self.is_dry {
+            for piece in wanted {
+                let (file, bytes) = (&self.files[piece.file], piece.location.blob.opened_bytes());
+                file.written.fetch_add(bytes, Ordering::Relaxed);
+                self.complete_piece(file, bytes)?;
+            }
+            return Ok(());
         }
         let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(()) };
         let whole = wanted.len() == range.pieces.len();

@@ -171,6 +171,10 @@ impl Sink for FaultySink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(self.pass(Call::Sync, self.inner.sync()))
     }
+
+    fn parallelism(&self) -> usize {
+        self.inner.parallelism()
+    }
 }
 
 impl fmt::Debug for FaultySink {

@@ -118,6 +118,10 @@ impl Sink for MemorySink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(future::ready(Ok(())))
     }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
 }
 
 impl FromIterator<(ObjectKey, Bytes)> for MemorySink {

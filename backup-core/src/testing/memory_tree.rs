@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::contracts::{
-    Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent, SourceInfo, Target, TargetError,
+    Content, ContentReader, Entry, Left, Report, Source, SourceError, SourceEvent, SourceInfo, Target, TargetError,
     TargetFile, WriteOrder,
 };
 use crate::model::{Metadata, Node, NodeKind, SnapshotPath};
@@ -230,19 +230,19 @@ impl Target for MemoryTarget {
         Ok(())
     }
 
-    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError> {
         check(path, node)?;
         let (kind, metadata) = (node.kind.clone(), node.metadata.clone());
         self.lock().put(path, MemoryEntry { kind, metadata, bytes: Vec::new() });
-        Ok(())
+        Ok(Vec::new())
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, _names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, _names: &[Vec<u8>]) -> Result<Left, TargetError> {
         if !path.is_root() {
             let metadata = node.metadata.clone();
             self.lock().put(path, MemoryEntry { metadata, ..MemoryEntry::folder() });
         }
-        Ok(Vec::new())
+        Ok(Left::default())
     }
 
     fn finish(&self) -> Result<(), TargetError> {

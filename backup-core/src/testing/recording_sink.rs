@@ -183,6 +183,10 @@ impl Sink for RecordingSink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(self.record(Call::Sync, self.inner.sync()))
     }
+
+    fn parallelism(&self) -> usize {
+        self.inner.parallelism()
+    }
 }
 
 #[cfg(test)]

@@ -123,8 +123,7 @@ fn reading_fills_the_buffer_or_fails(target: &dyn Target) {
 fn an_unchanged_file_is_not_claimed_lightly(target: &dyn Target) {
     restore(target, "/a", b"12345");
     assert!(!open(target, "/a", 6).looks_unchanged(), "a file of another size is not unchanged");
-    let later =
-        Node { metadata: Metadata { mtime: Timestamp::from_second(9).unwrap(), ..metadata() }, ..node("/a", 5) };
+    let later = Node { metadata: Metadata { mtime: Timestamp::from_second(9).ok(), ..metadata() }, ..node("/a", 5) };
     let file = target.file(&SnapshotPath::parse(b"/a"), &later).unwrap();
     assert!(!file.looks_unchanged(), "a file of another time is not unchanged");
 }
@@ -154,9 +153,8 @@ fn folders_nest_and_keep_what_the_snapshot_names(target: &dyn Target) {
             b"/a/b" => vec![b"c".to_vec()],
             _ => vec![b"b".to_vec()],
         };
-        let removed =
-            target.leave(path, node, &names).unwrap_or_else(|error| panic!("a folder cannot be left: {error}"));
-        assert!(removed.is_empty(), "nothing was to be deleted, but {removed:?} was");
+        let left = target.leave(path, node, &names).unwrap_or_else(|error| panic!("a folder cannot be left: {error}"));
+        assert!(left.deleted.is_empty(), "nothing was to be deleted, but {:?} was", left.deleted);
     }
     target.finish().unwrap();
     assert_holds(target, "/a/b/c/d", b"deep", "what lies deep is there after its folders were left");
@@ -238,7 +236,7 @@ fn several_threads_may_write_several_files(target: &dyn Target) {
 fn metadata() -> Metadata {
     // Whoever runs the suite may own what it makes.
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    Metadata { mode: 0o600, mtime: Timestamp::UNIX_EPOCH, uid, gid, links: 1, ..Metadata::default() }
+    Metadata { mode: 0o600, mtime: Some(Timestamp::UNIX_EPOCH), uid, gid, links: 1, ..Metadata::default() }
 }
 
 fn node(path: &str, bytes: usize) -> Node {
@@ -297,7 +295,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
-    use crate::contracts::TargetError;
+    use crate::contracts::{Left, TargetError};
     use crate::testing::MemoryTarget;
 
     #[test]
@@ -359,13 +357,16 @@ mod tests {
             if self.1 == Flaw::ForgetsLinks { Ok(()) } else { self.0.hard_link(path, first, node) }
         }
 
-        fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+        fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError> {
             self.0.special(path, node)
         }
 
-        fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+        fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
             let left = self.0.leave(path, node, names)?;
-            Ok(if self.1 == Flaw::DeletesUnasked { vec![path.join(b"x")] } else { left })
+            if self.1 == Flaw::DeletesUnasked {
+                return Ok(Left { deleted: vec![path.join(b"x")], ..left });
+            }
+            Ok(left)
         }
 
         fn finish(&self) -> Result<(), TargetError> {

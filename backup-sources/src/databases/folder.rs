@@ -171,8 +171,8 @@ impl Fate {
 fn node(name: &[u8], kind: NodeKind, mode: u32, time: Timestamp) -> Node {
     let metadata = Metadata {
         mode,
-        mtime: time,
-        atime: time,
+        mtime: Some(time),
+        atime: Some(time),
         ctime: time,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),

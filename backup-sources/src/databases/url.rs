@@ -229,6 +229,12 @@ impl DatabaseUrl {
         Self { path: name.into(), ..self.clone() }
     }
 
+    /// The same, opened with this password.
+    #[must_use]
+    pub fn with_password(&self, password: Password) -> Self {
+        Self { password: Some(password), ..self.clone() }
+    }
+
     /// What stands behind the question mark, in its order.
     pub fn parameters(&self) -> &[(String, String)] {
         &self.parameters

@@ -38,8 +38,8 @@ impl Nodes {
         let has_links = !matches!(kind, NodeKind::Dir { .. } | NodeKind::Fifo | NodeKind::Socket);
         Metadata {
             mode: u32::from(stat.stx_mode) & 0o7777,
-            mtime,
-            atime: if self.atime == Atime::Recorded { timestamp(stat.stx_atime) } else { mtime },
+            mtime: Some(mtime),
+            atime: if self.atime == Atime::Recorded { Some(timestamp(stat.stx_atime)) } else { Some(mtime) },
             ctime: timestamp(stat.stx_ctime),
             uid: stat.stx_uid,
             gid: stat.stx_gid,

@@ -42,7 +42,8 @@ impl FileContent {
     /// What was opened may be newer than what the walk saw, and the next backup compares with what is stored now.
     fn bring_up_to_date(&self, node: &mut Node, file: &File, stat: &Statx) -> Result<(), SourceError> {
         let seen = &node.metadata;
-        if (seen.ctime, seen.mtime, seen.inode) == (timestamp(stat.stx_ctime), timestamp(stat.stx_mtime), stat.stx_ino)
+        if (seen.ctime, seen.mtime, seen.inode)
+            == (timestamp(stat.stx_ctime), Some(timestamp(stat.stx_mtime)), stat.stx_ino)
             && node.size() == stat.stx_size
         {
             return Ok(());

@@ -1,7 +1,7 @@
 //! A target that leaves out what only root can make: device files. A drill without rights of root would otherwise fail
 //! for a want of its own, and not of the backup's.
 
-use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use backup_core::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
 use backup_core::model::{Node, NodeKind, SnapshotPath};
 use backup_core::observe::Amount;
 
@@ -48,11 +48,11 @@ impl Target for WithoutDevices {
         if is_device(node) { Ok(()) } else { self.0.hard_link(path, first, node) }
     }
 
-    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
-        if is_device(node) { Ok(()) } else { self.0.special(path, node) }
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError> {
+        if is_device(node) { Ok(Vec::new()) } else { self.0.special(path, node) }
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
         self.0.leave(path, node, names)
     }
 

@@ -161,8 +161,9 @@ pub(crate) fn restore_entries(
             NodeKind::Dir { .. } => target.enter(&path, &entry.node).and_then(|()| {
                 restore_entries(target, &entry.entries, &path, firsts, told);
                 let names: Vec<_> = entry.entries.iter().map(|entry| entry.node.name.clone()).collect();
-                let removed = target.leave(&path, &entry.node, &names)?;
-                told.removed.extend(removed.iter().map(ToString::to_string));
+                let left = target.leave(&path, &entry.node, &names)?;
+                told.removed.extend(left.deleted.iter().map(ToString::to_string));
+                told.errors.extend(left.kept.iter().chain(&left.problems).map(ToString::to_string));
                 Ok(())
             }),
             NodeKind::File { .. } => {
@@ -176,7 +177,9 @@ pub(crate) fn restore_entries(
                     }
                 }
             }
-            _ => target.special(&path, &entry.node),
+            _ => target.special(&path, &entry.node).map(|problems| {
+                told.errors.extend(problems.iter().map(ToString::to_string));
+            }),
         };
         told.errors.extend(outcome.err().map(|error| error.to_string()));
     }
@@ -224,7 +227,11 @@ pub(crate) fn describe(path: &Path) -> Vec<String> {
             let xattrs: std::collections::BTreeMap<_, _> =
                 m.xattrs.iter().map(|xattr| (xattr.name.escape_ascii().to_string(), &xattr.value)).collect();
             let owner = (m.uid, m.gid);
-            all.push(format!("{path} {kind} {:o} {} {owner:?} {xattrs:?} = {first}", m.mode, m.mtime));
+            all.push(format!(
+                "{path} {kind} {:o} {} {owner:?} {xattrs:?} = {first}",
+                m.mode,
+                m.mtime.unwrap_or_default()
+            ));
             lines(entries, &path, inodes, all);
         }
     }

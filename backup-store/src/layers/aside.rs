@@ -90,6 +90,10 @@ impl Sink for AsideSink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(async move { future::try_join(self.inner.sync(), self.aside.sync()).await.map(|_| ()) })
     }
+
+    fn parallelism(&self) -> usize {
+        self.inner.parallelism()
+    }
 }
 
 #[cfg(test)]

@@ -163,6 +163,10 @@ impl Sink for CacheSink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         self.inner.sync()
     }
+
+    fn parallelism(&self) -> usize {
+        self.inner.parallelism()
+    }
 }
 
 #[cfg(test)]

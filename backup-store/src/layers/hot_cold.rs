@@ -126,6 +126,10 @@ impl Sink for HotColdSink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(async move { future::try_join(self.hot.sync(), self.cold.sync()).await.map(|_| ()) })
     }
+
+    fn parallelism(&self) -> usize {
+        self.cold.parallelism()
+    }
 }
 
 #[cfg(test)]

@@ -38,18 +38,18 @@ pub struct LimitSink {
     upload: Pace,
     download: Pace,
     requests: Option<Semaphore>,
+    requests_max: usize,
 }
 
 impl LimitSink {
     /// A layer around `inner`.
     pub fn new(inner: Arc<dyn Sink>, limits: Limits) -> Self {
-        let requests = limits.requests_max.map(|most| {
-            let most = usize::try_from(most.get()).unwrap_or(Semaphore::MAX_PERMITS);
-            Semaphore::new(most.min(Semaphore::MAX_PERMITS))
-        });
+        let most = |most: NonZeroU64| usize::try_from(most.get()).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let requests_max = limits.requests_max.map_or(usize::MAX, most);
+        let requests = limits.requests_max.map(|_| Semaphore::new(requests_max));
         let upload = Pace::new(limits.upload_bytes_per_second);
         let download = Pace::new(limits.download_bytes_per_second);
-        Self { inner, upload, download, requests }
+        Self { inner, upload, download, requests, requests_max }
     }
 
     async fn permit(&self) -> Result<Option<SemaphorePermit<'_>>, SinkError> {
@@ -143,6 +143,10 @@ impl Sink for LimitSink {
 
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(self.admitted(self.inner.sync()))
+    }
+
+    fn parallelism(&self) -> usize {
+        self.inner.parallelism().min(self.requests_max)
     }
 }
 
@@ -265,6 +269,10 @@ mod tests {
 
         fn sync(&self) -> SinkFuture<'_, ()> {
             self.0.sync()
+        }
+
+        fn parallelism(&self) -> usize {
+            self.0.parallelism()
         }
     }
 }

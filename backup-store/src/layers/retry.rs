@@ -256,6 +256,10 @@ impl Sink for RetrySink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(self.persist(|_| self.bounded("sync", UNKNOWN_BYTES, self.inner.sync())))
     }
+
+    fn parallelism(&self) -> usize {
+        self.inner.parallelism()
+    }
 }
 
 impl fmt::Debug for RetrySink {

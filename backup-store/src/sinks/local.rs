@@ -124,6 +124,10 @@ impl Sink for LocalSink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(self.blocking(|folder, _| folder.sync()))
     }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
 }
 
 impl fmt::Debug for LocalSink {

@@ -14,6 +14,11 @@ pub(crate) mod s3;
 #[cfg(feature = "sftp")]
 mod sftp;
 
+/// What [`backup_core::contracts::Sink::parallelism`] says of a server: at 50 ms, eight requests of 1 MB fill a line of
+/// 100 MB/s, and eight packs are 128 MiB of memory at most.
+#[cfg(any(feature = "object", feature = "rest", feature = "sftp"))]
+pub(crate) const SERVER_PARALLELISM: usize = 8;
+
 pub use local::LocalSink;
 #[cfg(feature = "object")]
 pub use object::ObjectSink;

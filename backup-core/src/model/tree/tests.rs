@@ -94,7 +94,7 @@ prop_compose! {
     ) -> Metadata {
         let time = Timestamp::new(seconds, nanoseconds).unwrap();
         let xattrs = xattrs.into_iter().map(|(name, value)| Xattr { name: name.into_bytes(), value }).collect();
-        Metadata { mode, mtime: time, atime: time, ctime: Timestamp::default(), uid, gid, user, group: "g".into(), inode,
+        Metadata { mode, mtime: Some(time), atime: Some(time), ctime: Timestamp::default(), uid, gid, user, group: "g".into(), inode,
             device_id, links, xattrs, generic_attributes: None, error }
     }
 }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::Result;
-use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use backup_core::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
 
@@ -143,12 +143,12 @@ impl Target for MysqlTarget {
         Err(self.fail("restore into", format!("{path} is no part of a backup of MySQL")))
     }
 
-    fn special(&self, path: &SnapshotPath, _node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, _node: &Node) -> Result<Vec<TargetError>, TargetError> {
         Err(self.fail("restore into", format!("{path} is no part of a backup of MySQL")))
     }
 
-    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
-        Ok(Vec::new())
+    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Left, TargetError> {
+        Ok(Left::default())
     }
 
     fn finish(&self) -> Result<(), TargetError> {

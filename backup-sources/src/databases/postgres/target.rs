@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use backup_core::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
 use backup_core::limits::GLOBALS_BYTES_MAX;
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
@@ -311,11 +311,11 @@ impl Target for PostgresTarget {
         self.files.hard_link(path, first, node)
     }
 
-    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError> {
         self.files.special(path, node)
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
         self.files.leave(path, node, names)
     }
 

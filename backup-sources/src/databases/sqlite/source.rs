@@ -296,8 +296,8 @@ fn metadata(path: &Path) -> std::io::Result<Metadata> {
     let mtime = instant(stat.stx_mtime);
     Ok(Metadata {
         mode: u32::from(stat.stx_mode) & 0o777,
-        mtime,
-        atime: mtime,
+        mtime: Some(mtime),
+        atime: Some(mtime),
         ctime: instant(stat.stx_ctime),
         uid: stat.stx_uid,
         gid: stat.stx_gid,

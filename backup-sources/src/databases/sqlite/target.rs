@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use backup_core::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
 use tempfile::NamedTempFile;
@@ -131,12 +131,12 @@ impl Target for SqliteTarget {
         Err(self.fail("restore", format!("{path} is no part of a backup of SQLite")))
     }
 
-    fn special(&self, path: &SnapshotPath, _node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, _node: &Node) -> Result<Vec<TargetError>, TargetError> {
         Err(self.fail("restore", format!("{path} is no part of a backup of SQLite")))
     }
 
-    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
-        Ok(Vec::new())
+    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Left, TargetError> {
+        Ok(Left::default())
     }
 
     fn finish(&self) -> Result<(), TargetError> {

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use backup_core::contracts::{TargetError, TargetFile};
 use backup_core::model::{Node, SnapshotPath};
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Mode, OFlags, Statx, fallocate, ftruncate, openat, renameat, statx, unlinkat,
+    Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, Statx, fadvise, fallocate, ftruncate, openat, renameat,
+    statx, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::folders::Folder;
 use super::metadata::Before;
-use super::options::{Overwrite, Zeros};
+use super::options::Zeros;
 use super::{Shared, remove};
 use crate::files::metadata::{FIELDS, timestamp};
 use crate::files::xattrs::read_open;
@@ -24,6 +25,8 @@ use crate::files::xattrs::read_open;
 /// Space is asked for beforehand from this size on: below it, a file is written in one piece anyway.
 const ALLOCATE_BYTES_MIN: u64 = 1024 * 1024;
 
+/// A file is written out as soon as it is finished from this size on; smaller ones are better written together.
+const WRITE_OUT_BYTES_MIN: u64 = 1024 * 1024;
 /// Runs of zeros from this size on become holes. Smaller holes cost more in bookkeeping and scattered blocks than they
 /// save.
 const HOLE_BYTES: usize = 64 * 1024;
@@ -70,12 +73,7 @@ impl RestoredFile {
             outcome => return Self::new_file(shared, folder, path, node, outcome?.into()),
         }
         let found = statx(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW, FIELDS)?;
-        let keeps = match shared.options.overwrite {
-            Overwrite::Always => false,
-            Overwrite::IfNewer => timestamp(found.stx_mtime) >= node.metadata.mtime,
-            Overwrite::Never => true,
-        };
-        if keeps {
+        if shared.options.overwrite.keeps(&found, node) {
             return Ok(Self::with(shared, folder, path, None, Origin::Found));
         }
         if FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile
@@ -143,7 +141,8 @@ impl RestoredFile {
         }
         let mut existing = Self::with(shared, Arc::clone(folder), path, Some(file), origin);
         existing.existing_bytes = stat.stx_size;
-        existing.looks_unchanged = stat.stx_size == node.size() && timestamp(stat.stx_mtime) == node.metadata.mtime;
+        existing.looks_unchanged =
+            stat.stx_size == node.size() && Some(timestamp(stat.stx_mtime)) == node.metadata.mtime;
         Ok(Some(existing))
     }
 
@@ -211,7 +210,7 @@ impl RestoredFile {
         let file = self.reader()?;
         let (stat, wanted) = (stat_open(file)?, &node.metadata);
         let is_same = stat.stx_size == size
-            && timestamp(stat.stx_mtime) == wanted.mtime
+            && wanted.mtime.is_none_or(|wanted| timestamp(stat.stx_mtime) == wanted)
             && u32::from(stat.stx_mode) & 0o7777 == wanted.mode
             && (stat.stx_uid, stat.stx_gid) == (wanted.uid, wanted.gid);
         Ok(is_same && read_open(file).unwrap_or_default() == wanted.xattrs)
@@ -292,6 +291,11 @@ impl TargetFile for RestoredFile {
             if self.origin == Origin::New && self.folder.is_plain { Before::Nothing } else { Before::Attributes };
         let file = self.writer().map_err(|error| failed(&error))?;
         let problems = self.shared.setter.set_open(file.as_fd(), &self.path, node, before);
+        if self.written_end.load(Ordering::Relaxed) >= WRITE_OUT_BYTES_MIN {
+            // The system begins to write it out now, while others are restored, and not when all is synced at the end.
+            // Pages that are not written yet stay; that others go is as it should be for what nobody reads now.
+            let _ = fadvise(file, 0, None, Advice::DontNeed);
+        }
         self.is_finished = true;
         Ok(problems)
     }

@@ -14,8 +14,8 @@ use backup_core::model::{Metadata, Node, SnapshotPath, Xattr};
 use jiff::Timestamp;
 use nix::unistd::{Group, User};
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fremovexattr, fsetxattr,
-    futimens, lsetxattr, utimensat,
+    AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat, fchmod, fchown, fremovexattr,
+    fsetxattr, futimens, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
 
@@ -208,7 +208,9 @@ fn times(metadata: &Metadata) -> Timestamps {
     Timestamps { last_access: timespec(metadata.atime), last_modification: timespec(metadata.mtime) }
 }
 
-fn timespec(time: Timestamp) -> Timespec {
+/// A time that the snapshot does not have stays as it is.
+fn timespec(time: Option<Timestamp>) -> Timespec {
+    let Some(time) = time else { return Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT } };
     let nanoseconds = time.as_nanosecond();
     // Every instant that has a calendar date fits.
     let tv_sec = i64::try_from(nanoseconds.div_euclid(1_000_000_000)).unwrap_or_default();

@@ -4,6 +4,7 @@ mod file;
 mod folders;
 mod metadata;
 mod options;
+mod preview;
 mod remove;
 
 use std::collections::HashSet;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use backup_core::contracts::{Target, TargetError, TargetFile, WriteOrder};
+use backup_core::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
 use backup_core::model::{Node, NodeKind, SnapshotPath};
 use backup_core::observe::Amount;
 use rustix::fs::{
@@ -27,6 +28,7 @@ use self::file::RestoredFile;
 use self::folders::{Folder, Folders, open_folder, set_mode};
 use self::metadata::{Before, Setter};
 pub use self::options::{Extra, Overwrite, Owner, RestoreOptions, SpaceCheck, Zeros};
+use self::preview::FilesPreview;
 use super::metadata::{FIELDS, device_number_of};
 use super::names::list_anew;
 
@@ -75,12 +77,7 @@ impl FilesTarget {
     fn open(&self, expected: Amount) -> io::Result<OwnedFd> {
         fs::create_dir_all(&self.dir)?;
         let root = openat(CWD, &self.dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let space = fstatvfs(&root)?;
-        let left = space.f_bavail.saturating_mul(space.f_frsize);
-        if self.options.space == SpaceCheck::Refuse && left < expected.bytes && list_anew(&root)?.count() == 0 {
-            let text = format!("{} bytes are to be restored, {left} are left", expected.bytes);
-            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
-        }
+        refuse_if_full(&root, self.options.space, expected)?;
         Ok(root)
     }
 }
@@ -129,12 +126,12 @@ impl Target for FilesTarget {
         shared.hard_link(path, first, node).map_err(|error| TargetError::of_io("link", path.clone(), &error))
     }
 
-    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError> {
         let shared = self.shared()?;
         check(path, node)?;
         match &node.kind {
             // Its owner makes it anew.
-            NodeKind::Socket => return Ok(()),
+            NodeKind::Socket => return Ok(Vec::new()),
             NodeKind::File { .. } | NodeKind::Dir { .. } => {
                 return Err(TargetError::new("make", path.clone(), "it is no special file"));
             }
@@ -144,29 +141,24 @@ impl Target for FilesTarget {
             _ => {}
         }
         let made = shared.make_special(path, node);
-        let problems = made.map_err(|error| TargetError::of_io("make", path.clone(), &error))?;
-        problems.into_iter().next().map_or(Ok(()), Err)
+        made.map_err(|error| TargetError::of_io("make", path.clone(), &error))
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
         let shared = self.shared()?;
         check(path, node)?;
         let failed = |error: &io::Error| TargetError::of_io("finish folder", path.clone(), error);
         let folder = shared.folders.get(path).map_err(|error| failed(&error))?;
-        let removed = match self.options.extra {
-            Extra::Keep => Ok(Vec::new()),
+        let mut left = match self.options.extra {
+            Extra::Keep => Left::default(),
             Extra::Delete => shared.remove_others(&folder, path, names),
         };
         shared.folders.release(path);
-        let is_untouched = shared.untouched.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
-        let problems = if is_untouched {
-            Vec::new()
-        } else {
+        if !shared.untouched.lock().unwrap_or_else(PoisonError::into_inner).remove(path) {
             let before = if folder.is_plain { Before::Nothing } else { Before::Attributes };
-            shared.setter.set_open(folder.fd.as_fd(), path, node, before)
-        };
-        let removed = removed?;
-        problems.into_iter().next().map_or(Ok(removed), Err)
+            left.problems = shared.setter.set_open(folder.fd.as_fd(), path, node, before);
+        }
+        Ok(left)
     }
 
     /// One `syncfs` for everything: to sync 80,000 files one by one would take minutes, and until this call returns
@@ -174,6 +166,10 @@ impl Target for FilesTarget {
     fn finish(&self) -> Result<(), TargetError> {
         let root = self.shared()?.folders.root();
         syncfs(&root.fd).map_err(|error| TargetError::of_io("sync", SnapshotPath::root(), &error.into()))
+    }
+
+    fn preview(&self) -> Option<Box<dyn Target>> {
+        Some(Box::new(FilesPreview::of(self.dir.clone(), self.options)))
     }
 }
 
@@ -240,12 +236,7 @@ impl Shared {
         let (there, wanted) = (look(&folder, path.name())?, look(&first_folder, first.name())?);
         let is_same = (there.stx_ino, there.stx_dev_major, there.stx_dev_minor)
             == (wanted.stx_ino, wanted.stx_dev_major, wanted.stx_dev_minor);
-        let keeps = match self.options.overwrite {
-            Overwrite::Always => false,
-            Overwrite::IfNewer => super::metadata::timestamp(there.stx_mtime) >= node.metadata.mtime,
-            Overwrite::Never => true,
-        };
-        if is_same || keeps {
+        if is_same || self.options.overwrite.keeps(&there, node) {
             return Ok(());
         }
         remove::make_way(self, &folder.fd, path.name())?;
@@ -274,12 +265,8 @@ impl Shared {
                 return Err(error.into());
             }
             let there = statx(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW, FIELDS)?;
-            match self.options.overwrite {
-                Overwrite::Never => return Ok(Vec::new()),
-                Overwrite::IfNewer if super::metadata::timestamp(there.stx_mtime) >= node.metadata.mtime => {
-                    return Ok(Vec::new());
-                }
-                Overwrite::IfNewer | Overwrite::Always => {}
+            if self.options.overwrite.keeps(&there, node) {
+                return Ok(Vec::new());
             }
             let is_same = FileType::from_raw_mode(there.stx_mode.into()) == kind
                 && match &node.kind {
@@ -303,22 +290,48 @@ impl Shared {
         Ok(self.setter.set_named((&folder.fd, &handle), path, node, kind == FileType::Symlink))
     }
 
-    fn remove_others(
-        &self,
-        folder: &Folder,
-        path: &SnapshotPath,
-        names: &[Vec<u8>],
-    ) -> Result<Vec<SnapshotPath>, TargetError> {
-        let wanted: HashSet<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        let there = list_anew(&folder.fd).map_err(|error| TargetError::of_io("list", path.clone(), &error.into()))?;
-        let mut removed = Vec::new();
-        for (name, _) in there.iter().filter(|(name, _)| !wanted.contains(name)) {
-            let path = path.join(name);
-            remove::remove(&folder.fd, name).map_err(|error| TargetError::of_io("remove", path.clone(), &error))?;
-            removed.push(path);
+    fn remove_others(&self, folder: &Folder, path: &SnapshotPath, names: &[Vec<u8>]) -> Left {
+        let mut left = Left::default();
+        match others(&folder.fd, path, names) {
+            Ok(paths) => {
+                for path in paths {
+                    match remove::remove(&folder.fd, path.name()) {
+                        Ok(()) => left.deleted.push(path),
+                        Err(error) => left.kept.push(TargetError::of_io("remove", path, &error)),
+                    }
+                }
+            }
+            Err(error) => left.kept.push(error),
         }
-        Ok(removed)
+        left
     }
+}
+
+/// What lies in a folder and not in the snapshot, which has `names` there.
+fn others(folder: &OwnedFd, path: &SnapshotPath, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    let wanted: HashSet<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    let there = list_anew(folder).map_err(|error| TargetError::of_io("list", path.clone(), &error.into()))?;
+    Ok(there.iter().filter(|(name, _)| !wanted.contains(name)).map(|(name, _)| path.join(name)).collect())
+}
+
+/// Refuses to restore into an empty folder what does not fit.
+fn refuse_if_full(root: &OwnedFd, space: SpaceCheck, expected: Amount) -> io::Result<()> {
+    // What is there already may be what is to be there.
+    if space == SpaceCheck::Refuse && list_anew(root)?.count() > 0 {
+        return Ok(());
+    }
+    refuse_if_full_below(root, space, expected)
+}
+
+/// Refuses to restore into a new folder in `above` what does not fit.
+fn refuse_if_full_below(above: &OwnedFd, space: SpaceCheck, expected: Amount) -> io::Result<()> {
+    let there = fstatvfs(above)?;
+    let left = there.f_bavail.saturating_mul(there.f_frsize);
+    if space == SpaceCheck::Refuse && left < expected.bytes {
+        let text = format!("{} bytes are to be restored, {left} are left", expected.bytes);
+        return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+    }
+    Ok(())
 }
 
 /// Refuses names that could lead elsewhere. The pipeline has refused them before; nothing depends on that.

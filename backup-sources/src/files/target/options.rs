@@ -1,5 +1,10 @@
 //! What a files target is asked to do.
 
+use backup_core::model::Node;
+use rustix::fs::Statx;
+
+use crate::files::metadata::timestamp;
+
 /// How a restore treats what it finds and what it cannot keep. The default writes what differs and removes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
@@ -26,6 +31,17 @@ pub enum Overwrite {
     IfNewer,
     /// They stay.
     Never,
+}
+
+impl Overwrite {
+    /// Whether what is there stays as it is. What has no time in the snapshot is no newer than what is there.
+    pub(super) fn keeps(self, there: &Statx, node: &Node) -> bool {
+        match self {
+            Self::Always => false,
+            Self::IfNewer => node.metadata.mtime.is_none_or(|stored| timestamp(there.stx_mtime) >= stored),
+            Self::Never => true,
+        }
+    }
 }
 
 /// What becomes of entries that the snapshot does not have, in folders that it has.

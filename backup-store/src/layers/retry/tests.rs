@@ -220,6 +220,10 @@ impl Sink for Silence {
     fn sync(&self) -> SinkFuture<'_, ()> {
         self.inner.sync()
     }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
 }
 
 fn silent(stalls: u32, asks_for: Option<Duration>) -> Arc<Silence> {

@@ -272,6 +272,10 @@ impl Sink for ObjectSink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(ready(Ok(())))
     }
+
+    fn parallelism(&self) -> usize {
+        crate::sinks::SERVER_PARALLELISM
+    }
 }
 
 #[cfg(test)]

@@ -332,6 +332,10 @@ impl Sink for RestSink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(ready(Ok(())))
     }
+
+    fn parallelism(&self) -> usize {
+        crate::sinks::SERVER_PARALLELISM
+    }
 }
 
 #[cfg(test)]

@@ -406,4 +406,8 @@ impl Sink for SftpSink {
     fn sync(&self) -> SinkFuture<'_, ()> {
         Box::pin(ready(Ok(())))
     }
+
+    fn parallelism(&self) -> usize {
+        crate::sinks::SERVER_PARALLELISM
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Question, Report, SandboxError, Target, TargetError, TargetFile, WriteOrder,
+    Answer, Caveats, Check, Left, Question, Report, SandboxError, Target, TargetError, TargetFile, WriteOrder,
 };
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
@@ -196,11 +196,11 @@ impl Target for Loading {
         self.loads.hard_link(path, first, node)
     }
 
-    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
+    fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError> {
         self.loads.special(path, node)
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Vec<SnapshotPath>, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
         self.loads.leave(path, node, names)
     }
 

@@ -1,0 +1,172 @@
+//! `backup status`: how each job stands, by what its repositories hold.
+
+use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::contracts::Proof;
+use backup_core::policy::{
+    Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Monitoring, Practice, Standards, checklist,
+    exposure_of, in_words,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::config::{Config, Job};
+use crate::console::{amounts, table::Table};
+use crate::exit::{Exit, Failure};
+use crate::facts;
+use crate::session::Session;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit code 4: an objective is missed. 5: a copy is missing, behind, or cannot be read.")]
+pub(crate) struct Args {
+    /// Jobs, by name; all of the configuration when none is named
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+    /// Show the checklist of a sound backup as well
+    #[arg(long)]
+    checklist: bool,
+}
+
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    let config = session.config()?;
+    let chosen = config.jobs_named(&args.jobs)?;
+    let readings = facts::gather(&config, &chosen, session);
+    let now = SystemClock.now();
+    let all: Vec<(&Job, JobFacts)> =
+        chosen.iter().map(|job| (*job, facts::of_job(&config, job, &readings, now))).collect();
+    let standings: Vec<JobStanding> =
+        all.iter().map(|(job, facts)| JobStanding::of(facts, &job.standards, now)).collect();
+    let lines = {
+        let facts: Vec<_> = all.iter().map(|(_, facts)| facts.clone()).collect();
+        checklist(&facts, &practice(&config), &Standards::default(), now)
+    };
+    let documents: Vec<_> =
+        all.iter().zip(&standings).map(|((_, facts), standing)| document(facts, standing, now)).collect();
+    let told = json!({"time": now.to_string(), "jobs": documents, "checklist": lines});
+    session.console.either(&told, || {
+        let mut text = String::new();
+        for ((_, facts), standing) in all.iter().zip(&standings) {
+            text += &told_of(facts, standing, now);
+            text.push('\n');
+        }
+        if args.checklist {
+            let mut table = Table::new(&["", "", ""]);
+            for line in &lines {
+                let item = json!(line.item).as_str().unwrap_or_default().replace('_', " ");
+                table.row([item, line.answer.to_string(), line.reason.clone()]);
+            }
+            text += &table.text();
+        }
+        text
+    })?;
+    Ok(standings.iter().map(exit).fold(Exit::Done, Exit::graver))
+}
+
+/// What a standing means for who asks.
+fn exit(standing: &JobStanding) -> Exit {
+    let lacks = |kind| matches!(kind, FindingKind::CopyEmpty | FindingKind::CopyBehind | FindingKind::Unreachable);
+    let is_behind = standing.findings.iter().any(|finding| lacks(finding.kind));
+    let missed = [FindingKind::NeverBackedUp, FindingKind::RpoMissed, FindingKind::RtoMissed, FindingKind::RunFailed];
+    let is_missed =
+        standing.misses_an_objective() || standing.findings.iter().any(|finding| missed.contains(&finding.kind));
+    match (is_behind, is_missed) {
+        (true, _) => Exit::Behind,
+        (false, true) => Exit::Missed,
+        (false, false) => Exit::Done,
+    }
+}
+
+/// What is known beside the jobs.
+pub(crate) fn practice(config: &Config) -> Practice {
+    let pushes = config.metrics.textfile.is_some() || config.metrics.pushgateway.is_some();
+    Practice {
+        monitoring: Monitoring { configured: pushes || !config.notify.is_empty(), ..Monitoring::default() },
+        ..Practice::default()
+    }
+}
+
+fn document(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> Value {
+    let copies = facts.copies.iter().map(|copy| {
+        let newest = copy.history.backups.last();
+        let counts = standing.three_two_one.verdicts.iter().find(|verdict| verdict.repository == copy.repository);
+        json!({
+            "repository": copy.repository,
+            "place": copy.place,
+            "read": copy.read.map(|read| read.to_string()),
+            "unreachable": copy.unreachable,
+            "snapshots": copy.history.backups.len(),
+            "newest": newest.map(|backup| json!({
+                "snapshot": backup.snapshot,
+                "recovery_point": backup.recovery_point.to_string(),
+                "proof": backup.proof,
+                "verified": backup.verified.map(|verified| verified.to_string()),
+            })),
+            "exposure": exposure_of(copy, facts, Proof::Present, now),
+            "counts": counts.map(|verdict| verdict.counts),
+        })
+    });
+    let copies: Vec<_> = copies.collect();
+    json!({"job": facts.job, "standing": standing, "copies": copies})
+}
+
+fn told_of(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> String {
+    let mut text = format!("{}\n", facts.job);
+    let mut table = Table::new(&["", "", "", "", ""]);
+    for copy in &facts.copies {
+        let counts = standing.three_two_one.verdicts.iter().find(|verdict| verdict.repository == copy.repository);
+        let counts = match counts.map(|verdict| verdict.counts) {
+            Some(Answer::Yes) => "counts",
+            Some(Answer::No) => "does not count",
+            _ => "not known whether it counts",
+        };
+        let [newest, proof, age] = newest_of(copy, facts, now);
+        table.row([format!("  {}", copy.repository), newest, proof, age, counts.to_owned()]);
+    }
+    text += &table.text();
+    let mut lines = Vec::new();
+    if let (Some(rpo), Some(met)) = (standing.rpo, standing.rpo_met) {
+        let exposed = match standing.exposure(Proof::Present) {
+            Exposure::Since { age, .. } => in_words(*age),
+            Exposure::Everything => "everything".to_owned(),
+            Exposure::Unknown => "not known".to_owned(),
+        };
+        lines.push(format!("would be lost now: {exposed}, {} allowed: {}", in_words(rpo), word(met)));
+    }
+    let rule = &standing.three_two_one;
+    lines.push(format!(
+        "3-2-1: {} (three copies: {}, two media: {}, one at another site: {})",
+        word(rule.answer),
+        word(rule.three_copies),
+        word(rule.two_media),
+        word(rule.one_offsite)
+    ));
+    for line in lines {
+        text += &format!("  {line}\n");
+    }
+    for finding in &standing.findings {
+        text += &format!("  - {}\n      try: {}\n", finding.what, finding.mend);
+    }
+    text
+}
+
+fn newest_of(copy: &CopyFacts, facts: &JobFacts, now: Timestamp) -> [String; 3] {
+    if let Some(why) = &copy.unreachable {
+        return [format!("cannot be read: {why}"), String::new(), String::new()];
+    }
+    let Some(backup) = copy.history.backups.last() else {
+        return ["no snapshot".to_owned(), String::new(), String::new()];
+    };
+    let age = match exposure_of(copy, facts, Proof::Uploaded, now) {
+        Exposure::Since { age, .. } => format!("{} old", in_words(age)),
+        _ => String::new(),
+    };
+    let when = amounts::local_time(backup.recovery_point);
+    [format!("snapshot {:.8} of {when}", backup.snapshot), backup.proof.to_string(), age]
+}
+
+fn word(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Yes => "yes",
+        Answer::No => "no",
+        Answer::Unknown => "not known",
+    }
+}

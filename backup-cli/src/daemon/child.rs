@@ -1,0 +1,74 @@
+//! A run, as a process of its own: what a person would type.
+//!
+//! Its memory ends with it, so that a daemon that has backed up a million files is as small as one that has not; what
+//! kills it does not kill the daemon; and a run that goes on while the daemon is restarted keeps its lease.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use backup_core::clock::{Clock as _, SystemClock};
+use jiff::Timestamp;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Wake;
+use super::timetable::{Task, Verb};
+use crate::exit::Failure;
+use crate::units::Program;
+
+/// A run that is under way.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// What it does.
+    pub(super) task: Task,
+    /// Since when.
+    pub(super) since: Timestamp,
+    pid: Pid,
+}
+
+/// Starts it; a [`Wake::Ended`] tells its end.
+pub(super) fn start(
+    program: &Program,
+    task: &Task,
+    slot: Option<Timestamp>,
+    wakes: &Sender<Wake>,
+) -> Result<Child, Failure> {
+    let mut command = Command::new(&program.path);
+    command.arg("--config").arg(&program.config).arg("--quiet").arg(task.verb.word()).arg(&task.job);
+    // Whoever shares a repository runs a slot once; what runs on change, or is tried, runs whatever others do.
+    if slot.is_some() && task.verb == Verb::Run {
+        command.arg("--slot");
+    }
+    // A group of its own: what is typed at the daemon's terminal is the daemon's, who passes it on once.
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn();
+    let mut child = spawned.map_err(|error| Failure::because(format!("{}", program.path.display()), &error))?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
+    let wakes = wakes.clone();
+    let waiting = thread::Builder::new().name("run".to_owned()).spawn(move || {
+        let _ = wakes.send(Wake::Ended { status: child.wait().ok() });
+    });
+    waiting.map_err(|error| Failure::because("a thread that waits for a run", &error))?;
+    Ok(Child { task: task.clone(), since: SystemClock.now(), pid })
+}
+
+impl Child {
+    /// Asks it to stop at its next safe point.
+    pub(super) fn stop(&self) {
+        // It may have ended in this moment.
+        let _ = kill(self.pid, Signal::SIGTERM);
+    }
+}
+
+/// How a run ended, for people.
+pub(super) fn ended(status: Option<ExitStatus>) -> String {
+    match status.and_then(|status| status.code()) {
+        Some(0) => "done".to_owned(),
+        Some(code) => format!("ended with {code}"),
+        None => match status {
+            Some(_) => "was killed".to_owned(),
+            None => "ended, nobody knows how".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,330 @@
+//! `backup daemon`: runs what is due, watches, and shows how things are.
+//!
+//! What is always true:
+//!
+//! * One thread decides; it never waits for anything but to be woken. Repositories are read by threads of their own, a
+//!   run is a process of its own, requests are answered by a thread that only shows what it was given.
+//! * One run at a time: runs of one machine would wait for the same disk and the same network.
+//! * Nothing that matters is kept here. What has run is known from the repositories; a daemon that is killed in the middle
+//!   of a run leaves the run alone, and the next one knows from its records, or its lease, that it was.
+//!
+//! It stops at SIGTERM and SIGINT, after the run has stopped at its next safe point; it reads the configuration again at
+//! SIGHUP, after the run, and keeps the old one where the new one is wrong.
+
+mod child;
+mod health;
+mod html;
+mod page;
+mod plot;
+mod readers;
+mod server;
+mod signals;
+mod timetable;
+mod view;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::policy::JobStanding;
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+
+use crate::config::{Config, Source, Starts};
+use crate::console::say;
+use crate::exit::{Exit, Failure};
+use crate::facts::{self, Reading};
+use crate::session::{Session, identity};
+use crate::units::Program;
+use child::Child;
+use health::{BEAT_SECONDS, Health};
+use readers::Reader;
+use server::{Answers, Token};
+use timetable::{Entry, Next};
+use view::{JobView, Shown, View};
+use watch::Watch;
+
+/// Why the thread that decides is woken.
+#[derive(Debug)]
+enum Wake {
+    /// Somebody wants it to end.
+    Stop,
+    /// Somebody has changed the configuration.
+    Reload,
+    /// A repository was read.
+    Read { repository: String, reading: Reading },
+    /// Files of a job were seen to change.
+    Changed { job: String, at: Timestamp },
+    /// The run has ended.
+    Ended { status: Option<ExitStatus> },
+}
+
+/// Runs until it is asked to stop.
+pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
+    let config = session.config()?;
+    let now = SystemClock.now();
+    let listen = config.daemon.listen;
+    let listener = TcpListener::bind(listen).map_err(|error| {
+        Failure::because(format!("listening on {listen}"), &error)
+            .with_hint("another daemon? `listen` in [daemon] names another port")
+    })?;
+    // Port 0 is any that is free.
+    let listen = listener.local_addr().unwrap_or(listen);
+    let token = config.daemon.token.as_ref().map(|token| token.read("daemon.token", &session.console)).transpose()?;
+    if token.as_ref().is_some_and(|token| token.trim().is_empty()) {
+        return Err(Failure::usage("the daemon's token is empty", "write a long random text there"));
+    }
+    let (wakes, woken) = mpsc::channel();
+    let path = std::env::current_exe().map_err(|error| Failure::because("the path of this program", &error))?;
+    let program = Program { path, config: std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone()) };
+    let mut daemon = Daemon {
+        shown: Shown::new(View::nothing(identity(None).hostname, config.time_zone.clone())),
+        health: Arc::new(Health::new(now)),
+        readings: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        entries: Vec::new(),
+        readers: Vec::new(),
+        watches: Vec::new(),
+        running: None,
+        is_reload_wanted: false,
+        is_stopping: false,
+        trouble: None,
+        watch_troubles: Vec::new(),
+        program,
+        config,
+        wakes,
+        session,
+    };
+    let answers = Answers {
+        shown: daemon.shown.clone(),
+        health: Arc::clone(&daemon.health),
+        token: token.map(|token| Token::new(&token)),
+    };
+    signals::start(listener, answers, daemon.wakes.clone())?;
+    daemon.take_up()?;
+    session.console.note(&format!("http://{listen} shows how things are"));
+    tell_systemd(&[NotifyState::Ready]);
+    daemon.go_on(&woken);
+    tell_systemd(&[NotifyState::Stopping]);
+    Ok(Exit::Done)
+}
+
+/// What the deciding thread has.
+struct Daemon<'a> {
+    session: &'a Session,
+    config: Arc<Config>,
+    program: Program,
+    wakes: Sender<Wake>,
+    shown: Shown,
+    health: Arc<Health>,
+    readings: BTreeMap<String, Reading>,
+    /// What is known of each job, since its repositories were read last.
+    jobs: BTreeMap<String, JobView>,
+    entries: Vec<Entry>,
+    readers: Vec<Reader>,
+    watches: Vec<Watch>,
+    running: Option<Child>,
+    is_reload_wanted: bool,
+    is_stopping: bool,
+    /// Why the configuration could not be read again.
+    trouble: Option<String>,
+    /// What cannot be watched.
+    watch_troubles: Vec<String>,
+}
+
+impl Daemon<'_> {
+    /// Begins to read, watch and wait for what the configuration says.
+    fn take_up(&mut self) -> Result<(), Failure> {
+        let now = SystemClock.now();
+        let config = Arc::clone(&self.config);
+        // What was heard of jobs that are still there is heard again with the first reading.
+        self.entries = config.jobs.iter().flat_map(|job| Entry::of(job, now)).collect();
+        self.readings.clear();
+        self.jobs.clear();
+        let every = Duration::try_from(config.daemon.facts_every).unwrap_or(Duration::from_secs(900));
+        self.readers.clear();
+        for repository in &config.repositories {
+            self.readers.push(Reader::start(
+                repository,
+                every,
+                &self.session.globals,
+                &self.wakes,
+                &self.session.cancel,
+            )?);
+        }
+        self.watches.clear();
+        self.watch_troubles.clear();
+        for job in &config.jobs {
+            if let (Starts::OnChange { .. }, Source::Files { paths, .. }) = (&job.starts, &job.source) {
+                match watch::watch(&job.name, paths, &self.wakes) {
+                    Ok(watch) => self.watches.push(watch),
+                    Err(why) => {
+                        let trouble =
+                            format!("the files of {} cannot be watched, and are scanned once a day: {why}", job.name);
+                        say(&format!("warning: {trouble}"));
+                        self.watch_troubles.push(trouble);
+                    }
+                }
+            }
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn go_on(&mut self, woken: &Receiver<Wake>) {
+        let mut watchdog = Duration::from_secs(BEAT_SECONDS.into());
+        if let Some(limit) = sd_notify::watchdog_enabled() {
+            watchdog = watchdog.min(limit / 3);
+        }
+        loop {
+            let now = SystemClock.now();
+            self.health.beat(now);
+            tell_systemd(&[NotifyState::Watchdog]);
+            if self.is_stopping && self.running.is_none() {
+                return;
+            }
+            if self.is_reload_wanted && self.running.is_none() {
+                self.reload();
+            }
+            let wait = self.begin_what_is_due(now).map_or(watchdog, |until| {
+                // A clock may be set: it is looked at again in any case.
+                Duration::try_from(until.duration_since(now))
+                    .unwrap_or_default()
+                    .clamp(Duration::from_millis(20), watchdog)
+            });
+            match woken.recv_timeout(wait) {
+                Ok(wake) => self.wake(wake),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Begins a run if one is due and none is under way; otherwise, when one will be.
+    fn begin_what_is_due(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if self.running.is_some() || self.is_stopping {
+            return None;
+        }
+        let (at, slot, missed) = match timetable::next(&self.entries, now) {
+            Next::Run { at, slot, missed } => (at, slot, missed),
+            Next::Wait(until) => return until,
+        };
+        self.entries[at].begin(slot, now);
+        let task = self.entries[at].task.clone();
+        let made_up = if missed > 0 { format!(", and makes up for {missed} before it") } else { String::new() };
+        let of = slot.map(|slot| format!(" of {slot}")).unwrap_or_default();
+        say(&format!("{} {}{of} begins{made_up}", task.verb.word(), task.job));
+        match child::start(&self.program, &task, slot, &self.wakes) {
+            Ok(child) => self.running = Some(child),
+            Err(failure) => say(&format!("{} {} could not begin: {}", task.verb.word(), task.job, failure.what)),
+        }
+        self.show();
+        None
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Stop => {
+                self.is_stopping = true;
+                if let Some(child) = &self.running {
+                    say(&format!(
+                        "waits for {} {} to stop at its next safe point",
+                        child.task.verb.word(),
+                        child.task.job
+                    ));
+                    child.stop();
+                }
+            }
+            Wake::Reload => self.is_reload_wanted = true,
+            Wake::Read { repository, reading } => {
+                let is_known = self.readers.iter().any(|reader| reader.repository == repository);
+                if is_known {
+                    self.readings.insert(repository.clone(), reading);
+                    self.hear(&repository);
+                    self.show();
+                }
+            }
+            Wake::Changed { job, at } => {
+                let of_job = |entry: &&mut Entry| entry.task.job == job && entry.is_on_change();
+                if let Some(entry) = self.entries.iter_mut().find(of_job) {
+                    entry.change(at, at);
+                }
+            }
+            Wake::Ended { status } => {
+                let Some(child) = self.running.take() else { return };
+                say(&format!("{} {} {}", child.task.verb.word(), child.task.job, child::ended(status)));
+                let job = self.config.jobs.iter().find(|job| job.name == child.task.job);
+                let repositories = job.map(|job| job.repositories.as_slice()).unwrap_or_default();
+                self.readers.iter().filter(|reader| repositories.contains(&reader.repository)).for_each(Reader::ask);
+                self.show();
+            }
+        }
+    }
+
+    /// Computes anew what follows for the jobs of a repository that was read.
+    fn hear(&mut self, repository: &str) {
+        let now = SystemClock.now();
+        let config = Arc::clone(&self.config);
+        for job in config.jobs.iter().filter(|job| job.repositories.iter().any(|name| name == repository)) {
+            let facts = facts::of_job(&config, job, &self.readings, now);
+            let standing = JobStanding::of(&facts, &job.standards, now);
+            let is_all_read = job.repositories.iter().all(|name| self.readings.contains_key(name));
+            if is_all_read {
+                self.entries.iter_mut().filter(|entry| entry.task.job == job.name).for_each(|entry| entry.hear(&facts));
+            }
+            let view = JobView { facts: Arc::new(facts), standing: Arc::new(standing), running: None, next: None };
+            self.jobs.insert(job.name.clone(), view);
+        }
+    }
+
+    fn show(&self) {
+        let now = SystemClock.now();
+        let is_of = |entry: &&Entry, name: &str| entry.task.job == name && entry.task.verb == timetable::Verb::Run;
+        let jobs = self.config.jobs.iter().filter_map(|job| {
+            let known = self.jobs.get(&job.name)?;
+            let running = self.running.as_ref().filter(|child| child.task.job == job.name).map(|child| child.since);
+            let next = self.entries.iter().find(|entry| is_of(entry, &job.name)).and_then(|entry| entry.next(now));
+            Some(JobView { running, next, ..known.clone() })
+        });
+        self.shown.show(View {
+            host: self.shown.view().host.clone(),
+            zone: self.config.time_zone.clone(),
+            jobs: jobs.collect(),
+            is_ready: self.readings.len() == self.readers.len(),
+            troubles: self.trouble.iter().chain(&self.watch_troubles).cloned().collect(),
+        });
+    }
+
+    fn reload(&mut self) {
+        self.is_reload_wanted = false;
+        let variables = |name: &str| std::env::var(name).ok();
+        match Config::load(&self.config.path, &variables) {
+            Ok(config) => {
+                if config.daemon.listen != self.config.daemon.listen {
+                    say("warning: it listens where it did; a new address is taken when it is started again");
+                }
+                self.config = Arc::new(config);
+                self.trouble = None;
+                match self.take_up() {
+                    Ok(()) => say("the configuration was read again"),
+                    Err(failure) => self.trouble = Some(failure.what),
+                }
+            }
+            Err(failure) => {
+                say(&format!("warning: the configuration stays as it was: {}", failure.what));
+                self.trouble = Some(format!("the configuration could not be read again: {}", failure.what));
+                self.show();
+            }
+        }
+    }
+}
+
+/// Nobody to tell is no failure.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
+}

@@ -1,0 +1,213 @@
+//! The facts that policy thinks about, of the configuration and of what was read from its repositories.
+//!
+//! What is always true: what was not read is not known, and no memory of this machine stands for it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use backup_core::look::{Histories, histories};
+use backup_core::policy::{CopyFacts, History, JobFacts, Place, Trigger};
+use backup_core::repository::Repository;
+use backup_sources::databases::url::Engine;
+use backup_store::Place as StorePlace;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::{self, Config, Job, Source, Starts};
+use crate::exit::Failure;
+use crate::session::{Session, identity};
+
+/// How often a job that runs on change scans without one: watching loses events (`docs/decisions/schedule.md`).
+pub(crate) const SCAN_EVERY: SignedDuration = SignedDuration::from_hours(24);
+
+/// What was read from a repository, and what went wrong.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reading {
+    /// What was read, lately or before.
+    pub(crate) histories: Option<Histories>,
+    /// Why it could not be read lately.
+    pub(crate) unreachable: Option<String>,
+}
+
+impl Reading {
+    /// Reads a repository, which stays open in `open` for the next time. What was read before stays when it fails.
+    pub(crate) fn again(
+        self,
+        repository: &config::Repository,
+        open: &mut Option<Repository>,
+        session: &Session,
+    ) -> Self {
+        match read(repository, open, session) {
+            Ok(histories) => Self { histories: Some(histories), unreachable: None },
+            Err(failure) => {
+                *open = None;
+                Self { unreachable: Some(failure.what), ..self }
+            }
+        }
+    }
+}
+
+fn read(
+    repository: &config::Repository,
+    open: &mut Option<Repository>,
+    session: &Session,
+) -> Result<Histories, Failure> {
+    if open.is_none() {
+        *open = Some(session.open_configured(repository, None)?);
+    }
+    match open {
+        Some(open) => Ok(histories(open)?),
+        None => Err(Failure::new("the repository is not open")),
+    }
+}
+
+/// Reads every repository that one of `jobs` goes to.
+pub(crate) fn gather(config: &Config, jobs: &[&Job], session: &Session) -> BTreeMap<String, Reading> {
+    let is_used = |name: &String| jobs.iter().any(|job| job.repositories.contains(name));
+    let used = config.repositories.iter().filter(|repository| is_used(&repository.name));
+    used.map(|repository| (repository.name.clone(), Reading::default().again(repository, &mut None, session))).collect()
+}
+
+/// The facts of a job. Repositories that are not among `readings` were never read.
+pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Reading>, now: Timestamp) -> JobFacts {
+    let copies = job.repositories.iter().filter_map(|name| {
+        let repository = config.repository(name)?;
+        let reading = readings.get(name);
+        let histories = reading.and_then(|reading| reading.histories.as_ref());
+        Some(CopyFacts {
+            repository: name.clone(),
+            place: stands(repository),
+            has_retention: job.retention.contains_key(name),
+            read: histories.map(|histories| histories.read),
+            unreachable: reading.and_then(|reading| reading.unreachable.clone()),
+            history: histories
+                .and_then(|histories| histories.jobs.get(&job.name))
+                .cloned()
+                .unwrap_or_else(History::default),
+        })
+    });
+    JobFacts {
+        job: job.name.clone(),
+        home: home(job),
+        copies: copies.collect(),
+        trigger: trigger(job, now),
+        objectives: job.objectives,
+        offsite: job.offsite.clone(),
+        drills: Vec::new(),
+    }
+}
+
+/// What makes a job run, as policy sees it.
+pub(crate) fn trigger(job: &Job, now: Timestamp) -> Trigger {
+    match &job.starts {
+        Starts::ByHand => Trigger::ByHand,
+        Starts::Schedule(schedule) => Trigger::Schedule { longest_gap: schedule.longest_gap(now) },
+        Starts::OnChange { schedule, .. } => {
+            let gap = schedule.as_ref().map_or(SCAN_EVERY, |schedule| schedule.longest_gap(now));
+            Trigger::OnChange { scanned_every: Some(gap) }
+        }
+    }
+}
+
+/// Where a repository stands: as the file says, else as far as can be found out.
+pub(crate) fn stands(repository: &config::Repository) -> Place {
+    let said = &repository.stands;
+    let (media, domain) = match &repository.place {
+        StorePlace::Folder(path) => ("disk", device(path)),
+        // Whose account it is no address says: two buckets at one provider are taken to be of one account.
+        StorePlace::Bucket(bucket) => {
+            let at = bucket.settings.endpoint.clone().unwrap_or_else(|| bucket.provider.scheme().to_owned());
+            ("object-storage", Some(format!("the account at {}", at.trim_end_matches('/'))))
+        }
+        StorePlace::Rest(server) => ("disk", authority(&server.url).map(|host| format!("the host {host}"))),
+        StorePlace::Sftp(server) => ("disk", Some(format!("the host {}", server.host))),
+        _ => return said.clone(),
+    };
+    Place {
+        media: said.media.clone().or_else(|| Some(media.to_owned())),
+        site: said.site.clone(),
+        failure_domain: said.failure_domain.clone().or(domain),
+    }
+}
+
+/// Where a job's data stands, likewise.
+fn home(job: &Job) -> Place {
+    let said = &job.home;
+    let domain = || match &job.source {
+        Source::Files { paths, .. } => {
+            let devices: Vec<_> = paths.iter().map(|path| device(path)).collect();
+            // Of several disks none can be said to be the data's.
+            devices
+                .first()
+                .cloned()
+                .flatten()
+                .filter(|first| devices.iter().all(|device| device.as_ref() == Some(first)))
+        }
+        Source::Database { url, .. } if url.engine() == Engine::Sqlite => {
+            device(Path::new(OsStr::from_bytes(url.path())))
+        }
+        // A server of another machine; on which disk one of this machine keeps its data is not known.
+        Source::Database { url, .. } => {
+            let host = url.hosts().first().map(|host| host.name.as_str()).unwrap_or_default();
+            let is_here = matches!(host, "" | "localhost" | "127.0.0.1" | "::1") || host.starts_with('/');
+            (!is_here).then(|| format!("the host {host}"))
+        }
+        Source::Command { .. } => None,
+    };
+    Place {
+        media: said.media.clone().or_else(|| Some("disk".to_owned())),
+        site: said.site.clone(),
+        failure_domain: said.failure_domain.clone().or_else(domain),
+    }
+}
+
+/// The device that a path, or the nearest folder above it that is there, lies on.
+fn device(path: &Path) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
+    let metadata = path.ancestors().find_map(|path| fs::metadata(path).ok())?;
+    let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+    Some(format!("the device {major}:{minor} of {}", identity(None).hostname))
+}
+
+/// The host of an address, without its port and without a user.
+fn authority(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split('/').next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_on_one_disk_is_found_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("data"), folder.path().join("not/yet/there"));
+        fs::create_dir(&one).unwrap();
+        assert!(device(&one).is_some());
+        assert_eq!(device(&one), device(&other));
+        assert_ne!(device(&one), device(Path::new("/proc")));
+    }
+
+    #[test]
+    fn the_host_of_an_address_is_found() {
+        for (url, host) in [
+            ("https://host:8000/path/", Some("host")),
+            ("http://me@host/", Some("host")),
+            ("http://[::1]:8000/", Some("[::1]")),
+            ("http:///", None),
+            ("host", None),
+        ] {
+            assert_eq!(authority(url), host, "{url}");
+        }
+    }
+}

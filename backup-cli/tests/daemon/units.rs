@@ -1,0 +1,85 @@
+//! Units of other schedulers, judged by these.
+
+use std::fs;
+
+use crate::driver::{Ran, World};
+use crate::judge::agrees;
+
+/// A configuration in which each kind of schedule is there.
+fn world() -> World {
+    let world = World::new();
+    let source = world.source().display().to_string();
+    let text =
+        format!("timezone = \"Europe/Paris\"\n[repositories.local]\nurl = \"{}\"\n", world.repository().display());
+    let job =
+        |name: &str, rest: &str| format!("[jobs.{name}]\nsource = \"{source}\"\noffsite = \"none: a test\"\n{rest}\n");
+    let jobs = [
+        job("nightly", "schedule = \"0 2 * * *\"\njitter = \"20m\""),
+        job("office", "schedule = \"*/15 8-18/5 * * mon-fri\""),
+        job("either", "schedule = \"0 3 13 * FRI\""),
+        job("hourly", "schedule = \"@hourly\"\ndrill = { schedule = \"0 5 * * 0\" }"),
+        job("changes", "trigger = \"on-change\""),
+    ];
+    fs::write(world.path().join("backup.toml"), text + &jobs.concat()).unwrap();
+    world
+}
+
+fn schedule(world: &World, arguments: &[&str]) -> Ran {
+    world.run(["-c", "backup.toml", "schedule"].iter().chain(arguments))
+}
+
+#[test]
+fn cron_gets_a_line_for_each_schedule_and_a_word_for_what_it_cannot_say() {
+    let ran = schedule(&world(), &["cron", "--program", "/usr/bin/backup"]).succeeds();
+    let lines: Vec<_> = ran.out.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines.len(), 5, "{}", ran.out);
+    assert!(lines[0].starts_with("0 2 * * * sleep ") && lines[0].ends_with(" run nightly --quiet"), "{}", lines[0]);
+    assert!(lines[4].starts_with("0 5 * * 0 ") && lines[4].contains(" drill hourly "), "{}", lines[4]);
+    assert!(ran.out.contains("# changes runs on change: only `backup daemon` watches files."), "{}", ran.out);
+}
+
+#[test]
+fn only_the_jobs_that_are_named_are_printed_and_one_that_is_not_there_is_an_error() {
+    let world = world();
+    let ran = schedule(&world, &["cron", "office"]).succeeds();
+    assert!(ran.out.contains(" run office ") && !ran.out.contains("nightly"), "{}", ran.out);
+    let ran = schedule(&world, &["cron", "offise"]).ends_with(2);
+    assert!(ran.err.contains("office"), "{}", ran.err);
+}
+
+#[test]
+#[ignore = "needs systemd-analyze"]
+fn systemd_takes_the_units() {
+    let world = world();
+    let folder = world.path().join("units");
+    fs::create_dir(&folder).unwrap();
+    schedule(&world, &["systemd", "--output", folder.to_str().unwrap()]).succeeds();
+    let mut units: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
+    units.sort();
+    assert_eq!(units.len(), 10, "{units:?}");
+    let arguments: Vec<_> = ["verify", "--man=no"].into_iter().chain(units.iter().map(String::as_str)).collect();
+    let said = agrees("BACKUP_TEST_SYSTEMD_ANALYZE", &arguments);
+    assert!(!said.contains("backup-"), "{said}");
+    for timer in units.iter().filter(|unit| unit.ends_with(".timer")) {
+        let text = fs::read_to_string(timer).unwrap();
+        let calendars: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("OnCalendar=")).collect();
+        assert!(!calendars.is_empty(), "{text}");
+        for calendar in calendars {
+            let said = agrees("BACKUP_TEST_SYSTEMD_ANALYZE", &["calendar", calendar]);
+            assert!(said.contains("Next elapse") && said.contains("Europe/Paris"), "{said}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs kubernetes-validate"]
+fn kubernetes_takes_the_cron_jobs() {
+    let world = world();
+    let ran = schedule(&world, &["kubernetes", "--image", "backup:1"]).succeeds();
+    assert_eq!(ran.out.matches("kind: CronJob").count(), 5, "{}", ran.out);
+    let path = world.path().join("jobs.yaml");
+    fs::write(&path, &ran.out).unwrap();
+    let said = agrees("BACKUP_TEST_KUBERNETES_VALIDATE", &["--strict", path.to_str().unwrap()]);
+    assert_eq!(said.matches("passed").count(), 5, "{said}");
+}
