@@ -185,6 +185,20 @@ pub const GLOBALS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long a database server may take to answer a first connection, when nobody says otherwise.
 pub const DATABASE_CONNECT_SECONDS: u64 = 30;
 
+/// How long a database server may say nothing when it was asked for the next documents. A busy one takes seconds for
+/// them; one that was lost without a word would be waited for for ever.
+pub const DATABASE_SILENCE_SECONDS_MAX: u64 = 10 * 60;
+
+/// The longest description of a collection of MongoDB that is read: options are a document, which has 16 MiB at most,
+/// and are longer as text.
+pub const MONGODB_METADATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A batch of documents that is restored into MongoDB is sent when it has these bytes, or so many documents. A message
+/// has 48 MB at most, and one more document of 16 MiB still fits into it.
+pub const MONGODB_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// See [`MONGODB_BATCH_BYTES`].
+pub const MONGODB_BATCH_DOCUMENTS_MAX: usize = 10_000;
+
 /// Pieces that a database of SQLite is cut into: a multiple of every page size there is (64 KiB at most), so that a page
 /// that changed costs one piece, and large enough that the index stays small.
 pub const SQLITE_CHUNK_BYTES: NonZeroUsize = NonZeroUsize::new(256 * 1024).unwrap();

@@ -75,7 +75,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     // What a drill is written down as: its outcome, chained, signed and kept in repositories.
     ("evidence", &["contracts", "drill", "error", "limits", "model", "repository"]),
     // What only looks: it reads trees, the index and records, and hands facts to the rooms that think.
-    ("look", &["cancel", "care", "contracts", "error", "model", "pipeline", "policy", "repository", "retention"]),
+    (
+        "look",
+        &["cancel", "care", "contracts", "drill", "error", "model", "pipeline", "policy", "repository", "retention"],
+    ),
     // It only thinks: no store, no clock, no repository.
     ("retention", &["contracts", "model"]),
     ("schedule", &["limits"]),

@@ -5,7 +5,16 @@ use std::io::Write as _;
 use backup_core::model::SnapshotPath;
 use backup_core::pipeline::FileReader;
 
+#[cfg(feature = "mongodb")]
+use backup_core::Error;
+#[cfg(feature = "mongodb")]
+use backup_sources::databases::mongodb::archive::{ArchiveWriter, Contents};
+#[cfg(feature = "mongodb")]
+use backup_sources::databases::url::Engine;
+
 use crate::args::Which;
+#[cfg(feature = "mongodb")]
+use crate::databases::{DumpFolder, Known};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -17,6 +26,10 @@ pub(crate) struct Args {
     /// The file
     #[arg(value_name = "PATH")]
     path: std::ffi::OsString,
+    /// PATH is the folder of a database of MongoDB: as one stream, for `mongorestore --archive`
+    #[cfg(feature = "mongodb")]
+    #[arg(long)]
+    archive: bool,
     #[command(flatten)]
     which: Which,
 }
@@ -32,6 +45,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let index = repository.load_index(&*reporter)?;
     reporter.finish();
     let path = SnapshotPath::parse(args.path.as_encoded_bytes());
+    #[cfg(feature = "mongodb")]
+    if args.archive {
+        return archive(&DumpFolder::open(&repository, &index, &snapshot, &path)?, session);
+    }
     let mut file = FileReader::open(&repository, &index, &snapshot, &path)?;
     let mut out = std::io::stdout().lock();
     while let Some(piece) = file.next_piece()? {
@@ -39,5 +56,29 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         out.write_all(&piece)?;
     }
     out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// A database of MongoDB as mongodump's archive.
+#[cfg(feature = "mongodb")]
+fn archive(folder: &DumpFolder<'_>, session: &Session) -> Result<Exit, Failure> {
+    let Known { manifest, files } = folder.known(Engine::Mongodb)?;
+    if manifest.engine != Engine::Mongodb.name() {
+        let hint = "--archive is for folders below /mongodb/";
+        return Err(Failure::usage(format!("this is a database of {}", manifest.engine), hint));
+    }
+    let contents = Contents::of(&manifest, &folder.sizes(), &files);
+    let contents = contents.map_err(|why| Error::damaged(manifest.database.as_str(), why))?;
+    let names: Vec<String> = contents.files().map(str::to_owned).collect();
+    let mut archive = ArchiveWriter::begin(std::io::stdout().lock(), contents)?;
+    for name in names {
+        let mut file = folder.file(&name)?;
+        while let Some(piece) = file.next_piece()? {
+            session.cancel.check()?;
+            archive.write(&piece)?;
+        }
+        archive.end_file()?;
+    }
+    let _ = archive.finish()?;
     Ok(Exit::Done)
 }

@@ -7,15 +7,14 @@ use std::time::Instant;
 
 use backup_core::contracts::{Target as _, TargetError};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath, format_timestamp};
-use backup_core::pipeline::{Compare, FileReader, RestoreOptions, RestoreOutcome, restore};
-use backup_sources::databases::manifest::{MANIFEST, Manifest};
+use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
 use backup_sources::databases::url::DatabaseUrl;
 use backup_sources::files::{self, Extra, FilesTarget, Owner, SpaceCheck, Zeros};
 use serde_json::json;
 
 use crate::args::Which;
 use crate::console::{amounts, say, table::Table};
-use crate::databases::{self, LoadArgs};
+use crate::databases::{self, DumpFolder, LoadArgs};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -180,14 +179,15 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
         Some(path) => SnapshotPath::parse(path.as_encoded_bytes()),
         None => folder_of(&snapshot, &url, id)?,
     };
-    let manifest = {
+    let known = {
         let lock = session.lock(&repository, &*reporter)?;
         let index = repository.load_index(&*reporter)?;
         lock.confirm(&*reporter)?;
-        Manifest::read(FileReader::open(&repository, &index, &snapshot, &path.join(MANIFEST.as_bytes()))?)?
+        DumpFolder::open(&repository, &index, &snapshot, &path)?.known(url.engine())?
     };
+    let manifest = known.manifest.clone();
     let space = if args.no_space_check { SpaceCheck::Skip } else { SpaceCheck::Refuse };
-    let target = databases::target(&url, &args.databases, manifest.clone(), space, &session.console)?;
+    let target = databases::target(&url, &args.databases, known, space, &session.console)?;
     let began = Instant::now();
     let options = RestoreOptions { path: Some(path), verify: false, ..args.options(session) };
     let outcome = restore(&repository, &snapshot, &*target, &options, &session.cancel, &*reporter).map_err(refused)?;

@@ -3,6 +3,9 @@
 //! One file an engine, which reads the environment and the engine's own files of passwords; one arm an engine in each
 //! of the functions below. The commands know no engine. Two flattened structures may not have one name.
 
+mod dump_folder;
+#[cfg(feature = "mongodb")]
+pub(crate) mod mongodb;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]
@@ -19,6 +22,8 @@ use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::url::{DatabaseUrl, Engine};
 use backup_sources::files::SpaceCheck;
 
+pub(crate) use dump_folder::DumpFolder;
+
 use crate::console::Console;
 use crate::exit::Failure;
 
@@ -28,6 +33,9 @@ pub(crate) struct DumpArgs {
     #[cfg(feature = "postgres")]
     #[command(flatten)]
     pub(crate) postgres: postgres::PostgresDump,
+    #[cfg(feature = "mongodb")]
+    #[command(flatten)]
+    mongodb: mongodb::MongodbDump,
     /// The folder of mariadb-dump, mysqldump and their like, in place of those in PATH
     #[cfg(feature = "mysql")]
     #[arg(long, value_name = "DIR", env = "BACKUP_MYSQL_BIN", help_heading = "MySQL and MariaDB")]
@@ -40,6 +48,10 @@ impl DumpArgs {
         #[cfg(feature = "postgres")]
         if engine != Some(Engine::Postgres) && self.postgres.is_asked_for() {
             return Err(Failure::usage("an option for PostgreSQL was given with another source", "leave it away"));
+        }
+        #[cfg(feature = "mongodb")]
+        if engine != Some(Engine::Mongodb) && self.mongodb != mongodb::MongodbDump::default() {
+            return Err(Failure::usage("an option for MongoDB was given with another source", "leave it away"));
         }
         let _ = engine;
         Ok(())
@@ -57,6 +69,9 @@ pub(crate) struct LoadArgs {
     #[cfg(feature = "postgres")]
     #[command(flatten)]
     pub(crate) postgres: postgres::PostgresLoad,
+    #[cfg(feature = "mongodb")]
+    #[command(flatten)]
+    mongodb: mongodb::MongodbLoad,
     /// Replace a database that holds something
     #[arg(long, help_heading = "Into a database")]
     clean: bool,
@@ -86,6 +101,10 @@ impl LoadArgs {
         if self.postgres.is_asked_for() {
             return Err(Failure::usage("an option for PostgreSQL was given for a folder", "leave it away"));
         }
+        #[cfg(feature = "mongodb")]
+        if self.mongodb != mongodb::MongodbLoad::default() {
+            return Err(Failure::usage("an option for MongoDB was given for a folder", "leave it away"));
+        }
         if self.clean {
             return Err(Failure::usage("--clean is for databases", "--delete removes what a snapshot does not have"));
         }
@@ -101,6 +120,10 @@ impl LoadArgs {
             let hint = "leave it away with --table and --schema";
             return Err(Failure::usage("--verify compares a whole database", hint));
         }
+        #[cfg(feature = "mongodb")]
+        if self.mongodb.is_part() {
+            return Err(Failure::usage("--verify compares a whole database", "leave it away with --collection"));
+        }
         Ok(())
     }
 
@@ -109,6 +132,10 @@ impl LoadArgs {
         #[cfg(feature = "postgres")]
         if engine != Engine::Postgres && self.postgres.is_asked_for() {
             return Err(Failure::usage("an option for PostgreSQL was given for another database", "leave it away"));
+        }
+        #[cfg(feature = "mongodb")]
+        if engine != Engine::Mongodb && self.mongodb != mongodb::MongodbLoad::default() {
+            return Err(Failure::usage("an option for MongoDB was given for another database", "leave it away"));
         }
         #[cfg(feature = "sqlite")]
         if engine != Engine::Sqlite {
@@ -154,6 +181,8 @@ pub(crate) fn each(url: &DatabaseUrl, args: &DumpArgs, console: &Console) -> Res
     match url.engine() {
         #[cfg(feature = "postgres")]
         Engine::Postgres => postgres::each(url, &args.postgres, console),
+        #[cfg(feature = "mongodb")]
+        Engine::Mongodb => mongodb::each(url),
         #[cfg(feature = "mysql")]
         Engine::Mysql => Ok(vec![url.clone()]),
         #[cfg(feature = "redis")]
@@ -169,6 +198,8 @@ pub(crate) fn source(url: &DatabaseUrl, args: &DumpArgs, console: &Console) -> R
     match url.engine() {
         #[cfg(feature = "postgres")]
         Engine::Postgres => postgres::source(url, &args.postgres, console),
+        #[cfg(feature = "mongodb")]
+        Engine::Mongodb => mongodb::source(url, &args.mongodb),
         #[cfg(feature = "mysql")]
         Engine::Mysql => mysql::source(url, args.mysql_bin.as_deref()),
         #[cfg(feature = "redis")]
@@ -179,16 +210,41 @@ pub(crate) fn source(url: &DatabaseUrl, args: &DumpArgs, console: &Console) -> R
     }
 }
 
-/// A database as a target. `manifest` is that of what will be restored.
+/// What is known of a dump before it is restored.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// Its manifest.
+    pub(crate) manifest: Manifest,
+    /// The names and texts of the files that [`is_needed_beforehand`] names.
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+}
+
+/// Whether an engine's target has to know a file of its dump before the others come.
+pub(crate) fn is_needed_beforehand(engine: Engine, name: &str) -> bool {
+    match engine {
+        #[cfg(feature = "mongodb")]
+        Engine::Mongodb => backup_sources::databases::mongodb::is_needed_beforehand(name),
+        _ => {
+            let _ = name;
+            false
+        }
+    }
+}
+
+/// A database as a target, for a dump of which this is known.
 pub(crate) fn target(
     url: &DatabaseUrl,
     args: &LoadArgs,
-    manifest: Manifest,
+    known: Known,
     space: SpaceCheck,
     console: &Console,
 ) -> Result<Box<dyn Loading>, Failure> {
     args.require(url.engine())?;
+    let Known { manifest, files } = known;
+    let _ = &files;
     match url.engine() {
+        #[cfg(feature = "mongodb")]
+        Engine::Mongodb => mongodb::target(url, &args.mongodb, args.cleaning(), manifest, &files),
         #[cfg(feature = "postgres")]
         Engine::Postgres => postgres::target(url, &args.postgres, args.cleaning(), manifest, space, console),
         #[cfg(feature = "mysql")]
@@ -211,6 +267,8 @@ pub(crate) fn verify(
     match url.engine() {
         #[cfg(feature = "postgres")]
         Engine::Postgres => postgres::verify(url, &args.postgres, manifest, console),
+        #[cfg(feature = "mongodb")]
+        Engine::Mongodb => mongodb::verify(url, manifest),
         #[cfg(feature = "mysql")]
         Engine::Mysql => mysql::verify(url, args.mysql_bin.as_deref(), manifest),
         #[cfg(feature = "redis")]

@@ -23,7 +23,6 @@ mod answers;
 mod choose;
 mod entries;
 mod estimate;
-mod nowhere;
 mod outcome;
 mod run;
 mod stages;

@@ -12,7 +12,7 @@ use crate::contracts::{Check, CheckResult, Expected, Level, NotReady, RecoveryPo
 use crate::limits::DRILL_PROBLEMS_NAMED_MAX;
 use crate::model::{Snapshot, SnapshotId, SnapshotPath};
 use crate::observe::{Amount, Event, Observer, Phase, Severity};
-use crate::pipeline::{RestoreOptions, RestoreOutcome, restore_by};
+use crate::pipeline::{RestoreOptions, RestoreOutcome, restore_by, restored_amount};
 use crate::repository::{Index, LockMode, Repository};
 
 /// What is drilled.
@@ -165,15 +165,11 @@ impl Run<'_> {
         self.stop_if_failed()
     }
 
-    /// How much will be restored: a restore that writes nothing says it.
+    /// How much will be restored.
     fn measure(&self, index: &Index) -> Result<Amount, Verdict> {
-        let nowhere = super::nowhere::Nowhere;
-        let options = RestoreOptions { dry_run: true, ..self.options() };
-        let silent = crate::observe::Silent;
-        let outcome =
-            restore_by(index, self.task.repository, self.task.snapshot, &nowhere, &options, self.cancel, &silent);
-        let RestoreOutcome { files, dirs, others, bytes, .. } = outcome.map_err(|error| Verdict::of_error(&error))?;
-        Ok(Amount { items: files + dirs + others, bytes })
+        let Self { task, cancel, .. } = self;
+        restored_amount(index, task.repository, task.snapshot, task.part.as_ref(), cancel)
+            .map_err(|error| Verdict::of_error(&error))
     }
 
     fn provision(&mut self, sandbox: &mut dyn Sandbox, expected: Amount) -> Result<(), Verdict> {

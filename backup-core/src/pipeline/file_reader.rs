@@ -4,7 +4,7 @@
 use std::io;
 
 use super::walk::{TreeReader, find_node};
-use crate::model::{BlobId, BlobKind, NodeKind, Snapshot, SnapshotPath};
+use crate::model::{BlobId, BlobKind, Node, NodeKind, Snapshot, SnapshotPath};
 use crate::repository::{Index, Repository};
 use crate::{Error, Result};
 
@@ -32,12 +32,21 @@ impl<'a> FileReader<'a> {
         snapshot: &Snapshot,
         path: &SnapshotPath,
     ) -> Result<Self> {
-        let node = find_node(&TreeReader::new(repository, index), &snapshot.tree, path)?;
-        let Some(NodeKind::File { content, size }) = node.map(|node| node.kind) else {
-            return Err(Error::invalid(path.to_string(), "not a file")
-                .with_hint("`ls` shows what is in a folder, `restore` restores it"));
-        };
-        Ok(Self { repository, index, rest: content.into_iter(), piece: Vec::new(), position: 0, size })
+        match find_node(&TreeReader::new(repository, index), &snapshot.tree, path)? {
+            Some(node) => Self::of_node(repository, index, path, &node),
+            None => Err(not_a_file(path)),
+        }
+    }
+
+    /// Opens the file that `node` describes, which lies at `path`: for those who have its folder at hand.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::ErrorKind::Invalid`] when it is not a file.
+    pub fn of_node(repository: &'a Repository, index: &'a Index, path: &SnapshotPath, node: &Node) -> Result<Self> {
+        let NodeKind::File { content, size } = &node.kind else { return Err(not_a_file(path)) };
+        let rest = content.clone().into_iter();
+        Ok(Self { repository, index, rest, piece: Vec::new(), position: 0, size: *size })
     }
 
     /// Its size in bytes, as the snapshot says it.
@@ -63,4 +72,8 @@ impl io::Read for FileReader<'_> {
         self.position += bytes;
         Ok(bytes)
     }
+}
+
+fn not_a_file(path: &SnapshotPath) -> Error {
+    Error::invalid(path.to_string(), "not a file").with_hint("`ls` shows what is in a folder, `restore` restores it")
 }

@@ -146,6 +146,18 @@ pub fn restore_by(
     Ok(outcome)
 }
 
+/// What a restore of `path`, or of all, would write: entries, and bytes of files. Folders that cannot be read are not in it.
+pub fn restored_amount(
+    index: &Index,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: Option<&SnapshotPath>,
+    cancel: &Cancel,
+) -> Result<Amount> {
+    let reader = TreeReader::new(repository, index);
+    Selection::find(&reader, snapshot, path)?.measure(&reader, cancel)
+}
+
 /// What of a snapshot was asked for.
 struct Selection {
     /// A folder's node, `None` for the root of the snapshot.

@@ -18,20 +18,22 @@
 //!
 //! [`Source::finish`]: backup_core::contracts::Source::finish
 
-#[cfg(any(feature = "mysql", feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "redis", feature = "sqlite"))]
 mod differences;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod examined;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod folder;
 pub mod manifest;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "mysql")]
 pub mod mysql;
-#[cfg(any(feature = "mysql", feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "redis", feature = "sqlite"))]
 mod passed_over;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg(any(feature = "mysql", feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "redis", feature = "sqlite"))]
 mod ready;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -39,5 +41,5 @@ pub mod redis;
 pub mod sqlite;
 pub mod url;
 
-#[cfg(any(feature = "mysql", feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "redis", feature = "sqlite"))]
 pub use differences::differences;

@@ -235,6 +235,16 @@ impl DatabaseUrl {
         Self { password: Some(password), ..self.clone() }
     }
 
+    /// The same with one more parameter, unless it says that already.
+    #[must_use]
+    pub fn with_parameter(&self, name: &str, value: &str) -> Self {
+        let mut url = self.clone();
+        if !url.parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            url.parameters.push((name.to_owned(), value.to_owned()));
+        }
+        url
+    }
+
     /// What stands behind the question mark, in its order.
     pub fn parameters(&self) -> &[(String, String)] {
         &self.parameters

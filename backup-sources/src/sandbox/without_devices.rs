@@ -59,4 +59,8 @@ impl Target for WithoutDevices {
     fn finish(&self) -> Result<(), TargetError> {
         self.0.finish()
     }
+
+    fn preview(&self) -> Option<Box<dyn Target>> {
+        self.0.preview()
+    }
 }

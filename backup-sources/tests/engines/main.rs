@@ -4,6 +4,8 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod drill;
+mod mongodb;
+mod mongodb_server;
 mod mysql;
 mod mysql_server;
 mod postgres_server;

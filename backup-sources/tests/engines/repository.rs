@@ -11,7 +11,9 @@ use backup_core::contracts::{
 };
 use backup_core::model::{Node, Snapshot, SnapshotPath};
 use backup_core::observe::Silent;
-use backup_core::pipeline::{self, BackupOptions, BackupOutcome, FileReader, RestoreOptions, RestoreOutcome};
+use backup_core::pipeline::{
+    self, BackupOptions, BackupOutcome, FileReader, RestoreOptions, RestoreOutcome, TreeReader, find_node,
+};
 use backup_core::repository::{CreateOptions, Identity, LockMode, Passphrase, Repository, ScryptCost};
 use backup_core::testing::MemorySink;
 use backup_core::{Error, Result};
@@ -62,6 +64,16 @@ impl Repo {
         let mut bytes = Vec::new();
         FileReader::open(&self.0, &index, &self.latest(), &path).unwrap().read_to_end(&mut bytes).unwrap();
         bytes
+    }
+
+    /// The names of what is in a folder of the newest snapshot.
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
+        let index = self.0.load_index(&Silent).unwrap();
+        let reader = TreeReader::new(&self.0, &index);
+        let path = SnapshotPath::parse(folder.as_bytes());
+        let folder = find_node(&reader, &self.latest().tree, &path).unwrap().unwrap();
+        let nodes = reader.read(&folder.subtree().unwrap()).unwrap();
+        nodes.iter().map(|node| String::from_utf8_lossy(&node.name).into_owned()).collect()
     }
 
     pub(crate) fn manifest(&self, folder: &str) -> Manifest {
