@@ -81,7 +81,7 @@ pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure>
 }
 
 fn print(text: &str, session: &Session) -> Result<(), Failure> {
-    Ok(session.console.either(&json!({"text": text}), || text.trim_end().to_owned())?)
+    session.console.either(&json!({"text": text}), || text.trim_end().to_owned())
 }
 
 /// Units one after the other, each below its name.

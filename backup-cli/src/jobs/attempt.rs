@@ -153,7 +153,7 @@ fn suspect(job: &Job, occasion: &Occasion, parts: &mut [Part], copies: &Copies, 
         match look_wrong(job, size, &part.paths, repository) {
             Ok(suspicion) => part.suspicion = suspicion,
             Err(failure) => {
-                warnings.push(format!("nothing is known of earlier runs of {}: {}", job.name, failure.what))
+                warnings.push(format!("nothing is known of earlier runs of {}: {}", job.name, failure.what));
             }
         }
     }

@@ -75,9 +75,8 @@ pub(crate) fn run_job(job: &Job, occasion: &Occasion, config: &Config, session: 
             && let Some(slot) = occasion.slot.filter(|_| occasion.mode == Mode::Real)
             && copies.any_is_open()
         {
-            match claim(job, slot, &copies, &mut warnings) {
-                Some(holder) => break Ok((Verdict::Held { by: holder }, Vec::new())),
-                None => {}
+            if let Some(holder) = claim(job, slot, &copies, &mut warnings) {
+                break Ok((Verdict::Held { by: holder }, Vec::new()));
             }
         }
         attempts += 1;

@@ -29,7 +29,7 @@ pub(super) fn send(channel: &Channel, words: &Words, session: &Session) -> Resul
             let authorization = authorization.as_ref().map(|secret| secret.read("authorization", &session.console));
             let authorization = authorization.transpose()?.map(|secret| Secret::new(secret.as_str()));
             let (url, content_type, body) = request(&url, *preset, words);
-            post(Message { url, method: Method::Post, content_type, authorization, body })
+            post(&Message { url, method: Method::Post, content_type, authorization, body })
         }
         Channel::Mail { server, port, encryption, login, from, to } => {
             let transport = transport(server, *port, *encryption, login.as_ref(), session)?;
@@ -43,7 +43,7 @@ pub(super) fn send(channel: &Channel, words: &Words, session: &Session) -> Resul
 }
 
 /// Sends a message over HTTP.
-pub(super) fn post(message: Message) -> Result<(), Failure> {
+pub(super) fn post(message: &Message) -> Result<(), Failure> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()

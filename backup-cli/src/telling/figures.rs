@@ -58,7 +58,7 @@ fn push(gateway: &Pushgateway, body: String, session: &Session) -> Result<(), Fa
     let instance: String =
         instance.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     let url = format!("{}/metrics/job/backup/instance/{instance}", url.trim_end_matches('/'));
-    post(Message {
+    post(&Message {
         url: Secret::new(url),
         method: Method::Put,
         content_type: metrics::CONTENT_TYPE,

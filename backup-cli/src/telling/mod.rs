@@ -85,7 +85,7 @@ pub(crate) fn tell(config: &Config, matters: &[Matter], session: &Session) -> Ve
                     state.note(&notify.name, &matter.job, words.event, told);
                 }
                 Err(failure) => {
-                    warnings.push(format!("{} was not told of {}: {}", notify.name, matter.job, failure.what))
+                    warnings.push(format!("{} was not told of {}: {}", notify.name, matter.job, failure.what));
                 }
             }
         }

@@ -25,7 +25,7 @@ pub(crate) fn units(program: &Program, timed: &[Timed]) -> Result<Vec<Unit>, Fai
         })?;
         let calendar = plain.on_calendar().iter().map(|slot| format!("OnCalendar={slot}\n")).collect();
         units.push(Unit { name: format!("backup-{}.service", timed.name), text: service(program, timed) });
-        units.push(Unit { name: format!("backup-{}.timer", timed.name), text: timer(timed, calendar) });
+        units.push(Unit { name: format!("backup-{}.timer", timed.name), text: timer(timed, &calendar) });
     }
     Ok(units)
 }
@@ -59,7 +59,7 @@ fn service(program: &Program, timed: &Timed) -> String {
 }
 
 /// `Persistent`: what was missed while the machine was off is made up for once.
-fn timer(timed: &Timed, calendar: String) -> String {
+fn timer(timed: &Timed, calendar: &str) -> String {
     format!(
         "[Unit]\n\
         Description={}, when it is due\n\

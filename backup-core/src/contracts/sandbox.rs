@@ -196,6 +196,7 @@ pub enum CheckResult {
 
 impl Check {
     /// Compares what must be with what is.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over numbers and texts alike")]
     pub fn compare(id: impl Into<String>, level: Level, expected: impl ToString, actual: impl ToString) -> Self {
         let (expected, actual) = (expected.to_string(), actual.to_string());
         let result = if expected == actual { CheckResult::Passed } else { CheckResult::Failed };

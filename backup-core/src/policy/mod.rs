@@ -44,7 +44,6 @@ use jiff::SignedDuration;
 use serde::Serializer;
 
 /// Durations are whole seconds wherever they are printed for programs.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that `serialize_with` calls")]
 fn as_seconds<S: Serializer>(duration: &SignedDuration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_i64(duration.as_secs())
 }

@@ -111,7 +111,7 @@ impl JobStanding {
             let why = run.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             match run.outcome {
                 Outcome::Failed => {
-                    find(FindingKind::RunFailed, format!("the last run failed {when} ago{why}"), again())
+                    find(FindingKind::RunFailed, format!("the last run failed {when} ago{why}"), again());
                 }
                 Outcome::Suspicious => {
                     let what = format!(
@@ -147,7 +147,7 @@ impl JobStanding {
         let last = facts.drills.last();
         match last.map(|drill| (&drill.verdict, in_words(now.duration_since(drill.ended)))) {
             Some((DrillVerdict::Failed, when)) => {
-                wrong.push((FindingKind::DrillFailed, format!("the last drill failed {when} ago")))
+                wrong.push((FindingKind::DrillFailed, format!("the last drill failed {when} ago")));
             }
             Some((DrillVerdict::NotRun(why), when)) => {
                 wrong.push((FindingKind::DrillFailed, format!("the last drill, {when} ago, could not run: {why}")));

@@ -147,7 +147,7 @@ fn read(text: &str) -> Result<Cron, Unread> {
     parser.parse(&fields.join(" ")).map_err(|_| Unread::Somewhere)
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Unread {
     Fields(usize),
     Somewhere,
