@@ -95,6 +95,11 @@ pub(crate) enum Command {
     Stats(commands::stats::Args),
     /// Restore a snapshot, or a part of it
     Restore(commands::restore::Args),
+    /// Restore into a sandbox, compare, time it, and write down what was proven
+    Drill(Box<commands::drill::Args>),
+    /// Show, verify and export the signed records of drills
+    #[command(subcommand)]
+    Evidence(commands::evidence::Command),
     /// Verify the repository
     Check(commands::check::Args),
     /// Mend what can be mended

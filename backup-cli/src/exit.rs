@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use backup_core::contracts::{SourceError, TargetError};
+use backup_core::drill::Verdict;
 use backup_core::{Error, ErrorKind};
 
 /// The subject of failures to print.
@@ -23,7 +24,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Done, but some data could not be read or written.
     Losses = 3,
-    /// An objective is missed.
+    /// An objective is missed; a drill failed or could not run.
     Missed = 4,
     /// Done, but a copy is missing or behind.
     Behind = 5,
@@ -85,12 +86,14 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
     /// Whether whoever reads our output has gone away, which is nobody's failure.
     pub(crate) is_unheard: bool,
+    /// Whether it says that the repository is damaged, and not that something stood in the way.
+    pub(crate) is_damage: bool,
 }
 
 impl Failure {
     /// A failure to do `what`.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, what: what.into(), hint: None, is_unheard: false }
+        Self { exit: Exit::Failed, what: what.into(), hint: None, is_unheard: false, is_damage: false }
     }
 
     /// A command line that cannot be what was meant.
@@ -137,7 +140,8 @@ impl From<Error> for Failure {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         let is_unheard =
             error.subject() == OUTPUT && cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe);
-        Self { exit: Exit::of(error.kind()), what, hint: error.hint().map(str::to_owned), is_unheard }
+        let is_damage = matches!(Verdict::of_error(&error), Verdict::Failed { .. });
+        Self { exit: Exit::of(error.kind()), what, hint: error.hint().map(str::to_owned), is_unheard, is_damage }
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use backup_core::look::{Histories, histories};
-use backup_core::policy::{CopyFacts, History, JobFacts, Place, Trigger};
+use backup_core::policy::{CopyFacts, Drill, History, JobFacts, Place, Trigger};
 use backup_core::repository::Repository;
 use backup_sources::databases::url::Engine;
 use backup_store::Place as StorePlace;
@@ -96,8 +96,20 @@ pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Rea
         trigger: trigger(job, now),
         objectives: job.objectives,
         offsite: job.offsite.clone(),
-        drills: Vec::new(),
+        drills: drills(job, readings),
     }
+}
+
+/// The drills of a job from all of its copies, oldest first.
+fn drills(job: &Job, readings: &BTreeMap<String, Reading>) -> Vec<Drill> {
+    let mut drills = Vec::new();
+    for name in &job.repositories {
+        let histories = readings.get(name).and_then(|reading| reading.histories.as_ref());
+        let told = histories.and_then(|histories| histories.drills.get(&job.name)).into_iter().flatten();
+        drills.extend(told.map(|drill| Drill { repository: name.clone(), ..drill.clone() }));
+    }
+    drills.sort_by_key(|drill| drill.ended);
+    drills
 }
 
 /// What makes a job run, as policy sees it.
@@ -124,7 +136,8 @@ pub(crate) fn stands(repository: &config::Repository) -> Place {
         }
         StorePlace::Rest(server) => ("disk", authority(&server.url).map(|host| format!("the host {host}"))),
         StorePlace::Sftp(server) => ("disk", Some(format!("the host {}", server.host))),
-        _ => return said.clone(),
+        // A kind of place that this program has no word for: it stands where the file says, or nowhere.
+        _ => ("unknown", None),
     };
     Place {
         media: said.media.clone().or_else(|| Some(media.to_owned())),

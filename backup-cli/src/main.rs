@@ -7,6 +7,7 @@ mod config;
 mod console;
 mod daemon;
 mod databases;
+mod drills;
 mod exit;
 mod facts;
 mod jobs;

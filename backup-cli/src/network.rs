@@ -109,6 +109,17 @@ fn with_records_in(sink: Arc<dyn Sink>, folder: &Path, console: Console) -> Arc<
     }
 }
 
+/// Where this program keeps what it must not forget, and may: nothing that a repository does not have as well, once it
+/// answers.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    own_folder(|name| std::env::var_os(name), "XDG_STATE_HOME", ".local/state")
+}
+
+/// Where people keep this program's settings and keys.
+pub(crate) fn settings_folder() -> Option<PathBuf> {
+    own_folder(|name| std::env::var_os(name), "XDG_CONFIG_HOME", ".config")
+}
+
 /// A folder of this program's own below the one that `variable` names, or below the home folder (XDG Base Directory
 /// Specification: a path that is not absolute does not count).
 pub(crate) fn own_folder(variable: impl Fn(&str) -> Option<OsString>, name: &str, below_home: &str) -> Option<PathBuf> {

@@ -133,7 +133,13 @@ impl Session {
         self.open_through(0, None, Caching::Forbidden)
     }
 
-    fn open_through(&self, number: usize, host: Option<&str>, caching: Caching) -> Result<Repository, Failure> {
+    /// The same, and whether a copy on this machine may stand for what is there.
+    pub(crate) fn open_through(
+        &self,
+        number: usize,
+        host: Option<&str>,
+        caching: Caching,
+    ) -> Result<Repository, Failure> {
         let place = self.places()?[number];
         let located = self.locate(place)?;
         let sink = located.open(caching, self)?;
@@ -152,8 +158,18 @@ impl Session {
         repository: &config::Repository,
         host: Option<&str>,
     ) -> Result<Repository, Failure> {
+        self.open_configured_through(repository, host, Caching::Allowed)
+    }
+
+    /// The same, and whether a copy on this machine may stand for what is there.
+    pub(crate) fn open_configured_through(
+        &self,
+        repository: &config::Repository,
+        host: Option<&str>,
+        caching: Caching,
+    ) -> Result<Repository, Failure> {
         let located = Located::configured(repository, &self.globals.network);
-        let sink = located.open(Caching::Allowed, self)?;
+        let sink = located.open(caching, self)?;
         let passphrase = located.passphrase(self)?;
         let observer = self.console.reporter();
         Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)

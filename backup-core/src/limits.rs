@@ -220,6 +220,15 @@ pub const RDB_TEXT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Strings of Redis up to this length are part of the content hash; longer ones are not held for it.
 pub const REDIS_STRING_HASHED_BYTES_MAX: u64 = 1024 * 1024;
 
+/// How long a server in a sandbox may take to answer its first question: a slow disk, and nothing to recover.
+pub const SANDBOX_START_MAX: Duration = Duration::from_secs(120);
+
+/// Space in bytes that a server takes in a sandbox before anything is restored: its own tables, its logs of changes.
+pub const SANDBOX_SERVER_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The longest path of a socket that the kernel takes (unix(7): 108 with the end).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// The longest cron expression that is read: a list of every minute is shorter.
 pub const SCHEDULE_BYTES_MAX: usize = 256;
 
@@ -257,3 +266,15 @@ pub const LEASE_HOLDERS_MAX: u32 = 5;
 
 /// Configurations of one machine that a repository keeps: what was changed lately, for whoever asks why.
 pub const CONFIGURATIONS_KEPT_MAX: usize = 10;
+
+/// Entries of a snapshot that a drill reads ahead of the comparison; each knows the places of its pieces.
+pub const DRILL_ENTRIES_AHEAD_MAX: usize = 64;
+
+/// Of what a drill could not restore, so many entries are named in its result.
+pub const DRILL_PROBLEMS_NAMED_MAX: usize = 10;
+
+/// Checks that a record of evidence lists one by one, those that failed first; a digest covers the others.
+pub const EVIDENCE_CHECKS_LISTED_MAX: usize = 200;
+
+/// The largest record of evidence that is read: two hundred checks of a few hundred bytes, many times over.
+pub const EVIDENCE_BYTES_MAX: u64 = 1024 * 1024;

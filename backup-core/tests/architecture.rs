@@ -23,7 +23,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("model", &[]),
     ("observe", &["model"]),
-    ("contracts", &["chunk", "model", "observe"]),
+    // `cancel`, because what runs in a sandbox can take long and must be stoppable.
+    ("contracts", &["cancel", "chunk", "model", "observe"]),
     ("error", &["contracts"]),
     ("cancel", &["error"]),
     ("clock", &[]),
@@ -69,8 +70,15 @@ const ROOMS: &[(&str, &[&str])] = &[
             "retention",
         ],
     ),
+    // Joins restore, listing and sandbox; it runs on a repository and knows no store.
+    ("drill", &["cancel", "care", "contracts", "error", "limits", "model", "observe", "pipeline", "repository"]),
+    // What a drill is written down as: its outcome, chained, signed and kept in repositories.
+    ("evidence", &["contracts", "drill", "error", "limits", "model", "repository"]),
     // What only looks: it reads trees, the index and records, and hands facts to the rooms that think.
-    ("look", &["cancel", "care", "contracts", "error", "model", "pipeline", "policy", "repository", "retention"]),
+    (
+        "look",
+        &["cancel", "care", "contracts", "drill", "error", "model", "pipeline", "policy", "repository", "retention"],
+    ),
     // It only thinks: no store, no clock, no repository.
     ("retention", &["contracts", "model"]),
     ("schedule", &["limits"]),

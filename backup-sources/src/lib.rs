@@ -6,3 +6,4 @@
 pub mod command;
 pub mod databases;
 pub mod files;
+pub mod sandbox;

@@ -79,6 +79,6 @@ fn archive(folder: &DumpFolder<'_>, session: &Session) -> Result<Exit, Failure> 
         }
         archive.end_file()?;
     }
-    archive.finish()?;
+    let _ = archive.finish()?;
     Ok(Exit::Done)
 }

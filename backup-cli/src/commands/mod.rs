@@ -9,6 +9,8 @@ pub(crate) mod copy;
 pub(crate) mod create;
 mod destinations;
 pub(crate) mod diff;
+pub(crate) mod drill;
+pub(crate) mod evidence;
 pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod hold;
@@ -89,6 +91,8 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Cat(args) => cat::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),
         Command::Restore(args) => restore::run(&args, session),
+        Command::Drill(args) => drill::run(&args, session),
+        Command::Evidence(command) => evidence::run(&command, session),
         Command::Check(args) => check::run(&args, session),
         Command::Repair(command) => repair::run(&command, session),
         Command::Forget(args) => forget::run(&args, session),

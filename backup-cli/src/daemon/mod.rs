@@ -303,7 +303,7 @@ impl Daemon<'_> {
     fn reload(&mut self) {
         self.is_reload_wanted = false;
         let variables = |name: &str| std::env::var(name).ok();
-        match Config::load(&self.config.path, &variables) {
+        match Config::load(&self.config.path, &variables).and_then(|read| Ok(read?)) {
             Ok(config) => {
                 if config.daemon.listen != self.config.daemon.listen {
                     say("warning: it listens where it did; a new address is taken when it is started again");

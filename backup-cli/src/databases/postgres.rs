@@ -175,7 +175,7 @@ fn named(server: &Server) -> Result<String, Failure> {
 }
 
 /// What libpq's programs would find in the environment.
-fn settings(pg_bin: Option<&Path>, console: &Console) -> Settings {
+pub(crate) fn settings(pg_bin: Option<&Path>, console: &Console) -> Settings {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let parameters = PARAMETERS
         .iter()

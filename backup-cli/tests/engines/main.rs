@@ -6,6 +6,8 @@
 #[expect(dead_code, reason = "other tests need the rest")]
 mod driver;
 #[cfg(test)]
+mod mongodb;
+#[cfg(test)]
 mod redis;
 #[cfg(test)]
 mod sqlite;

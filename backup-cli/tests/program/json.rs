@@ -107,6 +107,22 @@ fn small_changes_are_as_documented() {
 }
 
 #[test]
+fn drills_and_evidence_are_as_documented() {
+    let world = World::with_snapshot();
+    let home = world.path().join("home");
+    let json = |arguments: &[&str]| {
+        let output = world.command().env("HOME", &home).arg("--json").args(arguments).output().unwrap();
+        Ran::of(&output).succeeds().lines().pop().unwrap()
+    };
+    assert_documented(&json(&["evidence", "key", "create"]), "drill.md", "`evidence key`");
+    assert_documented(&json(&["drill"]), "drill.md", "`drill`");
+    assert_documented(&json(&["evidence", "list"])[0], "drill.md", "`evidence list`");
+    assert_documented(&json(&["evidence", "show", "1"]), "drill.md", "`evidence show`");
+    assert_documented(&json(&["evidence", "verify"]), "drill.md", "`evidence verify`");
+    assert_documented(&json(&["evidence", "export", "audit"]), "drill.md", "`evidence export`");
+}
+
+#[test]
 fn every_line_is_an_event_that_is_documented() {
     let world = World::with_repository();
     let source = world.source();

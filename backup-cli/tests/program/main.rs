@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod drills;
+#[cfg(test)]
 mod driver;
 #[cfg(test)]
 mod jobs;

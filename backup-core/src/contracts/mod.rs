@@ -5,6 +5,7 @@
 mod codec;
 mod report;
 mod retention;
+mod sandbox;
 mod sink;
 mod source;
 mod target;
@@ -12,6 +13,10 @@ mod target;
 pub use codec::{Codec, CodecError, Sealed};
 pub use report::{Consistency, Expectation, RecoveryPoint, Report, Tool};
 pub use retention::{Decision, KeepReason, Proof, RetentionPolicy, SnapshotFacts};
+pub use sandbox::{
+    Answer, Caveats, Check, CheckResult, Expected, ExpectedEntry, Level, NotReady, Question, Sandbox, SandboxError,
+    SandboxFacts,
+};
 pub use sink::{ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 pub use source::{Content, ContentReader, Entry, Source, SourceError, SourceEvent, SourceInfo};
 pub use target::{Left, Target, TargetError, TargetFile, WriteOrder};

@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::care::{Standing, standings};
 use crate::contracts::{Proof, SnapshotFacts};
+use crate::drill::DrillFigures;
 use crate::model::{Snapshot, SnapshotId};
-use crate::policy::{Amounts, Backup, History, Outcome, Run};
+use crate::policy::{Amounts, Backup, Drill, DrillVerdict, History, Outcome, Run};
 use crate::repository::{Record, RecordBody, Repository};
 use crate::retention::GroupKey;
 use crate::{Error, Result};
@@ -23,6 +24,8 @@ pub struct Histories {
     pub read: Timestamp,
     /// Each job's history, by its name.
     pub jobs: BTreeMap<String, History>,
+    /// Each job's drills from this copy, by its name, oldest first.
+    pub drills: BTreeMap<String, Vec<Drill>>,
     /// Snapshots that could not be read.
     pub damaged: u64,
 }
@@ -41,7 +44,8 @@ pub fn histories(repository: &Repository) -> Result<Histories> {
     })?;
     let records = repository.records()?;
     let jobs = of(&snapshots, records.iter().map(|(_, record)| record));
-    Ok(Histories { read, jobs, damaged })
+    let drills = drills(&snapshots, records.iter().map(|(_, record)| record), &repository.store().location());
+    Ok(Histories { read, jobs, drills, damaged })
 }
 
 /// The histories that these snapshots and records tell.
@@ -78,6 +82,37 @@ fn of<'a>(
         history.runs.sort_by_key(|run| run.ended);
     }
     jobs
+}
+
+/// The drills that these records tell of. One that names no job is its snapshot's job's.
+fn drills<'a>(
+    snapshots: &[(SnapshotId, Snapshot)],
+    records: impl Iterator<Item = &'a Record>,
+    repository: &str,
+) -> BTreeMap<String, Vec<Drill>> {
+    let job_of: HashMap<SnapshotId, String> =
+        snapshots.iter().filter_map(|(id, snapshot)| Some((*id, part(&snapshot.tags, &snapshot.paths).job?))).collect();
+    let mut drills = BTreeMap::<String, Vec<Drill>>::new();
+    for record in records {
+        let Some((verdict, snapshot, figures)) = DrillFigures::from_record(record) else { continue };
+        let of_snapshot = || snapshot.and_then(|id| job_of.get(&id).cloned());
+        let Some(job) = figures.job.clone().or_else(of_snapshot) else { continue };
+        let verdict = match verdict {
+            "passed" => DrillVerdict::Passed,
+            "failed" => DrillVerdict::Failed,
+            // A word that a newer version wrote is no success either.
+            _ => DrillVerdict::NotRun(figures.reason.unwrap_or_else(|| verdict.to_owned())),
+        };
+        let took = figures.technical_ms.and_then(|took| i64::try_from(took).ok()).map(SignedDuration::from_millis);
+        drills.entry(job).or_default().push(Drill {
+            ended: record.time,
+            repository: repository.to_owned(),
+            verdict,
+            took,
+        });
+    }
+    drills.values_mut().for_each(|drills| drills.sort_by_key(|drill| drill.ended));
+    drills
 }
 
 /// What records tell of single snapshots.

@@ -98,7 +98,20 @@ pub fn restore(
     let lock = repository.lock(lock, observer)?;
     let index = repository.load_index(observer)?;
     lock.confirm(observer)?;
-    let reader = TreeReader::new(repository, &index);
+    restore_by(&index, repository, snapshot, target, options, cancel, observer)
+}
+
+/// The same for who has an index already, and a lock for as long as this takes.
+pub fn restore_by(
+    index: &Index,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    target: &dyn Target,
+    options: &RestoreOptions,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<RestoreOutcome> {
+    let reader = TreeReader::new(repository, index);
     let selection = Selection::find(&reader, snapshot, options.path.as_ref())?;
 
     observer.event(Event::Phase { phase: Phase::Plan, total: None });
@@ -116,7 +129,7 @@ pub fn restore(
         first_names: HashMap::new(),
         folders: Vec::new(),
         repository,
-        index: &index,
+        index,
     };
     if let Some(target) = looked_at {
         target.begin(expected).map_err(|error| target_failed(&error))?;
@@ -131,6 +144,18 @@ pub fn restore(
         outcome.verified = Some(verify(&reader, &selection, target, expected, cancel, observer, &mut outcome.losses)?);
     }
     Ok(outcome)
+}
+
+/// What a restore of `path`, or of all, would write: entries, and bytes of files. Folders that cannot be read are not in it.
+pub fn restored_amount(
+    index: &Index,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: Option<&SnapshotPath>,
+    cancel: &Cancel,
+) -> Result<Amount> {
+    let reader = TreeReader::new(repository, index);
+    Selection::find(&reader, snapshot, path)?.measure(&reader, cancel)
 }
 
 /// What of a snapshot was asked for.

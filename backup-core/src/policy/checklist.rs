@@ -86,7 +86,7 @@ pub fn checklist(jobs: &[JobFacts], practice: &Practice, standards: &Standards, 
             rehearsal_within,
             now,
             "the restore procedure was written",
-            "backup runbook",
+            "write it down, and keep it away from this machine",
         ),
         lately(
             Item::Rehearsal,
@@ -94,7 +94,7 @@ pub fn checklist(jobs: &[JobFacts], practice: &Practice, standards: &Standards, 
             rehearsal_within,
             now,
             "a person followed the restore procedure",
-            "follow it once, and record that with `backup drill --rehearsal`",
+            "let somebody else follow it once, on another machine",
         ),
     ]
 }
@@ -187,7 +187,7 @@ fn passphrase(practice: &Practice) -> Line {
         Some((place, since)) => yes(format!("{place}, as was said on {}", since.strftime("%F"))),
         None => unknown(
             "nobody has said where the passphrase is kept besides",
-            "keep it away from the data, and say where with `passphrase_elsewhere` in the configuration",
+            "keep it in a second place, away from the data",
         ),
     };
     Line { item: Item::PassphraseElsewhere, answer, reason, mend }
@@ -213,7 +213,7 @@ fn monitoring(monitoring: &Monitoring, standards: &Standards, now: Timestamp) ->
         }
         _ if monitoring.configured => unknown(
             "it is set up, and nothing was fetched or delivered lately",
-            "send a message with `backup config check`",
+            "see whether a message arrives, or whether the metrics are fetched",
         ),
         _ => no("nobody is told when a backup does not come", "add [notify], or let Prometheus fetch the metrics"),
     };

@@ -15,6 +15,8 @@ pub const LOCKS: &str = "locks";
 pub const SNAPSHOTS: &str = "snapshots";
 /// Our records of what was proven; no other program looks there.
 pub const RECORDS: &str = "ext/records";
+/// Our records of drills, chained and signed.
+pub const EVIDENCE: &str = "ext/evidence";
 /// Ours: who runs a job's slot, `JOB/SLOT`.
 pub const LEASES: &str = "ext/leases";
 /// Ours: the configurations of those who backed up here, without secrets.

@@ -10,6 +10,7 @@
 
 mod config;
 mod configurations;
+mod evidence;
 mod index;
 mod index_file;
 mod key_files;

@@ -10,7 +10,8 @@
 //! * a source: `connect(url, settings, …)` looks at versions and rights and takes its consistent view; the files are a
 //!   `folder::Folder`; `finish` asks it for its failure and then gives the report;
 //! * a target, which loads what a restore writes into it, and refuses to touch data that is there already;
-//! * a function that observes a restored database and gives the same expectations as the report had: drills compare.
+//! * a function that observes a restored database and gives the same expectations as the report had: drills compare;
+//! * a sandbox, which a drill restores to: a server of its own, or a file, made for it and removed after it.
 //!
 //! The library reads no environment: the binary looks up passwords and the like and passes them as settings
 //! (`backup-cli/src/databases/`, one file an engine, and a line in each of its two functions).
@@ -19,6 +20,8 @@
 
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "redis", feature = "sqlite"))]
 mod differences;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod examined;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod folder;
 pub mod manifest;

@@ -3,12 +3,19 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod drill;
 mod mongodb;
 mod mongodb_server;
 mod mysql;
 mod mysql_server;
+mod postgres_server;
 mod proxy;
 mod redis;
 mod redis_replayed;
 mod repository;
+mod sandbox_hostile;
+mod sandbox_mysql;
+mod sandbox_postgres;
+mod sandbox_redis;
+mod sandbox_sqlite;
 mod sqlite;

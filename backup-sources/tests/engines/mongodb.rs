@@ -165,18 +165,6 @@ fn everything_comes_back_into_another_database_and_another_server() {
 }
 
 #[test]
-#[ignore = "needs ferretdb"]
-fn all_of_a_replica_set_is_of_one_instant() {
-    for kind in Kind::all().into_iter().filter(|kind| *kind == Kind::ReplicaSet) {
-        let server = Server::new(kind);
-        server.insert("app", "a", &[doc! {"_id": 1}]);
-        let report = back_up(&Repo::new(), &server, "app");
-        assert_eq!(report.consistency, Consistency::Transactional);
-        assert!(report.recovery_point.unwrap().position.unwrap().contains(':'));
-    }
-}
-
-#[test]
 #[ignore = "needs ferretdb, mongo-tools"]
 fn mongorestore_restores_what_we_dumped_from_a_folder_and_from_an_archive() {
     for kind in Kind::all() {
@@ -186,14 +174,19 @@ fn mongorestore_restores_what_we_dumped_from_a_folder_and_from_an_archive() {
         let report = back_up(&repo, &server, "app");
         let folder = extracted(&repo);
         let path = folder.path().display().to_string();
-        server.tool("mongorestore", &["--quiet", "--db=by_folder", "--dir", &path]);
-        assert_eq!(differences(&report.expectations, &shown(&server, "by_folder")), Vec::<String>::new());
+        // FerretDB refuses an option that mongorestore gives every index; there the documents are judged.
+        let mut expected = report.expectations.clone();
+        expected.retain(|it| kind.is_real() || it.kind != "index" || it.object.ends_with("._id_"));
+        let options: &[&str] = if kind.is_real() { &[] } else { &["--noIndexRestore"] };
+        server.tool("mongorestore", &[options, &["--db=by_folder", "--dir", &path]].concat());
+        assert_eq!(differences(&expected, &shown(&server, "by_folder")), Vec::<String>::new());
 
         let archive = folder.path().join("app.archive");
         fs::write(&archive, as_archive(&repo)).unwrap();
         let option = format!("--archive={}", archive.display());
-        server.tool("mongorestore", &["--quiet", &option, "--nsFrom=app.*", "--nsTo=by_archive.*"]);
-        assert_eq!(differences(&report.expectations, &shown(&server, "by_archive")), Vec::<String>::new());
+        let renamed = [option.as_str(), "--nsFrom=app.*", "--nsTo=by_archive.*"];
+        server.tool("mongorestore", &[options, &renamed].concat());
+        assert_eq!(differences(&expected, &shown(&server, "by_archive")), Vec::<String>::new());
     }
 }
 
@@ -245,7 +238,7 @@ fn what_mongodump_dumped_is_restored_by_us() {
         fill(&server, "app");
         let folder = tempdir().unwrap();
         let out = folder.path().display().to_string();
-        server.tool("mongodump", &["--quiet", "--db=app", "--out", &out]);
+        server.tool("mongodump", &["--db=app", "--out", &out]);
         let repo = Repo::new();
         let mut files = FilesSource::new(vec![folder.path().to_owned()], &FilesOptions::default()).unwrap();
         repo.back_up(&mut files).unwrap();
@@ -257,6 +250,7 @@ fn what_mongodump_dumped_is_restored_by_us() {
         assert_eq!(differences(&shown(&server, "app"), &shown(&server, "again")), Vec::<String>::new());
 
         // And what it writes is what we write.
+        let repo = Repo::new();
         back_up(&repo, &server, "app");
         let ours = extracted(&repo);
         let name = "users.bson";
@@ -290,6 +284,10 @@ fn what_is_written_meanwhile_is_counted_as_it_was_between_beginning_and_end() {
             let before = written.load(Ordering::SeqCst);
             let report = back_up(&repo, &server, "app");
             let after = written.load(Ordering::SeqCst) + 1;
+            let point = report.recovery_point.clone().unwrap().position;
+            let is_one_instant = kind == Kind::ReplicaSet;
+            assert_eq!(report.consistency == Consistency::Transactional, is_one_instant);
+            assert!(point.is_some() || !is_one_instant);
             let count = report.expectations[0].count.unwrap();
             assert!((before..=after).contains(&count), "{before} {count} {after}");
             let details = repo.manifest("/mongodb/app").details;
@@ -444,19 +442,24 @@ fn what_is_not_there_or_does_not_answer_is_told() {
 #[test]
 #[ignore = "needs ferretdb"]
 fn who_asks_needs_the_right_password() {
-    let login =
-        ["--test-enable-new-auth", "--setup-username=backup", "--setup-password=s/cret", "--setup-database=app"];
-    let server = Server::with(Kind::Ferret, &login, "backup:s%2Fcret@");
-    server.insert("app", "a", &[doc! {"_id": 1}]);
-    let connect = |user: &str| {
-        let url = server.url("app").replace("//", &format!("//{user}")) + "&authSource=admin";
-        MongodbSource::connect(&settings(&url), "app", &DumpOptions::default())
-    };
-    let told = words(&connect("backup:wr0ng@").unwrap_err());
-    assert!(told.contains("authSource") && !told.contains("wr0ng"), "{told}");
-    assert!(connect("").is_err());
-    let repo = Repo::new();
-    repo.back_up(&mut connect("backup:s%2Fcret@").unwrap()).unwrap();
+    for kind in Kind::all() {
+        let login =
+            ["--test-enable-new-auth", "--setup-username=backup", "--setup-password=pw", "--setup-database=app"];
+        let server = Server::with(kind, if kind.is_real() { &[] } else { &login });
+        let connect = |user: &str| {
+            let url = server.url("app").replace("//", &format!("//{user}"));
+            MongodbSource::connect(&settings(&url), "app", &DumpOptions::default())
+        };
+        // FerretDB lets nobody in who keeps to the letter of the exchange, as this driver does.
+        if kind.is_real() {
+            server.insert("app", "a", &[doc! {"_id": 1}]);
+            server.run("app", doc! {"createUser": "backup", "pwd": "s/cret", "roles": ["read"]});
+            let report = Repo::new().back_up(&mut connect("backup:s%2Fcret@").unwrap()).unwrap().report;
+            assert!(!report.expectations.is_empty());
+        }
+        let told = words(&connect("backup:wr0ng@").unwrap_err());
+        assert!(told.contains("authSource") && !told.contains("wr0ng"), "{told}");
+    }
 }
 
 #[test]
@@ -498,11 +501,12 @@ fn a_source_may_live_and_die_inside_of_a_runtime() {
 #[ignore = "needs ferretdb"]
 fn a_second_backup_of_the_same_documents_stores_next_to_nothing() {
     let server = Server::new(Kind::Ferret);
-    let documents: Vec<_> = (0..3_000).map(|n| doc! {"_id": n, "text": format!("{n:0>1000}")}).collect();
+    let noise = |n: i64| (0..30).map(move |m| format!("{:016x}", (n * 30 + m).wrapping_mul(0x5851_f42d_4c95_7f2d)));
+    let documents: Vec<_> = (0..8_000).map(|n| doc! {"_id": n, "text": noise(n).collect::<String>()}).collect();
     documents.chunks(1_000).for_each(|some| server.insert("app", "a", some));
     let repo = Repo::new();
     let first = repo.back_up(&mut source(&server, "app")).unwrap().summary.data_added;
-    server.insert("app", "a", &[doc! {"_id": 5_000}]);
+    server.insert("app", "a", &[doc! {"_id": 9_000}]);
     let second = repo.back_up(&mut source(&server, "app")).unwrap().summary.data_added;
     assert!(second < first / 2, "{first} {second}");
 }

@@ -51,16 +51,16 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self::with(kind, &[], "")
+        Self::with(kind, &[])
     }
 
-    /// One with more options, which its client reaches as `user` (`name:password@`, or nothing).
-    pub(crate) fn with(kind: Kind, options: &[&str], user: &str) -> Self {
+    /// One with more options.
+    pub(crate) fn with(kind: Kind, options: &[&str]) -> Self {
         let folder = tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = command(kind, folder.path(), port).args(options).stdout(Stdio::null()).spawn().unwrap();
         let runtime = Runtime::new().unwrap();
-        let url = format!("mongodb://{user}127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=60000");
+        let url = format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=60000");
         let client = runtime.block_on(Client::with_uri_str(url)).unwrap();
         let server = Self { kind, port, _folder: folder, child, runtime, client };
         if kind == Kind::ReplicaSet {

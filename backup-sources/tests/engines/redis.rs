@@ -18,7 +18,7 @@ use crate::proxy::{Fault, proxy};
 use crate::repository::{Repo, words};
 
 /// A value of every type, in every encoding that a server of version 7 makes.
-const ZOO: &str = r##"
+pub(crate) const ZOO: &str = r##"
 SET text "plain"
 SET number 12345
 SET negative -7
@@ -57,14 +57,14 @@ SETEX soon 100000 x
 FUNCTION LOAD "#!lua name=library\nredis.register_function('answer', function() return 42 end)"
 "##;
 
-struct Server {
+pub(crate) struct Server {
     folder: TempDir,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     child: Child,
 }
 
 impl Server {
-    fn new(options: &[&str]) -> Self {
+    pub(crate) fn new(options: &[&str]) -> Self {
         Self::over(tempdir().unwrap(), options)
     }
 
@@ -91,14 +91,14 @@ impl Server {
         server
     }
 
-    fn with_zoo(options: &[&str]) -> Self {
+    pub(crate) fn with_zoo(options: &[&str]) -> Self {
         let server = Self::new(options);
         let told = server.cli(ZOO);
         assert!(!told.contains("ERR"), "{told}");
         server
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("redis.sock")
     }
 
@@ -109,7 +109,7 @@ impl Server {
     }
 
     /// What the server's own client says to `commands`, one a line.
-    fn cli(&self, commands: &str) -> String {
+    pub(crate) fn cli(&self, commands: &str) -> String {
         let mut child =
             self.client().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
@@ -121,7 +121,7 @@ impl Server {
         self.cli("DEBUG DIGEST\n")
     }
 
-    fn settings(&self) -> RedisSettings {
+    pub(crate) fn settings(&self) -> RedisSettings {
         at(self.socket())
     }
 

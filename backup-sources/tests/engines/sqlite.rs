@@ -37,13 +37,13 @@ const ZOO: &str = "
     INSERT INTO without_rowid VALUES ('k', 1.5), ('l', x'00ff');
     INSERT INTO generated(a) VALUES (1), (2), (3);";
 
-struct Database {
+pub(crate) struct Database {
     folder: TempDir,
     path: PathBuf,
 }
 
 impl Database {
-    fn new(journal: &str, rows: u32) -> Self {
+    pub(crate) fn new(journal: &str, rows: u32) -> Self {
         let folder = tempdir().unwrap();
         let path = folder.path().join("app.db");
         let database = Self { folder, path };
@@ -54,13 +54,13 @@ impl Database {
         database
     }
 
-    fn connect(&self) -> Connection {
+    pub(crate) fn connect(&self) -> Connection {
         let connection = Connection::open(&self.path).unwrap();
         connection.busy_timeout(Duration::from_secs(5)).unwrap();
         connection
     }
 
-    fn source(&self) -> SqliteSource {
+    pub(crate) fn source(&self) -> SqliteSource {
         self.source_with(Check::Full)
     }
 

@@ -1,7 +1,7 @@
 //! `backup try`: a minute's proof on somebody's own data, that leaves nothing behind.
 //!
-//! A repository in the temporary folder, a backup, a restore beside it, and a comparison of both trees that shares no
-//! code with either. It asks nothing, and an interruption removes what it made.
+//! A repository in the temporary folder, a backup, a drill of it, and a comparison of what it restored with the live tree
+//! that shares no code with either. It asks nothing, and an interruption removes what it made.
 
 mod compare;
 mod limit;
@@ -9,18 +9,22 @@ mod scratch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backup_core::clock::SystemClock;
-use backup_core::contracts::Source as _;
+use backup_core::contracts::{Report, Source as _};
+use backup_core::drill::{DrillOutcome, DrillTask, StageName, Stopwatch, drill};
 use backup_core::model::SnapshotPath;
-use backup_core::pipeline::{BackupOptions, BackupOutcome, RestoreOptions, RestoreOutcome, backup, restore};
-use backup_core::repository::{CreateOptions, Passphrase, Repository};
-use backup_sources::files::{self, Case, Excludes, FileSystems, FilesOptions, FilesSource, FilesTarget, Marker};
+use backup_core::observe::Observer;
+use backup_core::pipeline::{BackupOptions, BackupOutcome, RestoreOutcome, backup};
+use backup_core::repository::{CreateOptions, LockMode, Passphrase, Repository};
+use backup_sources::files::{Case, Excludes, FileSystems, FilesOptions, FilesSource, Marker};
+use backup_sources::sandbox::{FilesSandbox, Meaning};
 use backup_store::Place;
 use serde_json::json;
 
 use crate::console::{amounts, say, table::Table};
+use crate::drills::told;
 use crate::exit::{Exit, Failure};
 use crate::session::{Session, identity};
 use compare::Comparison;
@@ -63,13 +67,14 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let backed_up = backup(&repository, &mut source, &BackupOptions::default(), &session.cancel, &*reporter)?;
     let backup_seconds = watch.elapsed().as_secs_f64();
 
-    let target = FilesTarget::new(scratch.restored(), files::RestoreOptions::default());
-    let restore_options = RestoreOptions { path: Some(SnapshotPath::of_file(&path)), ..RestoreOptions::default() };
-    let (_, snapshot) = repository.find_snapshot("latest", &Default::default())?;
-    let watch = Instant::now();
-    let restored = restore(&repository, &snapshot, &target, &restore_options, &session.cancel, &*reporter)?;
-    let restore_seconds = watch.elapsed().as_secs_f64();
+    let drilled = drilled(&repository, &path, &scratch, session, &*reporter)?;
     reporter.finish();
+    session.cancel.check()?;
+    let Some(restored) = drilled.restored.clone() else {
+        return Err(Failure::new(told::verdict(&drilled)).with_hint("nothing of yours was changed"));
+    };
+    let restore = drilled.stages.iter().filter(|stage| stage.name == StageName::Restore);
+    let restore_seconds = restore.map(|stage| Duration::from_millis(stage.duration_ms).as_secs_f64()).sum();
 
     let is_folder = path.is_dir();
     let copy = match path.file_name() {
@@ -84,6 +89,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         path,
         backed_up,
         restored,
+        drilled,
         compared,
         not_taken,
         left_out,
@@ -94,6 +100,30 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     };
     proof.tell(session)?;
     Ok(proof.exit())
+}
+
+/// A drill of what was backed up, into a folder that is looked at afterwards.
+fn drilled(
+    repository: &Repository,
+    path: &Path,
+    scratch: &Scratch,
+    session: &Session,
+    observer: &dyn Observer,
+) -> Result<DrillOutcome, Failure> {
+    let mut watch = Stopwatch::begin();
+    let found = watch.time(StageName::Open, || repository.find_snapshot("latest", &Default::default()));
+    let (id, snapshot) = found?;
+    let task = DrillTask {
+        repository,
+        id,
+        snapshot: &snapshot,
+        part: Some(SnapshotPath::of_file(path)),
+        report: &Report::default(),
+        questions: &[],
+        lock: LockMode::Shared,
+    };
+    let sandbox = FilesSandbox::left_in(scratch.restored(), Meaning::Data);
+    Ok(drill(&task, Box::new(sandbox), watch, &session.cancel, observer))
 }
 
 /// Everything on the path's own file system but caches and what is made here.
@@ -143,6 +173,7 @@ struct Proof {
     path: PathBuf,
     backed_up: BackupOutcome,
     restored: RestoreOutcome,
+    drilled: DrillOutcome,
     compared: Comparison,
     not_taken: NotTaken,
     left_out: String,
@@ -154,7 +185,7 @@ struct Proof {
 
 impl Proof {
     fn exit(&self) -> Exit {
-        if !self.compared.differences.is_empty() {
+        if !self.compared.differences.is_empty() || !self.drilled.is_proven() {
             return Exit::Failed;
         }
         Exit::with_losses(self.backed_up.losses + self.restored.losses + self.compared.unreadable)
@@ -176,6 +207,13 @@ impl Proof {
             "bytes_compared": compared.bytes,
             "changed_meanwhile": compared.changed,
             "differences": compared.differences,
+            "drill": {
+                "verdict": self.drilled.verdict.word(),
+                "reason": self.drilled.verdict.reason(),
+                "level": self.drilled.level.map(u8::from),
+                "checks": self.drilled.checks,
+                "not_tested": self.drilled.not_tested,
+            },
             "files_not_taken": not_taken.files(),
             "bytes_not_taken": not_taken.bytes,
             "losses": backed_up.losses + restored.losses + compared.unreadable,
@@ -229,6 +267,7 @@ impl Proof {
         if losses > 0 {
             row("losses", format!("{} could not be read or restored as they were", amounts::counted(losses, "file")));
         }
+        row("drill", told::verdict(&self.drilled));
         let end = match &self.kept {
             Some(kept) => {
                 let kept = kept.display();

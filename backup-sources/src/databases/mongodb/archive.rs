@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use crc_fast::{CrcAlgorithm, Digest};
 use mongodb::bson::{Document, doc, serialize_to_vec};
 
-use super::catalog::{Collection, Sort};
+use super::catalog::Sort;
 use super::documents::Splitter;
 use super::{metadata, names, users};
 use crate::databases::manifest::Manifest;
@@ -44,11 +44,10 @@ impl Contents {
     ///
     /// What is wrong with a file, for people.
     pub fn of(manifest: &Manifest, sizes: &[(String, u64)], beforehand: &[(String, Vec<u8>)]) -> Result<Self, String> {
-        let mut collections: Vec<(Collection, String)> = Vec::new();
+        let mut collections = Vec::new();
         for (name, text) in beforehand {
-            let stem = name.strip_suffix(names::METADATA).unwrap_or(name);
-            let collection = metadata::read(text, names::unescaped(stem)).map_err(|why| format!("{name}: {why}"))?;
-            collections.push((collection, String::from_utf8_lossy(text).into_owned()));
+            let (collection, file) = metadata::read_file(name, text).map_err(|why| format!("{name}: {why}"))?;
+            collections.push((collection, file, String::from_utf8_lossy(text)));
         }
         let version =
             manifest.report.tools.iter().find(|tool| tool.name == "mongodb").map(|tool| tool.version.as_str());
@@ -64,15 +63,13 @@ impl Contents {
             empty: Vec::new(),
         };
         let size_of = |name: &str| sizes.iter().find(|(file, _)| file == name).map(|(_, size)| *size);
-        for (collection, text) in &collections {
-            let file =
-                collection.namespace().map(|namespace| (names::escaped(&namespace) + names::DOCUMENTS, namespace));
-            let size = file.as_ref().and_then(|(file, _)| size_of(file));
-            contents.describe(&collection.name, text, size.unwrap_or_default(), collection.sort);
-            match (file, size) {
+        for (collection, file, text) in collections {
+            let size = file.as_ref().and_then(|file| size_of(file));
+            contents.describe(&collection.name, &text, size.unwrap_or_default(), collection.sort);
+            match (file.zip(collection.namespace()), size) {
                 (Some(file), Some(_)) => contents.files.push(file),
                 (Some((file, _)), None) => return Err(format!("{file} is missing")),
-                (None, _) => contents.empty.push(collection.name.clone()),
+                (None, _) => contents.empty.push(collection.name),
             }
         }
         for (name, size) in sizes.iter().filter(|(name, _)| name.starts_with(users::PREFIX)) {

@@ -35,7 +35,7 @@ pub(super) enum View {
 
 /// A server's cursor.
 enum Cursor {
-    Latest(RawBatchCursor),
+    Latest(Box<RawBatchCursor>),
     Snapshot(Box<(SessionRawBatchCursor, ClientSession)>),
 }
 
@@ -128,7 +128,7 @@ async fn open(client: &Client, query: &Query) -> Result<Cursor, mongodb::error::
     let collection = client.database(&query.database).collection::<RawDocumentBuf>(&query.namespace);
     let find = collection.find(query.filter.clone());
     match query.view {
-        View::Latest => Ok(Cursor::Latest(within(find.batch()).await?)),
+        View::Latest => Ok(Cursor::Latest(Box::new(within(find.batch()).await?))),
         View::At(time) => {
             let mut session = session(client, Some(time)).await?;
             let cursor = within(find.session(&mut session).batch()).await?;

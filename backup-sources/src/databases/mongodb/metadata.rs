@@ -4,7 +4,7 @@ use backup_core::limits::MONGODB_METADATA_BYTES_MAX;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::catalog::{Collection, Sort};
-use super::extended_json;
+use super::{extended_json, names};
 
 /// The text of the file.
 pub(super) fn text(collection: &Collection) -> Vec<u8> {
@@ -27,7 +27,7 @@ pub(super) fn text(collection: &Collection) -> Vec<u8> {
 /// # Errors
 ///
 /// When it is none, or does not say whose it is.
-pub(super) fn read(text: &[u8], name: Option<String>) -> Result<Collection, String> {
+fn read(text: &[u8], name: Option<String>) -> Result<Collection, String> {
     if text.len() as u64 > MONGODB_METADATA_BYTES_MAX {
         return Err("it is too large".to_owned());
     }
@@ -47,6 +47,23 @@ pub(super) fn read(text: &[u8], name: Option<String>) -> Result<Collection, Stri
     let indexes = indexes.iter().map(|index| index.as_document().cloned().ok_or("an index in it is no document"));
     let uuid = metadata.get_str("uuid").ok().map(str::to_owned);
     Ok(Collection { name, sort, options, uuid, indexes: indexes.collect::<Result<_, _>>()? })
+}
+
+/// Reads the file `file`, and tells the name of the one that has its documents; a view has none.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(super) fn read_file(file: &str, text: &[u8]) -> Result<(Collection, Option<String>), String> {
+    let stem = file.strip_suffix(names::METADATA).unwrap_or(file);
+    let collection = read(text, names::unescaped(stem))?;
+    let documents = match collection.sort {
+        Sort::View => None,
+        // As the file says it: a name may have been cut in another way than ours.
+        Sort::Collection => Some(format!("{stem}{}", names::DOCUMENTS)),
+        Sort::TimeSeries => collection.namespace().map(|namespace| names::escaped(&namespace) + names::DOCUMENTS),
+    };
+    Ok((collection, documents))
 }
 
 /// mongodump's word for what sort of thing it is.

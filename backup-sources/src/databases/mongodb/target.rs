@@ -57,8 +57,8 @@ pub struct MongodbTarget {
     options: LoadOptions,
     /// What is restored.
     collections: Vec<Collection>,
-    /// Which of them a file of documents belongs to, by the file's name without its ending.
-    by_file: BTreeMap<String, usize>,
+    /// Whose documents a file has, by its name.
+    by_file: BTreeMap<String, Collection>,
     expected: Vec<Expectation>,
     flow: Arc<Flow>,
     has_users: Mutex<bool>,
@@ -85,18 +85,17 @@ impl MongodbTarget {
         }
         let mut all = Vec::new();
         for (name, text) in beforehand {
-            let stem = name.strip_suffix(names::METADATA).unwrap_or(name);
-            let collection = metadata::read(text, names::unescaped(stem));
-            all.push(collection.map_err(|why| Error::damaged(name, why))?);
+            all.push(metadata::read_file(name, text).map_err(|why| Error::damaged(name, why))?);
         }
-        let there = all.iter().map(|collection| collection.name.as_str()).collect();
+        let there = all.iter().map(|(collection, _)| collection.name.as_str()).collect();
         if let Some(missing) = options.selection.missing(&there) {
             return Err(wrong(format!("the snapshot has no collection {missing}"))
                 .with_hint("`ls` shows what it has; one without a metadata.json cannot be chosen"));
         }
-        all.retain(|collection| options.selection.has(&collection.name));
-        let file = |(index, it): (usize, &Collection)| Some((names::escaped(&it.namespace()?), index));
-        let by_file = all.iter().enumerate().filter_map(file).collect();
+        // Also of those that are not wanted: their documents are then known, and passed over.
+        let by_file = all.iter().filter_map(|(it, file)| Some((file.clone()?, it.clone()))).collect();
+        let mut collections: Vec<_> = all.into_iter().map(|(collection, _)| collection).collect();
+        collections.retain(|collection| options.selection.has(&collection.name));
         let connection = Arc::new(Connection::open(settings)?);
         let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         Ok(Self {
@@ -104,7 +103,7 @@ impl MongodbTarget {
             connection,
             database: database.to_owned(),
             options,
-            collections: all,
+            collections,
             by_file,
             expected: manifest.report.expectations,
             has_users: Mutex::new(false),
@@ -145,16 +144,18 @@ impl MongodbTarget {
         Ok(())
     }
 
-    /// The collection whose documents a file has; `None` for one that is not wanted.
-    fn documents_of(&self, stem: &str) -> Option<(String, Option<&Collection>)> {
-        if let Some(&index) = self.by_file.get(stem) {
-            let collection = &self.collections[index];
-            return Some((collection.namespace()?, Some(collection)));
+    /// The namespace that the documents of a file go into, and their collection where that is known; `None` when they
+    /// are not wanted.
+    fn documents_of(&self, file: &str) -> std::result::Result<Option<(String, Option<&Collection>)>, String> {
+        let wanted = |name: &str| self.options.selection.has(name);
+        if let Some(collection) = self.by_file.get(file) {
+            let namespace = collection.namespace().filter(|_| wanted(&collection.name));
+            return Ok(namespace.map(|namespace| (namespace, Some(collection))));
         }
         // Without metadata it is made by its first document.
-        let namespace = names::unescaped(stem)?;
-        let name = namespace.strip_prefix(BUCKETS).unwrap_or(&namespace).to_owned();
-        self.options.selection.has(&name).then_some((namespace, None))
+        let namespace = file.strip_suffix(names::DOCUMENTS).and_then(names::unescaped);
+        let namespace = namespace.ok_or("its name was cut, and no metadata.json says whose it is")?;
+        Ok(wanted(namespace.strip_prefix(BUCKETS).unwrap_or(&namespace)).then_some((namespace, None)))
     }
 
     fn fail(&self, action: &'static str, error: &Error) -> TargetError {
@@ -195,12 +196,13 @@ impl Target for MongodbTarget {
         if is_needed_beforehand(&name) || name == MANIFEST || name == "prelude.json" {
             return Ok(Box::new(PassedOver));
         }
-        let Some(stem) = name.strip_suffix(names::DOCUMENTS) else {
+        if !name.ends_with(names::DOCUMENTS) {
             let why = "it is no part of a dump of MongoDB";
             return Err(fatal("restore", path, why.to_owned())
                 .with_hint("a dump compressed with --gzip is for mongorestore; others have .bson and .metadata.json"));
-        };
-        let Some((namespace, collection)) = self.documents_of(stem) else { return Ok(Box::new(PassedOver)) };
+        }
+        let documents = self.documents_of(&name).map_err(|why| fatal("restore", path, why))?;
+        let Some((namespace, collection)) = documents else { return Ok(Box::new(PassedOver)) };
         let expected = collection.and_then(|collection| {
             let kind = if collection.sort == Sort::TimeSeries { "time series" } else { "collection" };
             self.expected.iter().find(|it| it.kind == kind && it.object == collection.name).cloned()

@@ -176,7 +176,7 @@ fn find(folders: &[PathBuf], names: &[&str], wanted: Option<Flavour>) -> Option<
 }
 
 /// `mariadb  Ver 15.1 Distrib 10.11.19-MariaDB, …`, `mysqldump from 11.4.2-MariaDB, …`, `mysql  Ver 8.0.36 for …`.
-fn version_in(text: &str) -> Option<String> {
+pub(super) fn version_in(text: &str) -> Option<String> {
     let after = ["Distrib ", "from ", "Ver "].iter().find_map(|word| text.split_once(word))?.1;
     let version = after.split([' ', ',']).next()?;
     version.starts_with(|first: char| first.is_ascii_digit()).then(|| version.to_owned())

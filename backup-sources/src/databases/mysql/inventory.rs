@@ -38,9 +38,12 @@ impl Inventory {
             if let ([engine, is_transactional, ..], "table", "table") = (rest, kind, row[0].as_str()) {
                 (object.engine, object.is_transactional) = (engine.clone(), is_transactional == "YES");
             }
-            for field in &row {
-                object.hash.update(&(field.len() as u64).to_le_bytes());
-                object.hash.update(field.as_bytes());
+            object.feed(&row);
+            // An index is looked for by itself as well: what it covers is the same after a restore, when the table's
+            // other facts, such as when it was made, are not.
+            if let ("index", [_, table, index, ..]) = (row[0].as_str(), &row[..]) {
+                let key = ("index".to_owned(), format!("{table}.{index}"));
+                inventory.objects.entry(key).or_default().feed(&row);
             }
         }
         // Columns of views are there as well: those of what is no table.
@@ -72,16 +75,25 @@ impl Inventory {
         tables.map(|((_, name), object)| format!("{name} ({})", object.engine)).collect()
     }
 
-    /// All that is not a table, as what a restore must show: that it is there.
+    /// All that is not a table, as what a restore must show: that it is there, and of an index what it covers.
     pub(super) fn others(&self) -> Vec<Expectation> {
-        let others = self.objects.keys().filter(|(kind, _)| kind != "table");
-        let expectation = |(kind, object): &(String, String)| Expectation {
+        let others = self.objects.iter().filter(|((kind, _), _)| kind != "table");
+        let expectation = |((kind, name), object): (&(String, String), &Object)| Expectation {
             kind: kind.clone(),
-            object: object.clone(),
+            object: name.clone(),
             count: None,
-            hash: None,
+            hash: (kind == "index").then(|| format!("definition-xxh3-128:{:032x}", object.hash.digest128())),
         };
         others.map(expectation).collect()
+    }
+}
+
+impl Object {
+    fn feed(&mut self, row: &[String]) {
+        for field in row {
+            self.hash.update(&(field.len() as u64).to_le_bytes());
+            self.hash.update(field.as_bytes());
+        }
     }
 }
 

@@ -17,10 +17,12 @@ mod grants;
 mod inventory;
 mod program;
 mod rows;
+mod sandbox;
 mod settings;
 mod source;
 mod target;
 
+pub use sandbox::MysqlSandbox;
 pub use settings::{Encryption, MysqlSettings, Server};
 pub use source::{MysqlSource, observe};
 pub use target::{Character, Existing, MysqlTarget};

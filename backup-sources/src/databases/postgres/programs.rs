@@ -36,10 +36,7 @@ pub(super) struct Programs {
 impl Programs {
     /// Those that fit a server of version `major`; otherwise why there are none, and what to do.
     pub(super) fn find(folders: &Folders, major: u32) -> Result<Self, (String, String)> {
-        let places = match &folders.only {
-            Some(folder) => vec![folder.clone()],
-            None => packaged().into_iter().chain(folders.also.iter().cloned()).collect(),
-        };
+        let places = places(folders);
         let mut found: Vec<Self> = places.iter().filter_map(|folder| Self::look(folder)).collect();
         // Of the same version the first place is the nearest.
         found.sort_by_key(|programs| programs.major);
@@ -62,6 +59,25 @@ impl Programs {
         Err((what, hint))
     }
 
+    /// Those of exactly version `major` that can make and run a server; otherwise why there are none.
+    pub(super) fn of_server(folders: &Folders, major: u32) -> Result<Self, String> {
+        let places = places(folders);
+        let has_server =
+            |programs: &Self| ["initdb", "postgres"].iter().all(|name| programs.folder.join(name).is_file());
+        let found: Vec<Self> =
+            places.iter().filter_map(|folder| Self::look(folder)).filter(|programs| has_server(programs)).collect();
+        let same = found.iter().find(|programs| programs.major == major);
+        same.cloned().ok_or_else(|| match found.last() {
+            None => format!("PostgreSQL {major} is not installed here"),
+            Some(other) => format!("PostgreSQL {major} is not installed here, but {}", other.version),
+        })
+    }
+
+    /// The folder that they are in.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn look(folder: &Path) -> Option<Self> {
         let program = folder.join("pg_dump");
         let said = Command::new(&program).arg("--version").stdin(Stdio::null()).output().ok()?;
@@ -77,6 +93,14 @@ impl Programs {
         let mut command = Command::new(self.folder.join(name));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+}
+
+/// Where to look, in order.
+fn places(folders: &Folders) -> Vec<PathBuf> {
+    match &folders.only {
+        Some(folder) => vec![folder.clone()],
+        None => packaged().into_iter().chain(folders.also.iter().cloned()).collect(),
     }
 }
 

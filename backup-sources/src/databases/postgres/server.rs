@@ -84,6 +84,16 @@ pub struct Server {
     pub(super) folders: Folders,
     settings: Settings,
     url: DatabaseUrl,
+    environment: Environment,
+}
+
+/// What programs find in their environment besides what is said of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Environment {
+    /// What this process has.
+    Inherited,
+    /// Nothing.
+    Empty,
 }
 
 impl Server {
@@ -119,7 +129,30 @@ impl Server {
             .ok_or_else(|| wrong("a port is not a number".to_owned()))?;
         let password = password.or_else(|| settings.password.clone());
         let (settings, folders, url) = (settings.clone(), settings.folders.clone(), url.clone());
-        Ok(Self { hosts, user, password, parameters, folders, settings, url })
+        let environment = Environment::Inherited;
+        Ok(Self { hosts, user, password, parameters, folders, settings, url, environment })
+    }
+
+    /// The server with its socket in `folder`, whose programs find nothing of this process's environment.
+    pub(super) fn alone(folder: &Path, user: &str, programs: &Path) -> Result<Self> {
+        let parameters = [("host", folder.display().to_string()), ("sslmode", "disable".to_owned())];
+        let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let folders = Folders { only: Some(programs.to_owned()), also: Vec::new() };
+        let url = DatabaseUrl::parse(format!("postgres://{user}@/"))?;
+        let server = Self::new(&url, &Settings { parameters, folders, ..Settings::default() })?;
+        Ok(Self { environment: Environment::Empty, ..server })
+    }
+
+    /// The same for another user, who needs no password there.
+    pub(super) fn for_user(&self, user: &str) -> Self {
+        Self { user: user.to_owned(), ..self.clone() }
+    }
+
+    /// The same under another name for its sessions.
+    pub(super) fn with_application(&self, name: &str) -> Self {
+        let mut server = self.clone();
+        server.parameters.insert("application_name".to_owned(), name.to_owned());
+        server
     }
 
     /// Where it is, for people.
@@ -170,6 +203,9 @@ impl Server {
 
     /// Gives a program of PostgreSQL's the words by which it reaches `database` of this server, and nothing else.
     pub(super) fn equip(&self, command: &mut Command, database: &str, authorities: Option<&Path>) {
+        if self.environment == Environment::Empty {
+            command.env_clear();
+        }
         for name in MISLEADING.into_iter().chain(PARAMETERS.map(|(_, variable)| variable)) {
             command.env_remove(name);
         }

@@ -10,6 +10,7 @@ use backup_core::model::SnapshotPath;
 use backup_core::{Error, Result};
 use jiff::Timestamp;
 use serde_json::{Map, json};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::archive::Found;
 use super::connection::Connection;
@@ -134,6 +135,7 @@ impl PostgresSource {
         }
         let programs = Programs::find(&server.folders, version.major).map_err(|(what, hint)| unfit(what, hint))?;
         let protection = Protection::of(&server)?;
+        let origin = origin(&connection, version.major);
         let view = View::take(&connection, version.major)?;
         let globals = match options.roles {
             Roles::Kept => Globals::dump(&server, database, &programs, &protection),
@@ -142,6 +144,7 @@ impl PostgresSource {
 
         let time = view.point.time;
         let mut details = details(&connection, version.major)?;
+        details.extend(origin);
         let patterns: Vec<String> = options.patterns().map(|(option, pattern)| format!("{option}={pattern}")).collect();
         if !patterns.is_empty() {
             details.insert("selection".to_owned(), patterns.into());
@@ -374,4 +377,28 @@ fn details(connection: &Connection, major: u32) -> Result<Map<String, serde_json
     let bytes: Option<u64> = row.get(5).cloned().flatten().and_then(|bytes| bytes.parse().ok());
     details.insert("bytes".to_owned(), bytes.into());
     Ok(details)
+}
+
+/// What a drill compares with: by which rules texts are sorted, and which cluster it is. Not everybody is told, so this is
+/// asked outside of the transaction, which an error would end.
+fn origin(connection: &Connection, major: u32) -> Map<String, serde_json::Value> {
+    let mut origin = Map::new();
+    if major >= 15
+        && let Ok(Some(version)) = connection.value(
+            "SELECT pg_database_collation_actual_version(oid) FROM pg_database WHERE datname = current_database()",
+        )
+    {
+        origin.insert("collation_version".to_owned(), version.into());
+    }
+    if let Some(system) = system_of(connection) {
+        origin.insert("system".to_owned(), system.into());
+    }
+    origin
+}
+
+/// Which cluster a server is, as a hash of the number that it got when it was made; its copies have the same. `None`
+/// when it is not told.
+pub(super) fn system_of(connection: &Connection) -> Option<String> {
+    let number = connection.value("SELECT system_identifier FROM pg_catalog.pg_control_system()").ok().flatten()?;
+    Some(format!("xxh3-128:{:032x}", xxh3_128(number.as_bytes())))
 }

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use super::archive::Found;
 use super::connection::Connection;
+use super::creation::create;
 use super::observe;
 use super::programs::{Programs, Running};
 use super::roles;
@@ -178,10 +179,11 @@ impl PostgresTarget {
                 let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", escape_identifier(&self.loaded));
                 connection.ask(&drop).map_err(|error| failed("drop what an earlier restore left", &error))?;
             }
-            self.make(&connection).map_err(|error| {
+            let warning = create(&connection, &self.loaded, &self.manifest.details).map_err(|error| {
                 failed("create the database", &error)
                     .with_hint("the user needs CREATEDB; or create it, empty, beforehand")
             })?;
+            warning.into_iter().for_each(|warning| self.warn(warning));
         }
         self.run(&dump)?;
         if self.loaded != self.database {
@@ -234,35 +236,6 @@ impl PostgresTarget {
                 Ok(Some(text))
             }
         }
-    }
-
-    /// Creates the database as the dumped one was.
-    fn make(&self, connection: &Connection) -> Result<()> {
-        let detail = |name: &str| self.manifest.details.get(name).and_then(|value| value.as_str());
-        let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", escape_identifier(&self.loaded));
-        if let Some(encoding) = detail("encoding") {
-            sql.push_str(&format!(" ENCODING {}", escape_literal(encoding)));
-        }
-        let mut localized = sql.clone();
-        for (word, name) in [("LC_COLLATE", "collate"), ("LC_CTYPE", "ctype")] {
-            if let Some(value) = detail(name) {
-                localized.push_str(&format!(" {word} {}", escape_literal(value)));
-            }
-        }
-        match (detail("locale_provider"), detail("locale")) {
-            (Some("i"), Some(locale)) => {
-                localized.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", escape_literal(locale)));
-            }
-            (Some("b"), Some(locale)) => {
-                localized.push_str(&format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", escape_literal(locale)));
-            }
-            _ => {}
-        }
-        let Err(refused) = connection.ask(&localized) else { return Ok(()) };
-        connection.ask(&sql).map_err(|_| refused)?;
-        let locale = detail("collate").unwrap_or("?");
-        self.warn(format!("the server does not have the locale {locale}: texts may be sorted in another way"));
-        Ok(())
     }
 
     fn run(&self, dump: &Path) -> Result<(), TargetError> {
@@ -362,7 +335,7 @@ fn beside(database: &str) -> String {
 }
 
 /// A connection to the server that is none to `database`.
-fn maintenance(server: &Server, database: &str) -> Result<(Connection, Server)> {
+pub(super) fn maintenance(server: &Server, database: &str) -> Result<(Connection, Server)> {
     let mut outcome = None;
     for name in MAINTENANCE.into_iter().filter(|name| *name != database) {
         match Connection::open(server, name) {
@@ -387,7 +360,7 @@ fn is_empty(server: &Server, database: &str) -> Result<bool> {
     Ok(found.as_deref() != Some("t"))
 }
 
-fn major(version: &str) -> Option<u32> {
+pub(super) fn major(version: &str) -> Option<u32> {
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }

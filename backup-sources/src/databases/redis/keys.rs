@@ -38,6 +38,33 @@ pub fn differences(expected: &[Expectation], observed: &[Expectation]) -> (Vec<S
     (super::super::differences(&compared, observed), notes)
 }
 
+/// What a server must hold now: what it had to hold, less the keys whose time has come since, in databases where that
+/// explains what is gone. Of those only the number is left to compare, and the second list says so.
+pub(super) fn due(expected: &[Expectation], observed: &[Expectation]) -> (Vec<Expectation>, Vec<String>) {
+    let count = |list: &[Expectation], kind: &str, object: &str| {
+        let found = list.iter().find(|expectation| expectation.kind == kind && expectation.object == object);
+        found.and_then(|expectation| expectation.count).unwrap_or(0)
+    };
+    let (mut due, mut notes) = (Vec::new(), Vec::new());
+    for expectation in expected.iter().filter(|expectation| expectation.kind != EXPIRING) {
+        let database = &expectation.object;
+        let gone = count(expected, EXPIRING, database).saturating_sub(count(observed, EXPIRING, database));
+        let left = expectation.count.unwrap_or(0).saturating_sub(gone);
+        if expectation.kind != "database" || gone == 0 || count(observed, "database", database) != left {
+            due.push(expectation.clone());
+            continue;
+        }
+        notes.push(format!("database {database}: the time of {gone} keys has come since; {left} are there"));
+        if left > 0 {
+            due.push(Expectation { count: Some(left), hash: None, ..expectation.clone() });
+        }
+    }
+    (due, notes)
+}
+
+/// The kind of expectation that counts keys which go away by themselves.
+pub(super) const EXPIRING: &str = "expiring";
+
 /// Counts keys, by database.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -160,6 +187,11 @@ mod tests {
         assert_eq!(differences(&expected, &database(10, 3, "x:1")), (vec![], vec![]));
         let (lost, notes) = differences(&expected, &database(8, 1, "x:2"));
         assert!(lost.is_empty() && notes[0].contains("2 keys"), "{lost:?} {notes:?}");
+        assert_eq!(due(&expected, &expected), (vec![expected[0].clone()], vec![]));
+        let (left, notes) = due(&expected, &database(8, 1, "x:2"));
+        assert_eq!((left[0].count, left[0].hash.as_deref(), notes.len()), (Some(8), None, 1));
+        assert_eq!(due(&expected, &database(7, 1, "x:2")), (vec![expected[0].clone()], vec![]));
+        assert_eq!(due(&database(3, 3, "x:1"), &[]).0, []);
         for observed in [database(7, 1, "x:2"), database(10, 3, "x:2"), database(9, 3, "x:2"), vec![]] {
             assert_eq!(differences(&expected, &observed).0.len(), 1, "{observed:?}");
         }

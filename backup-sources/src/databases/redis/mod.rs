@@ -19,6 +19,7 @@ mod numeral;
 mod rdb;
 #[cfg(test)]
 mod rdb_tests;
+mod sandbox;
 mod settings;
 mod shape;
 mod source;
@@ -27,6 +28,7 @@ mod sync;
 mod target;
 
 pub use keys::differences;
+pub use sandbox::RedisSandbox;
 pub use settings::{Address, RedisSettings, Tls};
 pub use source::{RedisSource, observe};
 pub use target::{Existing, RedisTarget};

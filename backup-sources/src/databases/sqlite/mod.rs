@@ -14,10 +14,12 @@
 mod image;
 mod in_use;
 mod observe;
+mod sandbox;
 mod source;
 mod spool;
 mod target;
 
 pub use observe::{Check, observe};
+pub use sandbox::SqliteSandbox;
 pub use source::{SqliteOptions, SqliteSource};
 pub use target::{Existing, SqliteTarget, Users};

@@ -25,6 +25,14 @@ use super::image::{Image, Passed};
 use super::observe::{Check, facts_of, findings_of, objects_of};
 use super::spool;
 
+/// The kind of expectation that the file as a whole is.
+pub(super) const IMAGE: &str = "image";
+
+/// The hash of the whole file, as an expectation has it.
+pub(super) fn image_hash(hash: u128) -> String {
+    format!("xxh3-128-in-order:{hash:032x}")
+}
+
 /// How a database is read.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
@@ -214,10 +222,10 @@ fn manifest_file(name: &str, journal: String, check: Check, seen: Arc<Mutex<Seen
         }
         warnings.extend(findings.into_iter().map(|finding| format!("the database {name} is damaged: {finding}")));
         expectations.push(Expectation {
-            kind: "image".into(),
+            kind: IMAGE.into(),
             object: name.clone(),
             count: Some(passed.pages),
-            hash: Some(format!("xxh3-128-in-order:{:032x}", passed.hash)),
+            hash: Some(image_hash(passed.hash)),
         });
         let report = Report {
             recovery_point: Some(RecoveryPoint::from(taken)),

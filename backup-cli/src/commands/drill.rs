@@ -1,0 +1,251 @@
+//! `backup drill`: restores a snapshot into a sandbox, compares it, times it, and writes down what was proven.
+
+use std::collections::BTreeMap;
+
+use backup_core::drill::Choice;
+use backup_core::evidence::Objectives;
+use backup_core::repository::SnapshotQuery;
+use jiff::Timestamp;
+
+use crate::args::Which;
+use crate::config::{self, DrillCheck, Expected, Picked, Probe, SandboxPlace};
+use crate::drills::evidence::{self, KeyArgs};
+use crate::drills::{self, Asked, CopyRef, Sandboxes, told};
+use crate::exit::{Exit, Failure};
+use crate::network::Caching;
+use crate::session::Session;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Jobs of the configuration, all when none is named; with -r and without a name, any snapshot there
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+    /// Which snapshot: latest, oldest, random, or the beginning of an id
+    #[arg(long, value_name = "WHICH", value_parser = choice)]
+    snapshot: Option<Pick>,
+    /// As on a machine that knows nothing: no cache of this one is used
+    #[arg(long)]
+    cold: bool,
+    /// Make the sandbox in this folder, in place of the one for temporary files
+    #[arg(long, value_name = "DIR")]
+    sandbox: Option<String>,
+    /// The folder of the engine's programs, in place of the usual ones
+    #[arg(long, value_name = "DIR")]
+    bin: Option<String>,
+    /// Ask this of a restored database; the answer must be there, and not false or 0. May be given several times
+    #[arg(long, value_name = "QUERY")]
+    sql: Vec<String>,
+    /// Run this by /bin/sh in the restored folder; it must end with 0 (for Redis: a command of Redis)
+    #[arg(long, value_name = "COMMAND")]
+    program: Vec<String>,
+    #[command(flatten)]
+    key: KeyArgs,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// A choice before its random number was drawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pick {
+    Word(Picked),
+    Id(String),
+}
+
+fn choice(text: &str) -> Result<Pick, String> {
+    Ok(match text {
+        "latest" => Pick::Word(Picked::Latest),
+        "oldest" => Pick::Word(Picked::Oldest),
+        "random" => Pick::Word(Picked::Random),
+        id if !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => {
+            Pick::Id(id.to_owned())
+        }
+        _ => return Err("write latest, oldest, random, or the beginning of a snapshot's id".to_owned()),
+    })
+}
+
+fn drawn(pick: &Pick) -> Result<Choice, Failure> {
+    Ok(match pick {
+        Pick::Word(Picked::Latest) => Choice::Latest,
+        Pick::Word(Picked::Oldest) => Choice::Oldest,
+        Pick::Word(Picked::Random) => {
+            let failed = |error: getrandom::Error| Failure::new(format!("no random numbers from the system: {error}"));
+            Choice::Random(getrandom::u64().map_err(failed)?)
+        }
+        Pick::Id(id) => Choice::Id(id.clone()),
+    })
+}
+
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    let is_by_place = args.jobs.is_empty() && session.globals.repo.iter().any(|place| !place.is_empty());
+    if is_by_place { by_place(args, session) } else { by_job(args, session) }
+}
+
+impl Args {
+    fn caching(&self) -> Caching {
+        if self.cold { Caching::Forbidden } else { Caching::Allowed }
+    }
+
+    /// What the command line says comes before the configuration.
+    fn place(&self, place: SandboxPlace) -> SandboxPlace {
+        let (folder, bin) = (self.sandbox.clone().or(place.folder), self.bin.clone().or(place.bin));
+        SandboxPlace { folder, bin, ..place }
+    }
+
+    /// The questions of the command line.
+    fn checks(&self) -> Vec<DrillCheck> {
+        let sql = self.sql.iter().cloned().map(Probe::Sql);
+        let programs = self.program.iter().cloned().map(Probe::Command);
+        sql.chain(programs).map(|probe| DrillCheck { probe, expected: Expected::Truth }).collect()
+    }
+}
+
+/// Each repository that was named, one after the other.
+fn by_place(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    let key = args.key.read(session)?;
+    let sandboxes = Sandboxes::new(args.place(SandboxPlace::default()));
+    let checks = args.checks();
+    let pick = args.snapshot.clone().unwrap_or(Pick::Word(Picked::Latest));
+    if matches!(pick, Pick::Id(_)) && !args.which.is_all() {
+        return Err(Failure::usage(
+            "an id and --job, --source, --host, --tag or --at exclude each other",
+            "give the id alone",
+        ));
+    }
+    let mut exit = Exit::Done;
+    for number in 0..session.places()?.len() {
+        let asked = Asked {
+            copy: CopyRef::Nth(number),
+            job: args.which.job.as_deref(),
+            choice: drawn(&pick)?,
+            query: args.which.query(),
+            checks: &checks,
+            sandboxes: &sandboxes,
+            caching: args.caching(),
+            trigger: "manual",
+            objectives: Objectives::default(),
+        };
+        exit = exit.graver(one(&asked, key.as_ref(), &[], session)?);
+        session.cancel.check()?;
+    }
+    Ok(exit)
+}
+
+/// Jobs of the configuration: each from the copy that it names, or that was named with -r.
+fn by_job(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    let config = session.config()?;
+    let key = args.key.read(session)?;
+    let jobs = config.jobs_named(&args.jobs)?;
+    let mut exit = Exit::Done;
+    for job in jobs {
+        exit = exit.graver(job_drill(&config, job, args, key.as_ref(), session)?);
+        session.cancel.check()?;
+    }
+    Ok(exit)
+}
+
+fn job_drill(
+    config: &config::Config,
+    job: &config::Job,
+    args: &Args,
+    key: Option<&backup_core::evidence::SigningKey>,
+    session: &Session,
+) -> Result<Exit, Failure> {
+    let drill = job.drill.as_ref();
+    let sandboxes = Sandboxes::new(args.place(drill.map(|drill| drill.sandbox.clone()).unwrap_or_default()));
+    let mut checks = drill.map(|drill| drill.checks.clone()).unwrap_or_default();
+    checks.extend(args.checks());
+    let pick = args.snapshot.clone().unwrap_or(Pick::Word(drill.map(|drill| drill.snapshot).unwrap_or_default()));
+    let named = session.globals.repo.iter().filter(|place| !place.is_empty()).cloned().collect::<Vec<_>>();
+    let copies = match (named.is_empty(), drill.and_then(|drill| drill.repository.clone())) {
+        (false, _) => named,
+        (true, Some(repository)) => vec![repository],
+        (true, None) => longest_undrilled(job, &evidence::last_drills(&job.name)),
+    };
+    let query = SnapshotQuery { tags: vec![format!("job:{}", job.name)], ..args.which.query() };
+    let mut exit = Exit::Done;
+    for name in &copies {
+        let Some(copy) = config.repository(name).filter(|_| job.repositories.contains(name)) else {
+            return Err(Failure::usage(
+                format!("the job {} has no copy in {name}", job.name),
+                format!("it has copies in {}", job.repositories.join(", ")),
+            ));
+        };
+        let asked = Asked {
+            copy: CopyRef::Configured(copy),
+            job: Some(&job.name),
+            choice: drawn(&pick)?,
+            query: query.clone(),
+            checks: &checks,
+            sandboxes: &sandboxes,
+            caching: args.caching(),
+            trigger: "manual",
+            objectives: objectives(job),
+        };
+        let others: Vec<_> = job
+            .repositories
+            .iter()
+            .filter(|other| *other != name)
+            .filter_map(|other| config.repository(other))
+            .collect();
+        exit = exit.graver(one(&asked, key, &others, session)?);
+    }
+    Ok(exit)
+}
+
+/// The copy whose last drill lies furthest back, so that each gets its turn; one that never had any comes first.
+fn longest_undrilled(job: &config::Job, last: &BTreeMap<String, Timestamp>) -> Vec<String> {
+    job.repositories.iter().min_by_key(|name| last.get(*name)).cloned().into_iter().collect()
+}
+
+fn objectives(job: &config::Job) -> Objectives {
+    let seconds = |objective: Option<jiff::SignedDuration>| {
+        objective.and_then(|objective| u64::try_from(objective.as_secs()).ok())
+    };
+    Objectives {
+        recovery_point_seconds: seconds(job.objectives.rpo),
+        recovery_time_seconds: seconds(job.objectives.rto),
+    }
+}
+
+/// One drill with its evidence, told.
+fn one(
+    asked: &Asked<'_>,
+    key: Option<&backup_core::evidence::SigningKey>,
+    others: &[&config::Repository],
+    session: &Session,
+) -> Result<Exit, Failure> {
+    let drilled = drills::run(asked, session)?;
+    // One that does not answer gets the record from a later drill.
+    let others: Vec<_> =
+        others.iter().filter_map(|other| session.open_configured_through(other, None, Caching::Allowed).ok()).collect();
+    let others: Vec<_> = others.iter().collect();
+    let written = match evidence::write(&drilled, asked.job, asked.trigger, asked.objectives, key, &others) {
+        Ok(written) => Some(written),
+        Err(failure) => {
+            session.console.warn(&failure.what);
+            None
+        }
+    };
+    let document = told::document(&drilled, asked.job, written.as_ref());
+    session.console.either(&document, || told::text(&drilled, asked.job, written.as_ref()))?;
+    let is_missed = written.is_some_and(|written| {
+        written.record.recovery_time.is_met == Some(false) || written.record.recovery_point.is_met == Some(false)
+    });
+    let exit = drilled.exit(session);
+    Ok(if is_missed { exit.graver(Exit::Missed) } else { exit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_chosen_by_a_word_or_an_id() {
+        assert_eq!(choice("latest"), Ok(Pick::Word(Picked::Latest)));
+        assert_eq!(choice("random"), Ok(Pick::Word(Picked::Random)));
+        assert_eq!(choice("00ab"), Ok(Pick::Id("00ab".to_owned())));
+        for wrong in ["", "newest", "XYZ", "../x"] {
+            assert!(choice(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The sandboxes of databases: which one an engine gets, and where its programs are.
+
+use std::env;
+use std::path::PathBuf;
+
+use backup_core::contracts::Sandbox;
+use backup_sources::databases::manifest::Manifest;
+use backup_sources::databases::url::Engine;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+use backup_sources::sandbox::{RunAs, SandboxPlace};
+
+use super::Sandboxes;
+#[cfg(feature = "postgres")]
+use crate::databases::postgres;
+use crate::exit::Failure;
+use crate::session::Session;
+
+/// Where servers' programs are and `PATH` often does not lead.
+const ALSO: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// The sandbox for a dump. Nothing is made yet.
+pub(super) fn sandbox(
+    engine: Engine,
+    manifest: Manifest,
+    sandboxes: &Sandboxes,
+    session: &Session,
+) -> Result<Box<dyn Sandbox>, Failure> {
+    if sandboxes.place.server.is_some() && engine != Engine::Postgres {
+        let what = format!("sandbox.server is for PostgreSQL, and the snapshot is of {}", engine.name());
+        return Err(Failure::usage(what, "leave it away: a server is started for the drill"));
+    }
+    match engine {
+        #[cfg(feature = "postgres")]
+        Engine::Postgres => postgres_sandbox(manifest, sandboxes, session),
+        #[cfg(feature = "mysql")]
+        Engine::Mysql => {
+            let programs = programs(sandboxes, Some("BACKUP_MYSQL_BIN"));
+            Ok(Box::new(backup_sources::databases::mysql::MysqlSandbox::new(manifest, place(sandboxes), programs)))
+        }
+        #[cfg(feature = "redis")]
+        Engine::Redis => {
+            let clock = std::sync::Arc::new(backup_core::clock::SystemClock);
+            let programs = programs(sandboxes, None);
+            Ok(Box::new(backup_sources::databases::redis::RedisSandbox::new(
+                manifest,
+                place(sandboxes),
+                programs,
+                clock,
+            )))
+        }
+        #[cfg(feature = "sqlite")]
+        Engine::Sqlite => Ok(Box::new(backup_sources::databases::sqlite::SqliteSandbox::new(sandboxes.parent.clone()))),
+        other => {
+            let _ = (manifest, session);
+            Err(Failure::new(format!("this program has no sandbox for {}", other.name())))
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_sandbox(manifest: Manifest, sandboxes: &Sandboxes, session: &Session) -> Result<Box<dyn Sandbox>, Failure> {
+    use backup_sources::databases::postgres::{PostgresSandbox, PostgresScratch, Server};
+    use backup_sources::databases::url::DatabaseUrl;
+
+    let bin =
+        sandboxes.place.bin.clone().map(PathBuf::from).or_else(|| env::var_os("BACKUP_PG_BIN").map(PathBuf::from));
+    let settings = postgres::settings(bin.as_deref(), &session.console);
+    let Some(origin) = &sandboxes.place.server else {
+        return Ok(Box::new(PostgresSandbox::new(manifest, place(sandboxes), settings.folders)));
+    };
+    let url = origin.read("sandbox.server", &session.console)?;
+    let server = Server::new(&DatabaseUrl::parse(url.as_str())?, &settings)?;
+    Ok(Box::new(PostgresScratch::new(manifest, server, sandboxes.parent.clone())))
+}
+
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+fn place(sandboxes: &Sandboxes) -> SandboxPlace {
+    let place = SandboxPlace::new(sandboxes.parent.clone());
+    match &sandboxes.place.user {
+        Some(user) => SandboxPlace { run_as: RunAs::Named(user.clone()), ..place },
+        None => place,
+    }
+}
+
+/// The only folder when one is named, else those of `PATH` and where servers are.
+#[cfg(any(feature = "mysql", feature = "redis"))]
+fn programs(sandboxes: &Sandboxes, variable: Option<&str>) -> Vec<PathBuf> {
+    if let Some(bin) = &sandboxes.place.bin {
+        return vec![PathBuf::from(bin)];
+    }
+    let named = variable.and_then(env::var_os).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    named.into_iter().chain(path).chain(ALSO.map(PathBuf::from)).collect()
+}

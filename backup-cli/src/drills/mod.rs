@@ -1,0 +1,234 @@
+//! One drill, as the command, the daemon and `try` run it: a copy is opened, a snapshot chosen, a sandbox made, and what
+//! came of it told to the repository and written as evidence.
+//!
+//! What is always true: once it is known what is to be drilled, whatever goes wrong is a verdict with a record, not an
+//! error. Leftovers of killed drills are removed before anything is started.
+
+mod engines;
+pub(crate) mod evidence;
+mod questions;
+mod sandboxes;
+pub(crate) mod told;
+
+use std::path::Path;
+
+use backup_core::contracts::Report;
+use backup_core::drill::{
+    Choice, DrillOutcome, DrillTask, Extent, StageName, Stopwatch, Verdict, choose, drill, write_down,
+};
+use backup_core::evidence::{CopyUnderTest, Objectives, SnapshotFigures, Times};
+use backup_core::model::{Snapshot, SnapshotId, SnapshotPath};
+use backup_core::repository::{Repository, SnapshotQuery};
+use backup_core::{Error, ErrorKind};
+use backup_sources::sandbox::remove_leftovers;
+use jiff::Timestamp;
+
+use crate::config::{self, DrillCheck};
+use crate::exit::{Exit, Failure};
+use crate::network::Caching;
+use crate::session::Session;
+pub(crate) use sandboxes::Sandboxes;
+
+/// What is to be drilled.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    /// The copy under test.
+    pub(crate) copy: CopyRef<'a>,
+    /// The job that it is of.
+    pub(crate) job: Option<&'a str>,
+    /// Which snapshot, of those that `query` means.
+    pub(crate) choice: Choice,
+    /// See `choice`.
+    pub(crate) query: SnapshotQuery,
+    /// What is asked of the restored data.
+    pub(crate) checks: &'a [DrillCheck],
+    /// Where and how sandboxes are made.
+    pub(crate) sandboxes: &'a Sandboxes,
+    /// Nothing that this machine remembers is used.
+    pub(crate) caching: Caching,
+    /// Who or what asked for it.
+    pub(crate) trigger: &'static str,
+    /// What has to be kept to.
+    pub(crate) objectives: Objectives,
+}
+
+/// A repository as a drill names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CopyRef<'a> {
+    /// The one that was named so many places before on the command line.
+    Nth(usize),
+    /// One of the configuration.
+    Configured(&'a config::Repository),
+}
+
+impl CopyRef<'_> {
+    fn open(self, caching: Caching, session: &Session) -> Result<Repository, Failure> {
+        match self {
+            Self::Nth(number) => session.open_through(number, None, caching),
+            Self::Configured(repository) => session.open_configured_through(repository, None, caching),
+        }
+    }
+
+    /// Where it lies, and its name, for a record.
+    fn under_test(self, caching: Caching, session: &Session) -> Result<CopyUnderTest, Failure> {
+        let (place, name) = match self {
+            Self::Nth(number) => {
+                let located = session.locate(session.places()?[number])?;
+                (located.place.to_string(), located.name)
+            }
+            Self::Configured(repository) => (repository.place.to_string(), Some(repository.name.clone())),
+        };
+        Ok(CopyUnderTest { place, name, is_cold: caching == Caching::Forbidden })
+    }
+}
+
+/// A drill that was.
+#[derive(Debug)]
+pub(crate) struct Drilled {
+    pub(crate) copy: CopyUnderTest,
+    pub(crate) times: Times,
+    pub(crate) chosen: Option<(SnapshotId, Snapshot)>,
+    pub(crate) how: &'static str,
+    pub(crate) consistency: Option<backup_core::contracts::Consistency>,
+    pub(crate) outcome: DrillOutcome,
+    /// The repository, when it could be opened.
+    pub(crate) repository: Option<Repository>,
+    /// Why the repository does not know of it.
+    pub(crate) unrecorded: Option<String>,
+}
+
+impl Drilled {
+    /// What the program ends with.
+    pub(crate) fn exit(&self, session: &Session) -> Exit {
+        match &self.outcome.verdict {
+            _ if session.cancel.requested() => Exit::Interrupted,
+            Verdict::Passed => Exit::Done,
+            Verdict::Failed { .. } | Verdict::NotRun { .. } => Exit::Missed,
+        }
+    }
+
+    /// The snapshot, for a record.
+    pub(crate) fn figures(&self) -> Option<SnapshotFigures> {
+        let (id, snapshot) = self.chosen.as_ref()?;
+        Some(SnapshotFigures {
+            id: *id,
+            time: snapshot.time,
+            chosen: self.how.to_owned(),
+            host: snapshot.hostname.clone(),
+            paths: snapshot.paths.clone(),
+            recovery_point: None,
+            recovery_point_from: None,
+            consistency: self.consistency,
+            logical_bytes: None,
+            stored_bytes: None,
+        })
+    }
+}
+
+/// Runs a drill and tells the repository of it.
+///
+/// # Errors
+///
+/// Only what the caller asked for wrongly, and a stop that was asked for before there was anything to stop.
+pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failure> {
+    clear(&asked.sandboxes.parent, session);
+    let copy = asked.copy.under_test(asked.caching, session)?;
+    let began = Timestamp::now();
+    let mut watch = Stopwatch::begin();
+    let mut drilled = Drilled {
+        copy,
+        times: Times { began, ended: began },
+        chosen: None,
+        how: asked.choice.word(),
+        consistency: None,
+        outcome: DrillOutcome::ended_early(Verdict::Passed, Vec::new()),
+        repository: None,
+        unrecorded: None,
+    };
+    let found = watch.time(StageName::Open, || open(asked, &mut drilled, session));
+    drilled.outcome = match found {
+        Ok(found) => restore(&drilled, found, watch, session),
+        Err(failure) if matches!(failure.exit, Exit::Usage | Exit::Interrupted) => return Err(failure),
+        Err(failure) => {
+            let reason = failure.what;
+            let verdict = if failure.is_damage { Verdict::Failed { reason } } else { Verdict::NotRun { reason } };
+            DrillOutcome::ended_early(verdict, watch.stages().to_vec())
+        }
+    };
+    drilled.times.ended = Timestamp::now();
+    drilled.unrecorded = record(asked, &drilled);
+    Ok(drilled)
+}
+
+/// What killed drills left.
+pub(crate) fn clear(parent: &Path, session: &Session) {
+    // A folder that cannot be read is told when a sandbox is to be made there.
+    for leftover in remove_leftovers(parent).unwrap_or_default() {
+        let path = leftover.path.display();
+        match leftover.removed {
+            Ok(()) => session.console.note(&format!("removed {path}, left by a drill that was killed")),
+            Err(error) => session.console.warn(&format!("{path}, left by a drill that was killed, stays: {error}")),
+        }
+    }
+}
+
+/// What was found in the repository.
+struct Found {
+    part: Option<SnapshotPath>,
+    report: Report,
+    sandbox: Box<dyn backup_core::contracts::Sandbox>,
+    questions: Vec<backup_core::drill::UserCheck>,
+}
+
+fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<Found, Failure> {
+    let repository = drilled.repository.insert(asked.copy.open(asked.caching, session)?);
+    let (id, snapshot) = find(repository, asked)?;
+    let contents = sandboxes::Contents::of(repository, &snapshot, session)?;
+    drilled.consistency = contents.manifest.as_ref().map(|manifest| manifest.report.consistency);
+    let questions = questions::of(asked.checks, contents.engine())?;
+    let sandbox = asked.sandboxes.make(&contents, &snapshot, &questions, session)?;
+    drilled.chosen = Some((id, snapshot));
+    let report = contents.manifest.map(|manifest| manifest.report).unwrap_or_default();
+    Ok(Found { part: contents.part, report, sandbox, questions })
+}
+
+fn find(repository: &Repository, asked: &Asked<'_>) -> Result<(SnapshotId, Snapshot), Failure> {
+    if asked.choice == Choice::Latest {
+        return Ok(repository.find_snapshot("latest", &asked.query)?);
+    }
+    let mut snapshots = repository.snapshots()?;
+    snapshots.retain(|(_, snapshot)| asked.query.matches(snapshot));
+    let found = choose(&snapshots, &asked.choice);
+    found.cloned().map_err(|error: Error| match (&asked.choice, error.kind()) {
+        (Choice::Id(_), ErrorKind::NotFound(_)) => Failure { exit: Exit::Usage, ..error.into() },
+        _ => error.into(),
+    })
+}
+
+fn restore(drilled: &Drilled, found: Found, watch: Stopwatch, session: &Session) -> DrillOutcome {
+    let (Some(repository), Some((id, snapshot))) = (&drilled.repository, &drilled.chosen) else {
+        let reason = "no snapshot was found".to_owned();
+        return DrillOutcome::ended_early(Verdict::NotRun { reason }, watch.stages().to_vec());
+    };
+    let task = DrillTask {
+        repository,
+        id: *id,
+        snapshot,
+        part: found.part,
+        report: &found.report,
+        questions: &found.questions,
+        lock: session.globals.shared_lock(),
+    };
+    let reporter = session.console.reporter();
+    let outcome = drill(&task, found.sandbox, watch, &session.cancel, &*reporter);
+    reporter.finish();
+    outcome
+}
+
+/// Tells the repository, so that `status` and retention know; returns why it could not.
+fn record(asked: &Asked<'_>, drilled: &Drilled) -> Option<String> {
+    let (repository, (id, _)) = (drilled.repository.as_ref()?, drilled.chosen.as_ref()?);
+    // A database's folder is all that its snapshot has.
+    let written = write_down(repository, *id, asked.job, Extent::Whole, &drilled.outcome);
+    written.err().map(|error| Failure::from(error).what)
+}

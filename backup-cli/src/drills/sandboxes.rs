@@ -1,0 +1,117 @@
+//! What a snapshot holds, and the sandbox that it is restored to.
+
+use std::path::PathBuf;
+
+use backup_core::contracts::Sandbox;
+use backup_core::drill::UserCheck;
+use backup_core::model::{Snapshot, SnapshotPath};
+use backup_core::pipeline::FileReader;
+use backup_core::repository::Repository;
+use backup_core::{Error, ErrorKind};
+use backup_sources::databases::manifest::{MANIFEST, Manifest};
+use backup_sources::databases::url::Engine;
+use backup_sources::sandbox::{FilesSandbox, Live, Meaning};
+
+use super::engines;
+use crate::config::SandboxPlace;
+use crate::exit::Failure;
+use crate::session::{Session, identity};
+
+/// The engines whose databases have folders of their own in snapshots.
+const ENGINES: [Engine; 5] = [Engine::Postgres, Engine::Mysql, Engine::Mongodb, Engine::Sqlite, Engine::Redis];
+
+/// Where and how sandboxes are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Sandboxes {
+    /// The folder that they are made in.
+    pub(crate) parent: PathBuf,
+    /// What the configuration says of them.
+    pub(crate) place: SandboxPlace,
+}
+
+/// What a snapshot holds.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// What of it is restored; all of it when not given.
+    pub(super) part: Option<SnapshotPath>,
+    /// For a database.
+    pub(super) manifest: Option<Manifest>,
+    engine: Option<Engine>,
+    meaning: Meaning,
+}
+
+impl Contents {
+    /// Looks at the snapshot: a database lies in a folder of its own with a manifest, a command's output below
+    /// `/command`, and everything else is files.
+    pub(super) fn of(repository: &Repository, snapshot: &Snapshot, session: &Session) -> Result<Self, Failure> {
+        let files = |meaning| Self { part: None, manifest: None, engine: None, meaning };
+        let [path] = snapshot.paths.as_slice() else { return Ok(files(Meaning::Data)) };
+        if path.starts_with("/command/") {
+            return Ok(files(Meaning::Output));
+        }
+        let is_of = |engine: &Engine| {
+            path.strip_prefix('/')
+                .and_then(|path| path.strip_prefix(engine.name()))
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
+        let Some(engine) = ENGINES.into_iter().find(is_of) else { return Ok(files(Meaning::Data)) };
+        let part = SnapshotPath::parse(path.as_bytes());
+        match manifest(repository, snapshot, &part, session) {
+            Ok(manifest) if manifest.engine == engine.name() => {
+                Ok(Self { part: Some(part), manifest: Some(manifest), engine: Some(engine), meaning: Meaning::Data })
+            }
+            // A folder of files that happens to be called so.
+            Ok(_) => Ok(files(Meaning::Data)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound(_)) => Ok(files(Meaning::Data)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn engine(&self) -> Option<Engine> {
+        self.engine
+    }
+}
+
+fn manifest(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    part: &SnapshotPath,
+    session: &Session,
+) -> Result<Manifest, Error> {
+    let reporter = session.console.reporter();
+    let lock = repository.lock(session.globals.shared_lock(), &*reporter)?;
+    let index = repository.load_index(&*reporter)?;
+    lock.confirm(&*reporter)?;
+    let reader = FileReader::open(repository, &index, snapshot, &part.join(MANIFEST.as_bytes()))?;
+    Manifest::read(reader)
+}
+
+impl Sandboxes {
+    /// In the folder that is named, else in the one for temporary files.
+    pub(crate) fn new(place: SandboxPlace) -> Self {
+        let parent = place.folder.as_ref().map_or_else(std::env::temp_dir, PathBuf::from);
+        Self { parent, place }
+    }
+
+    /// The sandbox for what a snapshot holds. Nothing is made yet.
+    pub(super) fn make(
+        &self,
+        contents: &Contents,
+        snapshot: &Snapshot,
+        questions: &[UserCheck],
+        session: &Session,
+    ) -> Result<Box<dyn Sandbox>, Failure> {
+        if let (Some(engine), Some(manifest)) = (contents.engine, &contents.manifest) {
+            return engines::sandbox(engine, manifest.clone(), self, session);
+        }
+        if contents.meaning == Meaning::Output && questions.is_empty() {
+            return Err(Failure::usage(
+                "nobody knows what a command's output has to be: restoring it proves nothing",
+                "ask something of it: --program 'test \"$(tail -n 1 command/NAME)\" = \"-- complete\"'",
+            ));
+        }
+        let sandbox = FilesSandbox::new(self.parent.clone(), contents.meaning);
+        let is_here = snapshot.hostname == identity(None).hostname && contents.meaning == Meaning::Data;
+        Ok(Box::new(if is_here { sandbox.with_live(Live::new(PathBuf::from("/"), snapshot.time)) } else { sandbox }))
+    }
+}

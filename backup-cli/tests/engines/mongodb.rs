@@ -1,0 +1,164 @@
+//! MongoDB from the command line, against a server that speaks its protocol.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::driver::World;
+
+/// A server with its files in the world's folder.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn new(world: &World) -> Self {
+        Self::with(world, "server", &[])
+    }
+
+    /// One with more options, with its files in a folder of this name.
+    fn with(world: &World, name: &str, options: &[&str]) -> Self {
+        let program = std::env::var_os("BACKUP_TEST_FERRETDB").expect("scripts/tools ferretdb says where it is");
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = world.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let folder = folder.display();
+        let child = Command::new(program)
+            .args(["--handler=sqlite", "--debug-addr=-", "--telemetry=disable", "--log-level=error"])
+            .arg(format!("--sqlite-url=file:{folder}/"))
+            .arg(format!("--state-dir={folder}"))
+            .arg(format!("--listen-addr=127.0.0.1:{port}"))
+            .args(options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start");
+            thread::sleep(Duration::from_millis(50));
+        }
+        Self { child, port }
+    }
+
+    fn url(&self, user: &str, database: &str) -> String {
+        let options = "directConnection=true&serverSelectionTimeoutMS=10000";
+        format!("mongodb://{user}127.0.0.1:{}/{database}?{options}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One of MongoDB's own programs.
+fn tool(server: &Server, name: &str, arguments: &[&str], input: Stdio) {
+    let tools = std::env::var_os("BACKUP_TEST_MONGO_TOOLS").expect("scripts/tools mongo-tools says where it is");
+    let mut command = Command::new(PathBuf::from(tools).with_file_name(name));
+    let url = format!("mongodb://127.0.0.1:{}/?directConnection=true", server.port);
+    let output = command.arg(format!("--uri={url}")).args(arguments).stdin(input).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Gives the server a collection of three documents, by mongorestore.
+fn fill(world: &World, server: &Server, database: &str) {
+    let folder = world.path().join("documents");
+    std::fs::create_dir_all(&folder).unwrap();
+    let document = |id: u8| [&[14, 0, 0, 0, 0x10][..], b"_id\0", &[id, 0, 0, 0, 0]].concat();
+    std::fs::write(folder.join("things.bson"), [document(1), document(2), document(3)].concat()).unwrap();
+    let folder = folder.display().to_string();
+    tool(server, "mongorestore", &[&format!("--db={database}"), "--dir", &folder], Stdio::null());
+}
+
+#[test]
+#[ignore = "needs ferretdb, mongo-tools"]
+fn a_database_goes_into_a_repository_and_comes_back_by_us_and_by_mongorestore() {
+    let world = World::with_repository();
+    let server = Server::new(&world);
+    fill(&world, &server, "app");
+    let summary = world.json(["create", &server.url("", "app")]);
+    assert_eq!(summary["paths"][0], "/mongodb/app");
+    assert_eq!(summary["consistency"], "fuzzy");
+    assert!(summary["warnings"].to_string().contains("each collection is of its own moment"), "{summary}");
+
+    let restored = world.json(["restore", "latest", "--verify", "--to", &server.url("", "again")]);
+    assert_eq!((&restored["losses"], &restored["differences"]), (&0.into(), &serde_json::json!([])));
+    let told = world.run(["restore", "latest", "--to", &server.url("", "again")]).ends_with(1).err;
+    assert!(told.contains("not empty") && told.contains("--clean"), "{told}");
+    let to = server.url("", "again");
+    world.run(["restore", "latest", "--clean", "--collection", "things", "--to", &to]).succeeds();
+
+    let path = world.path().join("archive");
+    let mut cat = world.command();
+    cat.args(["cat", "latest", "/mongodb/app", "--archive"]).stdout(File::create(&path).unwrap());
+    assert!(cat.status().unwrap().success());
+    let renamed = ["--archive", "--nsFrom=app.*", "--nsTo=by_archive.*"];
+    tool(&server, "mongorestore", &renamed, File::open(&path).unwrap().into());
+    let again = world.json(["create", &server.url("", "by_archive")]);
+    assert_eq!(again["bytes_new"].as_u64().map(|bytes| bytes > 0), Some(true));
+    let restored =
+        world.json(["restore", "latest", "--path", "/mongodb/by_archive", "--verify", "--to", &server.url("", "last")]);
+    assert_eq!((&restored["losses"], &restored["differences"]), (&0.into(), &serde_json::json!([])));
+}
+
+#[test]
+#[ignore = "needs ferretdb, mongo-tools"]
+fn a_folder_of_mongodump_s_is_restored_into_a_database() {
+    let world = World::with_repository();
+    let server = Server::new(&world);
+    fill(&world, &server, "app");
+    let dump = world.path().join("dump");
+    tool(&server, "mongodump", &["--db=app", "--out", &dump.display().to_string()], Stdio::null());
+    world.run(["create", &dump.display().to_string()]).succeeds();
+    let (path, to) = (dump.join("app").display().to_string(), server.url("", "again"));
+    world.run(["restore", "latest", "--path", &path, "--to", &to]).succeeds();
+    let summary = world.json(["create", &to]);
+    assert_eq!(summary["losses"], 0);
+    let told = world.run(["restore", "latest", "--path", &path, "--verify", "--clean", "--to", &to]).err;
+    assert!(!told.contains("panicked"), "{told}");
+}
+
+#[test]
+#[ignore = "needs ferretdb, mongo-tools"]
+fn all_databases_of_a_deployment_are_a_snapshot_each() {
+    let world = World::with_repository();
+    let server = Server::new(&world);
+    fill(&world, &server, "app");
+    fill(&world, &server, "other");
+    world.run(["create", &server.url("", "")]).succeeds();
+    let listed = world.run(["snapshots"]).succeeds().out;
+    assert!(listed.contains("/mongodb/app") && listed.contains("/mongodb/other"), "{listed}");
+    assert!(!listed.contains("/mongodb/admin"), "{listed}");
+}
+
+#[test]
+#[ignore = "needs ferretdb, mongo-tools"]
+fn what_cannot_be_meant_is_told_without_the_password() {
+    let world = World::with_repository();
+    let server = Server::new(&world);
+    fill(&world, &server, "app");
+    let login = ["--test-enable-new-auth", "--setup-username=backup", "--setup-password=pw", "--setup-database=app"];
+    let guarded = Server::with(&world, "guarded", &login);
+    let told = world.run(["create", &guarded.url("backup:wr0ng@", "app")]).ends_with(1).err;
+    assert!(told.contains("authSource") && !told.contains("wr0ng"), "{told}");
+    let told = world.run(["create", &server.url("", "nobody")]).ends_with(1).err;
+    assert!(told.contains("no database nobody"), "{told}");
+    let unreachable = "mongodb://u:pw@127.0.0.1:1/app?serverSelectionTimeoutMS=300";
+    let told = world.run(["create", unreachable]).ends_with(1).err;
+    assert!(told.contains("no server answers"), "{told}");
+    let told = world.run(["create", "mongodb://127.0.0.1:1/app?nosuch=1"]).ends_with(1).err;
+    assert!(told.contains("nosuch"), "{told}");
+    world.run(["create", "--collection", "x", "/etc/hostname"]).ends_with(2);
+    world.run(["restore", "latest", "--collection", "x", "--to", "/tmp/x"]).ends_with(2);
+    world.run(["create", &server.url("", "app")]).succeeds();
+    let to = server.url("", "x");
+    world.run(["restore", "latest", "--collection", "things", "--verify", "--to", &to]).ends_with(2);
+    assert!(!world.run(["snapshots"]).succeeds().out.contains("nobody"));
+}

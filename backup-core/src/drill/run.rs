@@ -1,0 +1,318 @@
+//! A drill, from the open repository to the removed sandbox.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::answers::UserCheck;
+use super::entries::with_entries;
+use super::outcome::{DrillOutcome, PointSource, Verdict, level_reached};
+use super::stages::{StageName, Stopwatch};
+use crate::cancel::Cancel;
+use crate::care::{SnapshotPresence, snapshot_presence};
+use crate::contracts::{Check, CheckResult, Expected, Level, NotReady, RecoveryPoint, Report, Sandbox, SandboxError};
+use crate::limits::DRILL_PROBLEMS_NAMED_MAX;
+use crate::model::{Snapshot, SnapshotId, SnapshotPath};
+use crate::observe::{Amount, Event, Observer, Phase, Severity};
+use crate::pipeline::{RestoreOptions, RestoreOutcome, restore_by, restored_amount};
+use crate::repository::{Index, LockMode, Repository};
+
+/// What is drilled.
+#[derive(Debug)]
+pub struct DrillTask<'a> {
+    /// The copy under test.
+    pub repository: &'a Repository,
+    /// The snapshot's id.
+    pub id: SnapshotId,
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+    /// What of it: the folder of one database. `None` for all, under absolute paths.
+    pub part: Option<SnapshotPath>,
+    /// The source's last word, from the manifest; the default where there is none.
+    pub report: &'a Report,
+    /// What the user wants to know of the restored data.
+    pub questions: &'a [UserCheck],
+    /// The lock to take on the repository.
+    pub lock: LockMode,
+}
+
+/// Restores the snapshot into the sandbox, compares, and removes the sandbox again.
+///
+/// `watch` was begun by the caller before the repository was opened, and has that as its first stage. There is no error:
+/// whatever goes wrong is a verdict.
+pub fn drill(
+    task: &DrillTask<'_>,
+    mut sandbox: Box<dyn Sandbox>,
+    watch: Stopwatch,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> DrillOutcome {
+    let mut run = Run {
+        task,
+        watch,
+        cancel,
+        observer,
+        checks: Vec::new(),
+        told: Vec::new(),
+        stored_bytes: None,
+        restored: None,
+        point: None,
+        is_made: false,
+    };
+    let ended = run.through(&mut *sandbox);
+    let facts = run.is_made.then(|| sandbox.facts());
+    let caveats = sandbox.caveats();
+    let mut warnings = caveats.warnings;
+    if let Err(error) = run.watch.time(StageName::Remove, || sandbox.remove()) {
+        warnings.push(format!("the sandbox could not be removed: {error}"));
+    }
+    let Run { watch, checks, told, stored_bytes, restored, point, .. } = run;
+    let level = level_reached(&checks);
+    DrillOutcome {
+        verdict: verdict(ended, &checks, level),
+        level,
+        checks,
+        stages: watch.into_stages(),
+        sandbox: facts,
+        stored_bytes,
+        restored,
+        recovery_point: point,
+        warnings,
+        not_tested: caveats.not_tested,
+        told,
+    }
+}
+
+fn verdict(ended: Result<(), Verdict>, checks: &[Check], level: Option<Level>) -> Verdict {
+    // What was found wrong outweighs what stood in the way afterwards.
+    let mut failed = checks.iter().filter(|check| check.result == CheckResult::Failed);
+    if let Some(first) = failed.next() {
+        let more = match failed.count() {
+            0 => String::new(),
+            count => format!(", and {count} more"),
+        };
+        let why = first.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        return Verdict::Failed { reason: format!("{}{why}{more}", first.id) };
+    }
+    match ended {
+        Err(verdict) => verdict,
+        Ok(()) if level < Some(Level::PROVEN) => {
+            Verdict::NotRun { reason: "there was nothing to compare the restored data with".to_owned() }
+        }
+        Ok(()) => Verdict::Passed,
+    }
+}
+
+/// A drill that is under way.
+struct Run<'a> {
+    task: &'a DrillTask<'a>,
+    watch: Stopwatch,
+    cancel: &'a Cancel,
+    observer: &'a dyn Observer,
+    checks: Vec<Check>,
+    told: Vec<String>,
+    stored_bytes: Option<u64>,
+    restored: Option<RestoreOutcome>,
+    point: Option<(RecoveryPoint, PointSource)>,
+    is_made: bool,
+}
+
+impl Run<'_> {
+    fn through(&mut self, sandbox: &mut dyn Sandbox) -> Result<(), Verdict> {
+        let (task, cancel, observer) = (self.task, self.cancel, self.observer);
+        self.point = Some(match &task.report.recovery_point {
+            Some(point) => (point.clone(), PointSource::Manifest),
+            None => (task.snapshot.time.into(), PointSource::SnapshotTime),
+        });
+        let lock = task.repository.lock(task.lock, observer).map_err(|error| Verdict::of_error(&error))?;
+        let load = || {
+            let index = task.repository.load_index(observer)?;
+            lock.confirm(observer)?;
+            Ok(index)
+        };
+        let index = self.watch.time(StageName::Index, load).map_err(|error| Verdict::of_error(&error))?;
+        self.present(&index)?;
+        let expected = self.measure(&index)?;
+        self.provision(sandbox, expected)?;
+        self.restore(sandbox, &index)?;
+        let ready = self.watch.time(StageName::Ready, || sandbox.ready());
+        self.stands(ready, "restored data answers", Level::Restored)?;
+        self.checks.push(Check::passed("restored data answers", Level::Restored));
+        self.examine(sandbox, &index)?;
+        self.ask(sandbox)?;
+        if let Ok(Some(point)) = sandbox.recovery_point() {
+            self.point = Some((point, PointSource::RestoredData));
+        }
+        cancel.check().map_err(|error| Verdict::of_error(&error))?;
+        lock.check().map_err(|error| Verdict::of_error(&error))
+    }
+
+    /// Level 0.
+    fn present(&mut self, index: &Index) -> Result<(), Verdict> {
+        let (task, cancel, observer) = (self.task, self.cancel, self.observer);
+        observer.event(Event::Phase { phase: Phase::Check, total: None });
+        let look = || snapshot_presence(task.repository, index, task.snapshot.tree, cancel, observer);
+        let found = self.watch.time(StageName::Present, look).map_err(|error| Verdict::of_error(&error))?;
+        let SnapshotPresence { packs, stored_bytes, absent, absent_names, unreadable } = found;
+        self.watch.amount(Some(stored_bytes), Some(packs));
+        self.stored_bytes = Some(stored_bytes);
+        let there = Check::compare("blobs not in the store", Level::Present, 0, absent);
+        self.checks.push(match absent {
+            0 => there.with_detail(format!("{packs} packs are listed with their sizes")),
+            _ => there.with_detail(absent_names.join(", ")),
+        });
+        if !unreadable.is_empty() {
+            self.checks.push(Check::failed("folders can be read", Level::Read, unreadable.join(", ")));
+        }
+        self.stop_if_failed()
+    }
+
+    /// How much will be restored.
+    fn measure(&self, index: &Index) -> Result<Amount, Verdict> {
+        let Self { task, cancel, .. } = self;
+        restored_amount(index, task.repository, task.snapshot, task.part.as_ref(), cancel)
+            .map_err(|error| Verdict::of_error(&error))
+    }
+
+    fn provision(&mut self, sandbox: &mut dyn Sandbox, expected: Amount) -> Result<(), Verdict> {
+        let cancel = self.cancel;
+        let started = self.watch.time(StageName::Provision, || sandbox.start(expected, cancel));
+        match started {
+            Ok(()) => {
+                self.is_made = true;
+                Ok(())
+            }
+            // An empty engine that does not start says nothing of the backup.
+            Err(NotReady::Failed(error)) => Err(Verdict::NotRun { reason: error.to_string() }),
+            Err(NotReady::CannotRun { reason, .. }) => Err(Verdict::NotRun { reason }),
+        }
+    }
+
+    /// Level 1: every byte that reaches the target was opened and hashed.
+    fn restore(&mut self, sandbox: &mut dyn Sandbox, index: &Index) -> Result<(), Verdict> {
+        let task = self.task;
+        let target = sandbox.target().map_err(not_run)?;
+        let listener = Listener { inner: self.observer, problems: Mutex::default() };
+        let options = self.options();
+        let cancel = self.cancel;
+        let restored = self.watch.time(StageName::Restore, || {
+            let restored = restore_by(index, task.repository, task.snapshot, &*target, &options, cancel, &listener);
+            // An engine may have its last word only now.
+            drop(target);
+            restored
+        });
+        let problems = listener.problems.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match restored {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                return Err(match Verdict::of_error(&error) {
+                    Verdict::Failed { reason } => {
+                        let is_engines = matches!(error.kind(), crate::ErrorKind::Target(_));
+                        let level = if is_engines { Level::Restored } else { Level::Read };
+                        self.checks.push(Check::failed("snapshot is restored", level, reason.clone()));
+                        Verdict::Failed { reason }
+                    }
+                    verdict => verdict,
+                });
+            }
+        };
+        self.watch.amount(Some(outcome.bytes), Some(outcome.files + outcome.dirs + outcome.others));
+        let read = Check::compare("entries not restored", Level::Read, 0, outcome.losses);
+        self.checks.push(if problems.is_empty() { read } else { read.with_detail(problems.join("; ")) });
+        self.restored = Some(outcome);
+        self.stop_if_failed()
+    }
+
+    /// Level 4.
+    fn examine(&mut self, sandbox: &mut dyn Sandbox, index: &Index) -> Result<(), Verdict> {
+        let (task, cancel, observer) = (self.task, self.cancel, self.observer);
+        observer.event(Event::Phase { phase: Phase::Verify, total: None });
+        let compare = || {
+            with_entries(task.repository, index, task.snapshot, task.part.as_ref(), cancel, |entries| {
+                sandbox.examine(Expected { report: task.report, entries }, cancel)
+            })
+        };
+        let examined = self.watch.time(StageName::Examine, compare);
+        let amount = self.restored.as_ref().map(|restored| (restored.bytes, restored.files));
+        self.watch.amount(amount.map(|(bytes, _)| bytes), amount.map(|(_, files)| files));
+        let checks = self.stands(examined, "restored data can be examined", Level::Examined)?;
+        self.checks.extend(checks);
+        Ok(())
+    }
+
+    /// Level 5. Asked even where something differs: the answers tell how much.
+    fn ask(&mut self, sandbox: &mut dyn Sandbox) -> Result<(), Verdict> {
+        let (task, cancel) = (self.task, self.cancel);
+        if task.questions.is_empty() {
+            return Ok(());
+        }
+        let mut answers = Vec::with_capacity(task.questions.len());
+        self.watch.time(StageName::Ask, || {
+            answers.extend(task.questions.iter().map(|check| (check, sandbox.ask(&check.question, cancel))));
+        });
+        let now = task.repository.clock().now();
+        let point = self.point.as_ref().map_or(now, |(point, _)| point.time);
+        for (check, answer) in answers {
+            match answer {
+                Ok(answer) => {
+                    let (judged, told) = check.judge(&answer, point, now);
+                    self.checks.push(judged);
+                    self.told.extend(told);
+                }
+                Err(error) if error.is_ours => return Err(not_run(error)),
+                // What the engine says of it may quote the data.
+                Err(error) => {
+                    self.told.push(format!("{}: {error}", check.id()));
+                    self.checks.push(Check::failed(check.id(), Level::Asked, "it could not be asked"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A step of the sandbox: its failure is the drill's unless the reason lies on this side.
+    fn stands<T>(&mut self, step: Result<T, SandboxError>, id: &str, level: Level) -> Result<T, Verdict> {
+        step.map_err(|error| {
+            if error.is_ours || self.cancel.requested() {
+                return not_run(error);
+            }
+            self.checks.push(Check::failed(id, level, error.to_string()));
+            Verdict::Failed { reason: error.to_string() }
+        })
+    }
+
+    fn stop_if_failed(&self) -> Result<(), Verdict> {
+        match self.checks.iter().find(|check| check.result == CheckResult::Failed) {
+            Some(check) => Err(Verdict::Failed { reason: check.id.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn options(&self) -> RestoreOptions {
+        RestoreOptions { path: self.task.part.clone(), lock: LockMode::None, ..RestoreOptions::default() }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn not_run(error: SandboxError) -> Verdict {
+    Verdict::NotRun { reason: error.to_string() }
+}
+
+/// Passes everything on and keeps what was lost.
+#[derive(Debug)]
+struct Listener<'a> {
+    inner: &'a dyn Observer,
+    problems: Mutex<Vec<String>>,
+}
+
+impl Observer for Listener<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Problem(problem) = &event
+            && problem.severity == Severity::Loss
+        {
+            let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+            if problems.len() < DRILL_PROBLEMS_NAMED_MAX {
+                problems.push(format!("{} {}: {}", problem.action, problem.path, problem.reason));
+            }
+        }
+        self.inner.event(event);
+    }
+}

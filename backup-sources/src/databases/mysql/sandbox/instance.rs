@@ -1,0 +1,292 @@
+//! A server of MySQL or MariaDB made for one drill: its program, its folder, its accounts.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use backup_core::cancel::Cancel;
+use backup_core::contracts::{Answer, NotReady, SandboxError};
+use backup_core::limits::SOCKET_PATH_BYTES_MAX;
+
+use crate::databases::mysql::client::{Client, quoted, version_in};
+use crate::databases::mysql::defaults::Flavour;
+use crate::databases::mysql::settings::{Encryption, MysqlSettings, Server};
+use crate::databases::url::Password;
+use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program, run};
+
+/// Who loads the dump.
+pub(super) const LOADER: &str = "backup_drill";
+
+/// Who asks the user's questions.
+pub(super) const READER: &str = "backup_drill_reader";
+
+/// Where servers are on most systems, beside the folders that were named.
+const SERVERS: [&str; 2] = ["/usr/sbin", "/usr/libexec"];
+
+/// The right to define views and routines in the name of others, as it is called by MariaDB, by MySQL until 8.1 and
+/// by MySQL since. A server knows at least one.
+const DEFINE: [&str; 3] = ["SET USER", "SET_USER_ID", "SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER"];
+
+/// What every server is told.
+const OPTIONS: [&str; 8] = [
+    "--skip-networking",
+    "--event-scheduler=OFF",
+    "--local-infile=0",
+    "--skip-slave-start",
+    "--max-allowed-packet=1G",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--skip-innodb-doublewrite",
+    "--innodb-buffer-pool-size=64M",
+];
+
+/// What MariaDB is told besides: what it holds is thrown away, so it need not survive a power failure. Making its own
+/// tables takes a tenth of the time so.
+const OF_MARIADB: [&str; 2] = ["--debug-no-sync", "--innodb-flush-method=nosync"];
+
+/// A server's program.
+#[derive(Debug)]
+pub(super) struct ServerProgram {
+    path: PathBuf,
+    pub(super) flavour: Flavour,
+}
+
+/// A server that runs. It ends before its folder goes.
+#[derive(Debug)]
+pub(super) struct Instance {
+    socket: PathBuf,
+    programs: Vec<PathBuf>,
+    isolation: Vec<String>,
+    version: String,
+    served: Served,
+    folder: SandboxFolder,
+}
+
+impl ServerProgram {
+    /// That of the flavour, and of the same series as `version`: the first two numbers.
+    pub(super) fn find(folders: &[PathBuf], flavour: Flavour, version: &str) -> Result<Self, NotReady> {
+        let (names, product) = match flavour {
+            Flavour::Mariadb => (["mariadbd", "mysqld"], "MariaDB"),
+            Flavour::Mysql => (["mysqld", "mysqld"], "MySQL"),
+        };
+        let wanted = series(version)
+            .ok_or_else(|| NotReady::cannot_run(format!("the manifest tells the version {version:?}")))?;
+        let places = folders.iter().cloned().chain(SERVERS.map(PathBuf::from));
+        let mut other = None;
+        for path in places.flat_map(|folder| names.map(|name| folder.join(name))) {
+            let Some((its_flavour, its_version)) = look(&path) else { continue };
+            if its_flavour == flavour && series(&its_version).as_ref() == Some(&wanted) {
+                return Ok(Self { path, flavour });
+            }
+            other.get_or_insert(its_version);
+        }
+        let but = other.map(|version| format!(", but {version}")).unwrap_or_default();
+        Err(NotReady::CannotRun {
+            reason: format!("{product} {wanted} is not installed here{but}"),
+            hint: Some(format!("install the server of {product} {wanted}, or name the folder of its programs")),
+        })
+    }
+
+    /// The folder above those of the programs.
+    fn top(&self) -> &Path {
+        self.path.ancestors().nth(2).unwrap_or(Path::new("/"))
+    }
+
+    /// Where its messages and character sets are, when it is not where it was built for.
+    fn share(&self) -> Vec<String> {
+        let share = self.top().join("share/mysql");
+        if self.flavour == Flavour::Mysql || !share.is_dir() {
+            return Vec::new();
+        }
+        let charsets = share.join("charsets");
+        vec![format!("--lc-messages-dir={}", share.display()), format!("--character-sets-dir={}", charsets.display())]
+    }
+}
+
+impl Instance {
+    /// Makes the folder's server, and accounts that may use `database`.
+    pub(super) fn start(
+        program: &ServerProgram,
+        folder: SandboxFolder,
+        place: &SandboxPlace,
+        programs: &[PathBuf],
+        database: &str,
+        cancel: &Cancel,
+    ) -> Result<Self, NotReady> {
+        let mut shown = place.shown.clone();
+        shown.push(program.top().to_owned());
+        let walls = Walls::raise(&folder, &place.run_as, place.namespaces, shown)?;
+        let socket = walls.own().join("socket");
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(NotReady::cannot_run(format!("the path of a socket in {} is too long", walls.own().display())));
+        }
+        let data = walls.own().join("data");
+        initialize(program, &walls, &folder, &data)
+            .map_err(|why| SandboxError::new("make the server's own tables", why).ours())?;
+
+        let mut command = walls.command(&folder, &program.path);
+        command.arg("--no-defaults").args(OPTIONS).args(program.share());
+        command.arg(format!("--datadir={}", data.display())).arg(format!("--tmpdir={}", walls.own().display()));
+        command.arg(format!("--socket={}", socket.display()));
+        command.arg(format!("--pid-file={}", walls.own().join("pid").display()));
+        // Only from there could it read files into tables, and nobody may.
+        command.arg(format!("--secure-file-priv={}", data.display()));
+        match program.flavour {
+            Flavour::Mariadb => command.args(OF_MARIADB),
+            Flavour::Mysql => command.args(["--skip-log-bin", "--mysqlx=OFF"]),
+        };
+        let served = Served::start("mysqld", command, &folder.path().join("server.log"))?;
+        let isolation = walls.isolation();
+        let programs = programs.to_vec();
+        let mut instance = Self { socket, programs, isolation, version: String::new(), served, folder };
+        let root = Client::new(&instance.settings("root", "")).map_err(|error| NotReady::CannotRun {
+            reason: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+        })?;
+        let facts = instance.served.wait(cancel, || root.ask("SELECT @@version, @@datadir"))?;
+        let of_server = |why: String| SandboxError::new("prepare the server", why).ours();
+        let (version, there) = match facts.first().map(|row| &row[..]) {
+            Some([version, there]) => (version.clone(), PathBuf::from(there)),
+            _ => return Err(of_server("it does not say what it is".to_owned()).into()),
+        };
+        if there != data {
+            return Err(of_server(format!("it is another server, with its data in {}", there.display())).into());
+        }
+        instance.version = version;
+        accounts(&root, database).map_err(of_server)?;
+        Ok(instance)
+    }
+
+    /// How `user` comes to `database`.
+    pub(super) fn settings(&self, user: &str, database: &str) -> MysqlSettings {
+        MysqlSettings {
+            server: Server::Socket(self.socket.clone()),
+            user: Some(user.to_owned()),
+            // With one, the programs do not look into option files, which are production's.
+            password: Some(Password::new("")),
+            database: database.to_owned(),
+            encryption: Encryption::Off,
+            programs: self.programs.clone(),
+        }
+    }
+
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
+    pub(super) fn isolation(&self) -> &[String] {
+        &self.isolation
+    }
+
+    /// Asks a program of the user's, which finds the server in the variables that the clients know, and two of ours.
+    pub(super) fn ask_program(
+        &self,
+        words: &[String],
+        database: &str,
+        cancel: &Cancel,
+    ) -> Result<Answer, SandboxError> {
+        let variables = [
+            ("MYSQL_UNIX_PORT", self.socket.display().to_string()),
+            ("BACKUP_USER", READER.to_owned()),
+            ("BACKUP_DATABASE", database.to_owned()),
+        ];
+        ask_program(&self.folder, self.folder.path(), words, &variables, cancel)
+    }
+
+    /// An error when the server has ended.
+    pub(super) fn check(&self) -> Result<(), SandboxError> {
+        self.served.check()
+    }
+
+    /// Ends it and removes its folder.
+    pub(super) fn remove(self) -> Result<(), SandboxError> {
+        let Self { served, folder, .. } = self;
+        drop(served);
+        let path = folder.path().to_owned();
+        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+    }
+}
+
+fn initialize(program: &ServerProgram, walls: &Walls, folder: &SandboxFolder, data: &Path) -> Result<(), String> {
+    let mut command = match program.flavour {
+        Flavour::Mariadb => {
+            let scripts = [program.top().join("bin"), program.top().join("scripts")];
+            let script = scripts.iter().map(|folder| folder.join("mariadb-install-db")).find(|path| path.is_file());
+            let script = script.ok_or_else(|| "there is no mariadb-install-db beside the server".to_owned())?;
+            let mut command = walls.command(folder, &script);
+            command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+            // By force, because no name can be looked up where there is no network.
+            command.args([
+                "--force",
+                "--skip-name-resolve",
+                "--innodb-log-file-size=8M",
+                "--innodb-flush-log-at-trx-commit=0",
+            ]);
+            command.args(OF_MARIADB).arg(format!("--basedir={}", program.top().display()));
+            command
+        }
+        Flavour::Mysql => {
+            let mut command = walls.command(folder, &program.path);
+            command.args(["--no-defaults", "--initialize-insecure"]);
+            command
+        }
+    };
+    command.arg(format!("--tmpdir={}", walls.own().display())).arg(format!("--datadir={}", data.display()));
+    run(command)?;
+    if data.is_dir() { Ok(()) } else { Err(format!("there is no {}", data.display())) }
+}
+
+/// Makes who loads and who reads.
+fn accounts(root: &Client, database: &str) -> Result<(), String> {
+    // In a grant a name is a pattern.
+    let pattern = database.replace('`', "``").replace('_', "\\_").replace('%', "\\%");
+    for user in [LOADER, READER] {
+        root.ask(&format!("CREATE USER {}@'localhost'", quoted(user)))?;
+    }
+    root.ask(&format!("GRANT ALL ON `{pattern}`.* TO {}@'localhost'", quoted(LOADER)))?;
+    root.ask(&format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {}@'localhost'", quoted(READER)))?;
+    let mut refused = String::new();
+    for right in DEFINE {
+        match root.ask(&format!("GRANT {right} ON *.* TO {}@'localhost'", quoted(LOADER))) {
+            Ok(_) => return Ok(()),
+            Err(why) => refused = why,
+        }
+    }
+    Err(format!("nobody can be given the right to define in the name of others: {refused}"))
+}
+
+/// What a program says that it is.
+fn look(path: &Path) -> Option<(Flavour, String)> {
+    let said = Command::new(path).arg("--version").env_clear().stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(said.stdout).ok().filter(|_| said.status.success())?;
+    let flavour = if text.contains("MariaDB") { Flavour::Mariadb } else { Flavour::Mysql };
+    Some((flavour, version_in(&text)?))
+}
+
+/// The first two numbers of a version.
+fn series(version: &str) -> Option<String> {
+    let mut numbers = version.split(['.', '-']);
+    let (first, second) = (numbers.next()?, numbers.next()?);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(first) && is_number(second)).then(|| format!("{first}.{second}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_series_is_two_numbers() {
+        assert_eq!(series("10.11.19-MariaDB-0+deb12u1").as_deref(), Some("10.11"));
+        assert_eq!(series("8.0.36").as_deref(), Some("8.0"));
+        assert_eq!((series("devel"), series("8")), (None, None));
+    }
+
+    #[test]
+    fn a_server_that_is_not_here_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("mariadbd"), "").unwrap();
+        let error = ServerProgram::find(&[folder.path().to_owned()], Flavour::Mariadb, "3.1.4").unwrap_err();
+        assert!(error.to_string().starts_with("MariaDB 3.1 is not installed here"), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! A question of the user in SQL: one value, read in a transaction that cannot write, by a role that can only read.
+
+use backup_core::contracts::{Answer, SandboxError};
+use jiff::Timestamp;
+
+use super::restored::told;
+use crate::databases::postgres::connection::Connection;
+use crate::databases::postgres::server::Server;
+
+/// Asks it.
+///
+/// # Errors
+///
+/// When the server refuses it, or when it has more than one row.
+pub(super) fn ask(reader: &Server, database: &str, sql: &str) -> Result<Answer, SandboxError> {
+    let failed = |why: String| SandboxError::new(format!("ask {sql:?}"), why);
+    let of_server = |error: &backup_core::Error| failed(told(error));
+    let (connection, _) = Connection::open(reader, database).map_err(|error| of_server(&error).ours())?;
+    connection
+        .ask("SET TIME ZONE 'UTC'; SET DateStyle = ISO; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .map_err(|error| of_server(&error).ours())?;
+    // The type tells how the text is read. What follows a comment in the question must not be part of it.
+    let sql = sql.trim().trim_end_matches(';');
+    let rows = connection
+        .ask(&format!("SELECT pg_catalog.pg_typeof(v)::text, v::text FROM (\n{sql}\n) AS q(v) LIMIT 2"))
+        .map_err(|error| of_server(&error))?;
+    match &rows[..] {
+        [] => Ok(Answer(None)),
+        [row] => match &row[..] {
+            [Some(kind), Some(value)] => Ok(Answer(Some(plain(kind, value)))),
+            _ => Ok(Answer(None)),
+        },
+        _ => Err(failed("it gives more than one row".to_owned())),
+    }
+}
+
+/// A value as answers are written.
+fn plain(kind: &str, value: &str) -> String {
+    let instant = |value: String| value.parse::<Timestamp>().map(|time| time.to_string());
+    match (kind, value) {
+        ("boolean", "t") => "true".to_owned(),
+        ("boolean", "f") => "false".to_owned(),
+        // 2026-01-02 03:04:05.678+00
+        ("timestamp with time zone", _) => instant(value.replacen(' ', "T", 1)).unwrap_or_else(|_| value.to_owned()),
+        // One without a zone is taken for what it is in most programs.
+        ("timestamp without time zone", _) => {
+            instant(format!("{}Z", value.replacen(' ', "T", 1))).unwrap_or_else(|_| value.to_owned())
+        }
+        _ => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn booleans_and_instants_have_one_spelling() {
+        assert_eq!(plain("boolean", "t"), "true");
+        assert_eq!(plain("bigint", "42"), "42");
+        assert_eq!(plain("text", "t"), "t");
+        assert_eq!(plain("timestamp with time zone", "2026-01-02 03:04:05.678+00"), "2026-01-02T03:04:05.678Z");
+        assert_eq!(plain("timestamp without time zone", "2026-01-02 03:04:05"), "2026-01-02T03:04:05Z");
+        assert_eq!(plain("timestamp with time zone", "infinity"), "infinity");
+    }
+}

@@ -1,0 +1,248 @@
+//! A cluster of its own: made by initdb of the right version, reached by a socket in its folder and by nothing else.
+//!
+//! Nothing of production's configuration is taken over, because a dump has none: no archive command, no preloaded
+//! libraries, no host-based authentication. The server does not write to be safe from a power failure (what it holds is
+//! thrown away), starts no workers for subscriptions, and fires no event triggers where it can be told so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use backup_core::cancel::Cancel;
+use backup_core::contracts::{
+    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
+    Tool,
+};
+use backup_core::limits::SOCKET_PATH_BYTES_MAX;
+use backup_core::observe::Amount;
+
+use super::needs::{IsSuperuser, look_for_extensions, of_superusers, unrestrained, version_of};
+use super::restored::{Endpoint, Restored, Rights};
+use crate::databases::examined::make_sure_of_space;
+use crate::databases::manifest::Manifest;
+use crate::databases::postgres::connection::Connection;
+use crate::databases::postgres::programs::{Folders, Programs};
+use crate::databases::postgres::server::Server;
+use crate::databases::postgres::source::Version;
+use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program, run};
+
+/// Who the cluster belongs to. Dumps name it more often than any other.
+const SUPERUSER: &str = "postgres";
+
+/// Who restores where there are no walls.
+const RESTORER: &str = "backup_drill";
+
+/// Who asks the user's questions.
+const READER: &str = "backup_drill_reader";
+
+/// What the server is told; see the head of this file.
+const SETTINGS: [&str; 16] = [
+    "archive_mode=off",
+    "autovacuum=off",
+    "fsync=off",
+    "full_page_writes=off",
+    "huge_pages=off",
+    "jit=off",
+    "listen_addresses=",
+    "logging_collector=off",
+    "max_locks_per_transaction=256",
+    "max_logical_replication_workers=0",
+    "max_wal_senders=0",
+    "ssl=off",
+    "synchronous_commit=off",
+    "unix_socket_permissions=0700",
+    "update_process_title=off",
+    "wal_level=minimal",
+];
+
+/// Of these, what makes a restore faster than production's would be.
+const TUNED: [&str; 5] =
+    ["autovacuum=off", "fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal"];
+
+/// A database of PostgreSQL in a cluster of its own.
+#[derive(Debug)]
+pub struct PostgresSandbox {
+    manifest: Manifest,
+    place: SandboxPlace,
+    folders: Folders,
+    facts: SandboxFacts,
+    cluster: Option<Cluster>,
+}
+
+/// A cluster that runs. Its server ends before its folder goes.
+#[derive(Debug)]
+struct Cluster {
+    restored: Restored,
+    served: Served,
+    folder: SandboxFolder,
+}
+
+impl PostgresSandbox {
+    /// For the dump that `manifest` describes, with the programs in `folders`.
+    pub fn new(manifest: Manifest, place: SandboxPlace, folders: Folders) -> Self {
+        let facts = SandboxFacts { provider: "local".to_owned(), ..SandboxFacts::default() };
+        Self { manifest, place, folders, facts, cluster: None }
+    }
+
+    fn cluster(&mut self) -> Result<&mut Cluster, SandboxError> {
+        let cluster = self.cluster.as_mut();
+        let cluster = cluster.ok_or_else(|| SandboxError::new("use the sandbox", "it was not started").ours())?;
+        cluster.served.check()?;
+        Ok(cluster)
+    }
+}
+
+impl Sandbox for PostgresSandbox {
+    fn facts(&self) -> SandboxFacts {
+        self.facts.clone()
+    }
+
+    fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
+        let major = version_of(&self.manifest)?;
+        let programs = Programs::of_server(&self.folders, major).map_err(|reason| NotReady::CannotRun {
+            reason,
+            hint: Some(format!("install postgresql-{major}, or name the folder of its programs")),
+        })?;
+        let folder = SandboxFolder::create(&self.place.parent).map_err(|error| {
+            NotReady::cannot_run(format!("no folder can be made in {}: {error}", self.place.parent.display()))
+        })?;
+        // The copy of the dump, and what becomes of it, which has indexes.
+        let bytes = self.manifest.details.get("bytes").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        make_sure_of_space(&folder, expected.bytes.saturating_add(bytes.max(expected.bytes)))?;
+        let mut shown = self.place.shown.clone();
+        shown.extend(programs.folder().parent().map(Path::to_owned));
+        let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
+        self.facts.isolation = walls.isolation();
+        let socket = walls.own().join(".s.PGSQL.5432");
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(NotReady::cannot_run(format!("the path of a socket in {} is too long", walls.own().display())));
+        }
+        let who = if walls.are_up() { IsSuperuser::Yes } else { IsSuperuser::No };
+        look_for_extensions(&self.manifest, &share(&programs, &walls, &folder)?, who)?;
+        if who == IsSuperuser::No {
+            if let Some(what) = of_superusers(&self.manifest) {
+                return Err(unrestrained(&what));
+            }
+            self.facts.isolation.push("restored by a role without superuser's rights".to_owned());
+        }
+
+        let data = initialize(&programs, &walls, &folder)?;
+        let mut command = walls.command(&folder, &programs.folder().join("postgres"));
+        command.arg("-D").arg(&data).arg("-k").arg(walls.own());
+        for setting in SETTINGS.iter().copied().chain((major >= 17).then_some("event_triggers=off")) {
+            command.args(["-c", setting]);
+        }
+        let served = Served::start("postgres", command, &folder.path().join("server.log"))?;
+        let server = Server::alone(walls.own(), SUPERUSER, programs.folder())
+            .map_err(|error| SandboxError::new("reach postgres", error).ours())?;
+        let (connection, version) = served.wait(cancel, || {
+            let (connection, _) = Connection::open(&server, "template1").map_err(|error| error.to_string())?;
+            let version = Version::of(&connection).map_err(|error| error.to_string())?;
+            Ok((connection, version))
+        })?;
+        self.facts.engine = Some(Tool { name: "postgresql".to_owned(), version: version.text });
+        self.facts.tuned = TUNED.map(str::to_owned).to_vec();
+        let endpoint = prepare(&connection, &server, &data, who, version.major)
+            .map_err(|error| SandboxError::new("prepare postgres", error).ours())?;
+        let restored = Restored::new(self.manifest.clone(), endpoint, programs, folder.path().to_owned());
+        self.cluster = Some(Cluster { restored, served, folder });
+        Ok(())
+    }
+
+    fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
+        self.cluster()?.restored.target()
+    }
+
+    fn ready(&mut self) -> Result<(), SandboxError> {
+        self.cluster()?.restored.ready()
+    }
+
+    fn examine(&mut self, expected: Expected<'_>, cancel: &Cancel) -> Result<Vec<Check>, SandboxError> {
+        self.cluster()?.restored.examine(expected.report, cancel)
+    }
+
+    fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
+        let cluster = self.cluster()?;
+        match question {
+            Question::Program(words) => {
+                let reader = cluster.restored.reader();
+                ask_program(&cluster.folder, cluster.folder.path(), words, &reader, cancel)
+            }
+            question => cluster.restored.ask(question),
+        }
+    }
+
+    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
+        Ok(None)
+    }
+
+    fn caveats(&self) -> Caveats {
+        self.cluster.as_ref().map(|cluster| cluster.restored.caveats()).unwrap_or_default()
+    }
+
+    fn remove(mut self: Box<Self>) -> Result<(), SandboxError> {
+        let Some(Cluster { served, folder, .. }) = self.cluster.take() else { return Ok(()) };
+        drop(served);
+        let path = folder.path().to_owned();
+        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+    }
+}
+
+/// Where the extensions of a server lie, as its own initdb says it.
+fn share(programs: &Programs, walls: &Walls, folder: &SandboxFolder) -> Result<PathBuf, NotReady> {
+    let mut command = walls.command(folder, &programs.folder().join("initdb"));
+    command.arg("--show").arg("-D").arg(walls.own().join("data"));
+    // It prints what it knows on the error output.
+    let said = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).output();
+    let said = said.map_err(|error| NotReady::cannot_run(format!("initdb cannot be started: {error}")))?;
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    let path = text.lines().find_map(|line| line.strip_prefix("share_path="));
+    path.map(PathBuf::from).ok_or_else(|| {
+        let last = text.lines().last().unwrap_or_default().to_owned();
+        NotReady::cannot_run(format!("initdb of PostgreSQL {} does not run here: {last}", programs.version))
+    })
+}
+
+/// Makes the cluster; its folder.
+fn initialize(programs: &Programs, walls: &Walls, folder: &SandboxFolder) -> Result<PathBuf, SandboxError> {
+    let data = walls.own().join("data");
+    let mut command = walls.command(folder, &programs.folder().join("initdb"));
+    command.args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]);
+    command.arg(format!("--username={SUPERUSER}")).arg("-D").arg(&data);
+    run(command).map_err(|why| SandboxError::new("run initdb", why).ours())?;
+    // No connection but through the socket. No program but initdb has run in the folder yet, so it is as it was left.
+    fs::write(data.join("pg_hba.conf"), "local all all trust\n")
+        .map_err(|error| SandboxError::new("write pg_hba.conf", error).ours())?;
+    Ok(data)
+}
+
+/// Makes sure that it is the sandbox, makes the roles, and the room for the database.
+fn prepare(
+    connection: &Connection,
+    server: &Server,
+    data: &Path,
+    who: IsSuperuser,
+    major: u32,
+) -> backup_core::Result<Endpoint> {
+    let there = connection.value("SHOW data_directory")?.unwrap_or_default();
+    if Path::new(&there) != data {
+        return Err(backup_core::Error::invalid(there, "the server is another than the one that was started"));
+    }
+    let restorer = match who {
+        IsSuperuser::Yes => server.clone(),
+        IsSuperuser::No => {
+            connection.ask(&format!("CREATE ROLE {RESTORER} LOGIN CREATEDB"))?;
+            server.for_user(RESTORER)
+        }
+    };
+    // Until version 13 there is no role that reads everything and does nothing else.
+    let reader = if major >= 14 {
+        connection.ask(&format!("CREATE ROLE {READER} LOGIN BYPASSRLS IN ROLE pg_read_all_data"))?;
+        server.for_user(READER)
+    } else {
+        restorer.clone()
+    };
+    // The one that was dumped may have this name; it is made like all others, by what its manifest says.
+    connection.ask("DROP DATABASE postgres")?;
+    let rights = if who == IsSuperuser::Yes { Rights::All } else { Rights::OfAnOwner };
+    Ok(Endpoint { restorer, reader, checker: Some(server.clone()), rights, database: None })
+}

@@ -1,0 +1,214 @@
+//! The sandbox for files: a folder of the drill's own.
+//!
+//! A snapshot is restored below it as it would be anywhere, and then looked at by other means than those that wrote it:
+//! the file system alone, with the snapshot's hashes beside it. Nothing is started, so there is nothing to be kept from
+//! the network; programs that the user asks for run with an empty environment in that folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use backup_core::cancel::Cancel;
+use backup_core::contracts::{
+    Answer, Caveats, Check, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target,
+};
+use backup_core::observe::Amount;
+
+use super::compare::Comparison;
+use super::live::Live;
+use super::program::ask_program;
+use super::without_devices::WithoutDevices;
+use super::{SandboxFolder, folder::free_bytes};
+use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
+
+/// What is in the way of a restore beside the files' own bytes: folders, the ends of blocks.
+const SPARE_BYTES: u64 = 16 * 1024 * 1024;
+/// A block of most file systems: what an entry takes at least.
+const BLOCK_BYTES: u64 = 4096;
+
+/// What it means that the files are what was backed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Meaning {
+    /// They are the data: that proves the backup.
+    #[default]
+    Data,
+    /// They are the output of a command, of which nobody knows what it should be: that proves no more than the restore.
+    /// A question of the user has to prove the rest.
+    Output,
+}
+
+/// A folder that files are restored to.
+#[derive(Debug)]
+pub struct FilesSandbox {
+    /// Where it is to be made, or the caller's folder.
+    place: Place,
+    meaning: Meaning,
+    live: Option<Live>,
+    warnings: Vec<String>,
+    not_tested: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// To be made in this folder.
+    In(PathBuf),
+    /// Made by this.
+    Made(SandboxFolder),
+    /// The caller's, who removes it.
+    Given(PathBuf),
+}
+
+impl FilesSandbox {
+    /// One that is made in `parent`, and removed.
+    pub fn new(parent: PathBuf, meaning: Meaning) -> Self {
+        Self { place: Place::In(parent), meaning, live: None, warnings: Vec::new(), not_tested: Vec::new() }
+    }
+
+    /// A folder of the caller's that is empty or not there, for a caller that wants to look at what was restored. It is
+    /// left as it is.
+    pub fn left_in(folder: PathBuf, meaning: Meaning) -> Self {
+        Self { place: Place::Given(folder), meaning, live: None, warnings: Vec::new(), not_tested: Vec::new() }
+    }
+
+    /// Compares a sample of the files with the live source as well.
+    #[must_use]
+    pub fn with_live(self, live: Live) -> Self {
+        Self { live: Some(live), ..self }
+    }
+
+    /// Where the files are restored to, once it was started.
+    fn root(&self) -> Result<PathBuf, SandboxError> {
+        match &self.place {
+            Place::In(_) => Err(SandboxError::new("use the folder", "it was not made yet").ours()),
+            Place::Made(folder) => Ok(folder.path().join("restored")),
+            Place::Given(folder) => Ok(folder.clone()),
+        }
+    }
+
+    fn level(&self) -> Level {
+        match self.meaning {
+            Meaning::Data => Level::Examined,
+            Meaning::Output => Level::Restored,
+        }
+    }
+}
+
+impl Sandbox for FilesSandbox {
+    fn facts(&self) -> SandboxFacts {
+        let mut isolation = vec!["a folder that only its user can enter".to_owned()];
+        if rustix::process::geteuid().is_root() {
+            isolation.push("the drill runs as root, with owners and devices as they were".to_owned());
+        } else {
+            isolation.push("the drill has no rights of root".to_owned());
+        }
+        SandboxFacts { provider: "folder".to_owned(), engine: None, isolation, tuned: Vec::new() }
+    }
+
+    fn start(&mut self, expected: Amount, _cancel: &Cancel) -> Result<(), NotReady> {
+        let parent = match &self.place {
+            Place::In(parent) => parent.clone(),
+            Place::Made(_) => return Ok(()),
+            Place::Given(folder) => {
+                fs::create_dir_all(folder).map_err(|error| cannot_use(folder, &error))?;
+                folder.clone()
+            }
+        };
+        let needed =
+            expected.bytes.saturating_add(expected.items.saturating_mul(BLOCK_BYTES)).saturating_add(SPARE_BYTES);
+        let free = free_bytes(&parent).map_err(|error| cannot_use(&parent, &error))?;
+        if free < needed {
+            return Err(NotReady::CannotRun {
+                reason: format!("no space: {} has {free} bytes left, and the drill needs {needed}", parent.display()),
+                hint: Some("name a folder on a larger disk".to_owned()),
+            });
+        }
+        if let Place::In(parent) = &self.place {
+            let folder = SandboxFolder::create(parent).map_err(|error| cannot_use(parent, &error))?;
+            self.place = Place::Made(folder);
+        }
+        Ok(())
+    }
+
+    fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
+        let is_root = rustix::process::geteuid().is_root();
+        let owner = if is_root { Owner::ByNumber } else { Owner::Restorer };
+        let target = FilesTarget::new(
+            self.root()?,
+            RestoreOptions { owner, space: SpaceCheck::Skip, ..RestoreOptions::default() },
+        );
+        Ok(if is_root { Box::new(target) } else { Box::new(WithoutDevices::new(target)) })
+    }
+
+    /// A folder answers when it can be listed.
+    fn ready(&mut self) -> Result<(), SandboxError> {
+        let root = self.root()?;
+        let first = fs::read_dir(&root).and_then(|mut entries| entries.next().transpose());
+        first.map(drop).map_err(|error| SandboxError::new("list the restored folder", error))
+    }
+
+    fn examine(&mut self, expected: Expected<'_>, cancel: &Cancel) -> Result<Vec<Check>, SandboxError> {
+        let root = self.root()?;
+        let level = self.level();
+        let mut comparison = Comparison::new(&root);
+        let mut live = self.live.take();
+        for entry in expected.entries {
+            if cancel.requested() {
+                return Err(SandboxError::new("compare", "stopped on request").ours());
+            }
+            let entry = entry?;
+            comparison.entry(&entry)?;
+            if let Some(live) = &mut live {
+                live.offer(&entry)?;
+            }
+        }
+        comparison.extras(cancel)?;
+        let mut checks = comparison.into_checks(level);
+        checks.extend(live.map(|live| live.compare(cancel)).transpose()?);
+        Ok(checks)
+    }
+
+    fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
+        let Question::Program(words) = question else {
+            let hint = "ask with a program: files answer neither SQL nor an engine's commands";
+            return Err(SandboxError::new("ask", "there is no engine here").with_hint(hint));
+        };
+        let root = self.root()?;
+        match &self.place {
+            Place::Made(folder) => ask_program(folder, &root, words, &[], cancel),
+            // Without a folder of its own nobody would find the program again.
+            Place::In(_) | Place::Given(_) => {
+                Err(SandboxError::new("ask", "this folder is not the drill's own").ours())
+            }
+        }
+    }
+
+    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
+        Ok(None)
+    }
+
+    fn caveats(&self) -> Caveats {
+        let mut not_tested = self.not_tested.clone();
+        if !rustix::process::geteuid().is_root() {
+            not_tested.push("owners of files, and device files: the drill has no rights of root".to_owned());
+        }
+        if self.meaning == Meaning::Output {
+            not_tested.push("whether the command's output was complete when it was backed up".to_owned());
+        }
+        not_tested.push("whether the programs that use the files run with them".to_owned());
+        not_tested.push("times of access, and attributes of security modules".to_owned());
+        Caveats { warnings: self.warnings.clone(), not_tested }
+    }
+
+    fn remove(self: Box<Self>) -> Result<(), SandboxError> {
+        let Place::Made(folder) = self.place else { return Ok(()) };
+        let path = folder.path().to_owned();
+        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+    }
+}
+
+fn cannot_use(folder: &Path, error: &std::io::Error) -> NotReady {
+    NotReady::CannotRun {
+        reason: format!("{} cannot be used: {error}", folder.display()),
+        hint: Some("name a folder that can be written to".to_owned()),
+    }
+}

@@ -1,0 +1,166 @@
+//! The folder of one drill: everything that the drill puts on disk is in it, and everything it starts bears its name.
+//!
+//! It is called `backup-drill-` and something random, lies in a folder of the caller's choice, and is open to its owner
+//! alone. While its drill lives, the file `drill.lock` in it is locked; the kernel gives the lock back when the process
+//! ends, however it ends, so that [`super::remove_leftovers`] knows a dead drill's folder from a living one's. Every
+//! child is started with the folder's name in the environment variable [`MARK`], which its own children inherit: by that
+//! the processes of a killed drill are found.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
+
+use super::leftovers::end_processes;
+
+/// How the folders begin.
+pub(super) const PREFIX: &str = "backup-drill-";
+
+/// The file that is locked while the drill lives.
+const LOCK: &str = "drill.lock";
+
+/// The environment variable that every child has.
+pub(super) const MARK: &str = "BACKUP_DRILL";
+
+/// Where children look for programs: nothing of the caller's.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A drill's folder. It is removed when it is dropped, with every process that was started for it.
+#[derive(Debug)]
+pub struct SandboxFolder {
+    path: PathBuf,
+    /// Locked as long as it is open.
+    lock: Option<File>,
+}
+
+impl SandboxFolder {
+    /// Makes one in `parent`, which must be there.
+    pub fn create(parent: &Path) -> io::Result<Self> {
+        let parent = parent.canonicalize()?;
+        // Losing against a drill that is just cleaning up, and took the empty folder for a leftover, happens once.
+        for _ in 0..8 {
+            let mut random = [0; 8];
+            getrandom::fill(&mut random).map_err(io::Error::other)?;
+            let path = parent.join(format!("{PREFIX}{:016x}", u64::from_ne_bytes(random)));
+            fs::DirBuilder::new().mode(0o700).create(&path)?;
+            if let Some(mut lock) = claim(&path)? {
+                // For people; nobody reads it to decide anything.
+                writeln!(lock, "the folder of a drill, run by process {}", std::process::id())?;
+                return Ok(Self { path, lock: Some(lock) });
+            }
+        }
+        Err(io::Error::other("another process takes every folder away"))
+    }
+
+    /// Where it is: absolute, and without links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets other users walk through it, to a folder in it that is theirs, without seeing what is there: for engines
+    /// that run under a uid of their own.
+    pub fn let_pass(&self) -> io::Result<()> {
+        fs::set_permissions(&self.path, Permissions::from_mode(0o711))
+    }
+
+    /// The space in bytes that is left for it.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        free_bytes(&self.path)
+    }
+
+    /// A program that is found again if the drill is killed: its environment holds the mark, a plain path and the C
+    /// locale, its working folder is this one, nothing comes in, and it is not in the terminal's group of processes.
+    /// Whoever wants its output says so.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("TZ", "UTC").env("HOME", &self.path);
+        command.env(MARK, self.name());
+        command.current_dir(&self.path).stdin(Stdio::null());
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command
+    }
+
+    /// Ends every process that was started for it and still lives, and removes it.
+    pub fn remove(mut self) -> io::Result<()> {
+        self.clear()
+    }
+
+    /// Leaves everything as a kill would.
+    #[cfg(test)]
+    pub(super) fn forget(mut self) {
+        self.lock = None;
+    }
+
+    fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        let Some(lock) = self.lock.take() else { return Ok(()) };
+        let outcome = remove_with_processes(&self.path);
+        drop(lock);
+        outcome
+    }
+}
+
+impl Drop for SandboxFolder {
+    fn drop(&mut self) {
+        // What could not be removed now is a leftover, which the next drill tells of.
+        let _ = self.clear();
+    }
+}
+
+/// The space in bytes that is left for this user where `folder` is.
+pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let space = statvfs(folder)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// Ends the processes that bear the folder's name and removes the folder.
+pub(super) fn remove_with_processes(folder: &Path) -> io::Result<()> {
+    end_processes(folder.file_name().unwrap_or_default())?;
+    if fs::remove_dir_all(folder).is_err() {
+        // Folders that were restored without the right to write in them.
+        make_removable(folder);
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Locks the folder for this process. `None` when somebody else has it, or has just removed it.
+pub(super) fn claim(folder: &Path) -> io::Result<Option<File>> {
+    let path = folder.join(LOCK);
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let opened = OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(&path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    // Between the two calls another may have locked it, removed it and let go.
+    let is_same = fs::symlink_metadata(&path)
+        .is_ok_and(|now| file.metadata().is_ok_and(|locked| (now.dev(), now.ino()) == (locked.dev(), locked.ino())));
+    Ok(is_same.then_some(file))
+}
+
+fn make_removable(folder: &Path) {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let _ = fs::set_permissions(&folder, Permissions::from_mode(0o700));
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let inner = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.extend(inner.map(|entry| entry.path()));
+    }
+}

@@ -1,0 +1,39 @@
+//! Sandboxes of drills: what all of them have in common, and the one for files.
+//!
+//! * [`SandboxFolder`] is a drill's folder: it goes when it is dropped, with every process that was started for it, and
+//!   [`remove_leftovers`] finds it when the drill was killed.
+//! * [`FilesSandbox`] is a folder that files are restored to, each of which is then read again and compared.
+//! * [`ask_program`] runs a program of the user's beside the restored data.
+//!
+//! * What separates an engine's programs from everything else is in `walls.rs`, and how a server lives in `served.rs`;
+//!   where and as whom they run is a [`SandboxPlace`].
+//!
+//! The engines' own sandboxes are in the engines' rooms.
+
+mod compare;
+mod files;
+mod folder;
+mod leftovers;
+mod live;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+mod place;
+mod program;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+mod served;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+mod walls;
+mod without_devices;
+
+pub use files::{FilesSandbox, Meaning};
+pub use folder::SandboxFolder;
+pub use leftovers::{Leftover, remove_leftovers};
+pub use live::Live;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+pub use place::SandboxPlace;
+pub use program::ask_program;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+pub(crate) use served::Served;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+pub use walls::{Namespaces, RunAs};
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+pub(crate) use walls::{Walls, run};
