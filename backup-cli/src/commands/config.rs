@@ -5,7 +5,7 @@ use backup_core::policy::{self, Offsite, in_words, predicted};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::config::{Channel, Config, Fault, Job, Starts};
+use crate::config::{Channel, Config, Drill, Fault, Job, Picked, SandboxPlace, Starts};
 use crate::exit::{Exit, Failure};
 use crate::secrets::origin::Origin;
 use crate::session::Session;
@@ -77,7 +77,7 @@ fn check(args: &Check, session: &Session) -> Result<Exit, Failure> {
         Err(wrong) => {
             let faults: Vec<_> = wrong.faults.iter().map(fault_document).collect();
             let path = wrong.path.display().to_string();
-            let told = json!({"path": path, "jobs": [], "problems": faults});
+            let told = json!({"path": path, "jobs": [], "contacts": {}, "problems": faults});
             session.console.either(&told, || {
                 wrong.faults.iter().map(|fault| two_lines(&format!("{path}:{fault}"), fault.hint.as_deref())).collect()
             })?;
@@ -93,7 +93,10 @@ fn check(args: &Check, session: &Session) -> Result<Exit, Failure> {
     let told: Vec<_> = config.jobs.iter().map(|job| document(job, now)).collect();
     let problems_told: Vec<_> = problems.iter().map(Problem::document).collect();
     let path = config.path.display().to_string();
-    session.console.either(&json!({"path": path, "jobs": told, "problems": problems_told}), || {
+    let contacts: serde_json::Map<_, _> =
+        config.contacts.iter().map(|(what, who)| (what.clone(), Value::from(who.as_str()))).collect();
+    let whole = json!({"path": path, "jobs": told, "contacts": contacts, "problems": problems_told});
+    session.console.either(&whole, || {
         let jobs: String = config.jobs.iter().map(|job| text(job, now)).collect();
         let wrong = problems
             .iter()
@@ -205,6 +208,26 @@ fn document(job: &Job, now: Timestamp) -> Value {
         "on_change": matches!(job.starts, Starts::OnChange { .. }),
         "repositories": job.repositories,
         "retention": job.retention,
+        "drill": job.drill.as_ref().map(drill_document),
+    })
+}
+
+fn drill_document(drill: &Drill) -> Value {
+    let Drill { schedule, snapshot, repository, checks, sandbox, timeout } = drill;
+    let snapshot = match snapshot {
+        Picked::Latest => "latest",
+        Picked::Random => "random",
+        Picked::Oldest => "oldest",
+    };
+    let SandboxPlace { server, bin, user, folder } = sandbox;
+    json!({
+        "schedule": schedule.as_ref().map(|schedule| schedule.text()),
+        "snapshot": snapshot,
+        "repository": repository,
+        "checks": checks.len(),
+        "timeout_seconds": timeout.map(|timeout| timeout.as_secs()),
+        // Where a server is may be told by a secret.
+        "sandbox": {"server": server.is_some(), "bin": bin, "user": user, "folder": folder},
     })
 }
 

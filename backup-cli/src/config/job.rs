@@ -151,6 +151,13 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
         section.section("retention").map(|rules| read_retention(&rules, repositories)).unwrap_or_default();
     retention.retain(|name, _| chosen.contains(name));
     let (objectives, standards) = objectives(section);
+    let drill = section.section("drill").map(|section| (drill::read(&section, zone), section));
+    if let Some((Drill { repository: Some(name), .. }, section)) = &drill
+        && !chosen.contains(name)
+    {
+        let known: Vec<_> = chosen.iter().map(String::as_str).collect();
+        fault_at(section, "repository", format!("the job does not go to {name}"), Some(nearest(name, &known)));
+    }
     let tags = section.texts("tags");
     if let Some(tag) = tags.iter().find(|tag| tag.contains(',') || tag.trim().is_empty() || tag.starts_with("job:")) {
         let hint = "tags are words without commas; job:NAME is given to each job's snapshots by itself";
@@ -173,7 +180,7 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
         offsite: offsite(section),
         hooks: hooks(section),
         retries: retries(section),
-        drill: section.section("drill").map(|section| drill::read(&section, zone)),
+        drill: drill.map(|(drill, _)| drill),
         tags,
         host: section.text("host"),
         compression: section.number("compression", -7..=22).and_then(|level| i32::try_from(level).ok()),

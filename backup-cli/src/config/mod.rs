@@ -33,7 +33,7 @@ pub(crate) use document::{Fault, Variables};
 #[expect(unused_imports, reason = "drills read them")]
 pub(crate) use drill::{Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
 pub(crate) use file::find;
-pub(crate) use job::{Hooks, Job, Retries, Starts};
+pub(crate) use job::{Job, Retries, Starts};
 pub(crate) use notify::{Channel, Encryption, Event, Notify, Preset};
 pub(crate) use repository::{Credentials, Pruning, Repository};
 pub(crate) use service::{Daemon, Metrics, Pushgateway};

@@ -273,6 +273,12 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
         "jobs.a.drill.checks[0]",
         "asks one thing",
     ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { repository = \"q\" }\n",
+        5,
+        "jobs.a.drill.repository",
+        "does not go to q",
+    ),
     ("[defaults]\nrepositories = [\"nowhere\"]\n", 2, "defaults.repositories", "no repository is called nowhere"),
     ("[defaults]\nsource = \"/a\"\n", 2, "defaults.source", "no such key"),
     ("[notify.ops]\non = [\"failure\"]\n", 1, "notify.ops", "one of webhook, mail and command"),

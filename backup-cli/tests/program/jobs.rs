@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use crate::driver::{PASSPHRASE, Ran, World};
+use crate::json::assert_documented;
 
 /// A world with a configuration of two repositories and what `more` says. The repositories count as two sites, as they
 /// would with a disk that is carried home.
@@ -80,7 +81,9 @@ fn one_file_makes_the_repositories_backs_up_to_both_and_tells_how_it_stands() {
     assert!(made["repositories"].as_array().unwrap().iter().all(|one| one["created"] == true), "{made}");
     let again = json(&world, &["init"], 0).pop().unwrap();
     assert!(again["repositories"].as_array().unwrap().iter().all(|one| one["created"] == false), "{again}");
-    run(&world, &["config", "check"]).succeeds();
+    let checked = json(&world, &["config", "check"], 0).pop().unwrap();
+    assert_documented(&checked, "status.md", "`config check`");
+    assert_documented(&json(&world, &["config", "show"], 0).pop().unwrap(), "status.md", "`config show`");
     assert_eq!(json(&world, &["status"], 5).pop().unwrap()["jobs"][0]["copies"][0]["snapshots"], 0);
 
     let lines = json(&world, &["run"], 0);
@@ -89,6 +92,8 @@ fn one_file_makes_the_repositories_backs_up_to_both_and_tells_how_it_stands() {
         assert_eq!(told["outcome"], "done", "{told}");
         assert!(told["copies"].as_array().unwrap().iter().all(|copy| copy["proof"] == "present"), "{told}");
     }
+    assert_documented(&job(&lines, "files"), "run.md", "`job`");
+    assert_documented(lines.last().unwrap(), "run.md", "`summary`");
     // One polynomial: the second repository has the same pieces.
     let blobs = |name: &str| json(&world, &["-r", name, "stats"], 0).pop().unwrap()["blobs"].clone();
     assert_eq!(blobs("near"), blobs("far"));
@@ -99,6 +104,8 @@ fn one_file_makes_the_repositories_backs_up_to_both_and_tells_how_it_stands() {
     // Nothing was read back yet, so no copy counts; nothing is missing and no objective is missed.
     let status = json(&world, &["status"], 0).pop().unwrap();
     let files = &status["jobs"][0];
+    assert_documented(&status, "status.md", "`status`");
+    assert_documented(files, "status.md", "`jobs`");
     assert_eq!(files["standing"]["rpo_met"], "yes", "{files}");
     assert_eq!(files["copies"][1]["newest"]["proof"], "present");
     assert_eq!(files["standing"]["three_two_one"]["answer"], "no");

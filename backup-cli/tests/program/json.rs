@@ -27,7 +27,7 @@ fn fields(object: &Value) -> BTreeSet<String> {
 }
 
 #[track_caller]
-fn assert_documented(object: &Value, file: &str, heading: &str) {
+pub(crate) fn assert_documented(object: &Value, file: &str, heading: &str) {
     assert_eq!(fields(object), documented(file, heading), "{file}, {heading}");
 }
 
