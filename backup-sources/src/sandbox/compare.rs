@@ -136,9 +136,11 @@ impl<'a> Comparison<'a> {
         if self.is_root && (found.uid(), found.gid()) != (expected.uid, expected.gid) {
             return Err(format!("belongs to {}:{}, not {}:{}", found.uid(), found.gid(), expected.uid, expected.gid));
         }
-        let mtime = (expected.mtime.as_second(), i64::from(expected.mtime.subsec_nanosecond()));
-        if !same_time((found.mtime(), found.mtime_nsec()), mtime) {
-            return Err("has another time of change".to_owned());
+        if let Some(mtime) = expected.mtime {
+            let mtime = (mtime.as_second(), i64::from(mtime.subsec_nanosecond()));
+            if !same_time((found.mtime(), found.mtime_nsec()), mtime) {
+                return Err("has another time of change".to_owned());
+            }
         }
         let device = match node.kind {
             NodeKind::BlockDevice { device } | NodeKind::CharDevice { device } => Some(device),
