@@ -129,7 +129,7 @@ fn promises(job: &Job, config: &Config, now: Timestamp) -> Vec<Problem> {
                 "run it more often, or raise objectives.rpo",
             )),
             None if !matches!(job.starts, Starts::OnChange { .. }) => {
-                problems.push(Problem::new(&of, "it has an objective and nothing that runs it", "give it a schedule"))
+                problems.push(Problem::new(&of, "it has an objective and nothing that runs it", "give it a schedule"));
             }
             _ => {}
         }
@@ -213,7 +213,7 @@ fn document(job: &Job, now: Timestamp) -> Value {
 }
 
 fn drill_document(drill: &Drill) -> Value {
-    let Drill { schedule, snapshot, repository, checks, sandbox, timeout } = drill;
+    let Drill { schedule, snapshot, repository, checks, sandbox } = drill;
     let snapshot = match snapshot {
         Picked::Latest => "latest",
         Picked::Random => "random",
@@ -225,7 +225,6 @@ fn drill_document(drill: &Drill) -> Value {
         "snapshot": snapshot,
         "repository": repository,
         "checks": checks.len(),
-        "timeout_seconds": timeout.map(|timeout| timeout.as_secs()),
         // Where a server is may be told by a secret.
         "sandbox": {"server": server.is_some(), "bin": bin, "user": user, "folder": folder},
     })

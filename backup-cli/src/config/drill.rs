@@ -20,8 +20,6 @@ pub(crate) struct Drill {
     pub(crate) checks: Vec<DrillCheck>,
     /// Where it is restored to.
     pub(crate) sandbox: SandboxPlace,
-    /// How long it may take.
-    pub(crate) timeout: Option<SignedDuration>,
 }
 
 /// Which snapshot a drill restores.
@@ -94,7 +92,6 @@ pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
         repository: section.text("repository"),
         checks,
         sandbox,
-        timeout: section.duration("timeout"),
     };
     section.finish();
     drill

@@ -30,7 +30,6 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 pub(crate) use document::{Fault, Variables};
-#[expect(unused_imports, reason = "drills read them")]
 pub(crate) use drill::{Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
 pub(crate) use file::find;
 pub(crate) use job::{Job, Retries, Starts};

@@ -74,10 +74,9 @@ pub(crate) fn run_job(job: &Job, occasion: &Occasion, config: &Config, session: 
         if attempts == 0
             && let Some(slot) = occasion.slot.filter(|_| occasion.mode == Mode::Real)
             && copies.any_is_open()
+            && let Some(holder) = claim(job, slot, &copies, &mut warnings)
         {
-            if let Some(holder) = claim(job, slot, &copies, &mut warnings) {
-                break Ok((Verdict::Held { by: holder }, Vec::new()));
-            }
+            break Ok((Verdict::Held { by: holder }, Vec::new()));
         }
         attempts += 1;
         let failure = match attempt::attempt(job, occasion, config, &mut copies, &mut warnings, session) {

@@ -23,7 +23,7 @@ pub(crate) fn units(program: &Program, timed: &[Timed]) -> Result<Vec<Unit>, Fai
         let plain = timed.schedule.plain().map_err(|error| {
             Failure::usage(format!("{}: {error}", timed.name), "let `backup daemon` run it, or name other days")
         })?;
-        let calendar = plain.on_calendar().iter().map(|slot| format!("OnCalendar={slot}\n")).collect();
+        let calendar: String = plain.on_calendar().iter().map(|slot| format!("OnCalendar={slot}\n")).collect();
         units.push(Unit { name: format!("backup-{}.service", timed.name), text: service(program, timed) });
         units.push(Unit { name: format!("backup-{}.timer", timed.name), text: timer(timed, &calendar) });
     }

@@ -120,6 +120,7 @@ fn shown(answer: &Answer) -> String {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "each is made for its one question")]
     fn holds(must: Must, answer: Option<&str>) -> bool {
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         must.judge(&Answer(answer.map(str::to_owned)), now, now).is_ok()
