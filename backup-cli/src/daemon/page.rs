@@ -212,7 +212,7 @@ fn plots(out: &mut String, job: &JobView, zone: &TimeZone) {
     let newest = &copy.history.backups[copy.history.backups.len().saturating_sub(BARS_MAX)..];
     let size = |backup: &Backup| {
         let size = backup.size?;
-        let words = format!("{}, {}", amounts::size(size.logical), at(backup.recovery_point, zone));
+        let words = format!("{}, {}", amounts::size(size.logical), local(backup.recovery_point, zone));
         Some(Bar { value: size.logical as f64, words, is_odd: false })
     };
     out.push_str(&plot("size", &newest.iter().filter_map(size).collect::<Vec<_>>()));
@@ -224,7 +224,7 @@ fn plots(out: &mut String, job: &JobView, zone: &TimeZone) {
             Outcome::Suspicious => ", looks wrong",
             Outcome::Done | Outcome::Losses => "",
         };
-        let words = format!("{}{ended}, {}", in_words(took), at(run.ended, zone));
+        let words = format!("{}{ended}, {}", in_words(took), local(run.ended, zone));
         Some(Bar { value: took.as_secs_f64(), words, is_odd: !ended.is_empty() })
     };
     out.push_str(&plot("duration", &runs.iter().filter_map(length).collect::<Vec<_>>()));
@@ -279,10 +279,14 @@ fn ago(then: Timestamp, now: Timestamp) -> String {
     in_words(now.duration_since(then))
 }
 
-/// An instant in the zone's hours, with its name.
+/// An instant in the zone's hours, with its name, for browsers too.
 fn at(instant: Timestamp, zone: &TimeZone) -> String {
-    let words = instant.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string();
-    format!("<time datetime=\"{instant:.0}\">{}</time>", escaped(&words))
+    format!("<time datetime=\"{instant:.0}\">{}</time>", escaped(&local(instant, zone)))
+}
+
+/// The same as bare words.
+fn local(instant: Timestamp, zone: &TimeZone) -> String {
+    instant.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
 #[cfg(test)]
@@ -335,6 +339,11 @@ mod tests {
         for never in ["<b>", "<img>", "<i>", "<script"] {
             assert!(!html.contains(never), "{never}");
         }
+    }
+
+    #[test]
+    fn no_tag_is_shown_as_words() {
+        assert!(!html(&view(), now()).contains("&lt;"));
     }
 
     #[test]

@@ -258,9 +258,9 @@ mod tests {
         unheard.is_known = false;
         let now = at("2026-11-22T04:00:00Z");
         assert_eq!(next(&[unheard.clone()], now), Next::Wait(None));
-        // Its newest backup is 40 hours old: the slot of this night is owed.
+        // Its newest backup is of the evening before last: this night is owed, and makes up for the last.
         unheard.hear(&sample::job("a", 40, DrillVerdict::Passed).facts);
-        assert!(matches!(next(&[unheard], now), Next::Run { missed: 0, .. }));
+        assert_eq!(next(&[unheard], now), Next::Run { at: 0, slot: Some(at("2026-11-22T02:00:00Z")), missed: 1 });
     }
 
     #[test]

@@ -14,7 +14,7 @@ fn world() -> World {
     let job =
         |name: &str, rest: &str| format!("[jobs.{name}]\nsource = \"{source}\"\noffsite = \"none: a test\"\n{rest}\n");
     let jobs = [
-        job("nightly", "schedule = \"0 2 * * *\"\njitter = \"20m\""),
+        job("nightly", "schedule = \"0 2 * * *\"\njitter = \"20min\""),
         job("office", "schedule = \"*/15 8-18/5 * * mon-fri\""),
         job("either", "schedule = \"0 3 13 * FRI\""),
         job("hourly", "schedule = \"@hourly\"\ndrill = { schedule = \"0 5 * * 0\" }"),
