@@ -44,7 +44,7 @@ impl Engine {
 }
 
 /// A database, as a URL names it. All parts are decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
     engine: Engine,
     scheme: &'static str,
@@ -273,6 +273,13 @@ impl fmt::Display for DatabaseUrl {
             }
         }
         write!(f, "/{}", utf8_percent_encode(&path, SHOWN))
+    }
+}
+
+/// As it is shown to people: a parameter's value may be a password.
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
     }
 }
 
