@@ -130,7 +130,7 @@ impl<'a> Comparison<'a> {
             if there.as_os_str().as_bytes() != target.as_slice() {
                 return Err("points elsewhere".to_owned());
             }
-        } else if found.mode() & 0o7777 != self.mode(expected.mode) {
+        } else if !same_mode(found.mode(), expected.mode, self.is_root) {
             return Err(format!("has the permissions {:04o}, not {:04o}", found.mode() & 0o7777, expected.mode));
         }
         if self.is_root && (found.uid(), found.gid()) != (expected.uid, expected.gid) {
@@ -151,11 +151,6 @@ impl<'a> Comparison<'a> {
         }
         self.attributes(place, node)?;
         self.links(found, node)
-    }
-
-    /// Who does not own them gets no set-user-id bits back.
-    fn mode(&self, mode: u32) -> u32 {
-        if self.is_root { mode & 0o7777 } else { mode & 0o1777 }
     }
 
     /// Attributes that whoever restores can set.
@@ -252,6 +247,12 @@ impl<'a> Comparison<'a> {
     }
 }
 
+/// Who is not root gets set-user-id bits back on files of his own only: whether they are there says nothing then.
+fn same_mode(found: u32, expected: u32, is_root: bool) -> bool {
+    let compared = if is_root { 0o7777 } else { 0o1777 };
+    found & compared == expected & compared
+}
+
 /// File systems may keep less than nanoseconds.
 fn same_time(found: (i64, i64), expected: (i64, i64)) -> bool {
     found.0 == expected.0 && (found.1 == expected.1 || found.1 == expected.1 / 1_000 * 1_000 || found.1 == 0)
@@ -269,4 +270,26 @@ pub(super) fn below(root: &Path, path: &SnapshotPath) -> PathBuf {
     let mut place = root.to_owned();
     place.extend(path.components().map(OsStr::from_bytes));
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_user_id_bits_are_compared_by_root_alone() {
+        const FILE: u32 = 0o100_000;
+        assert!(same_mode(FILE | 0o4755, 0o4755, true) && !same_mode(FILE | 0o755, 0o4755, true));
+        assert!(same_mode(FILE | 0o4755, 0o4755, false) && same_mode(FILE | 0o755, 0o4755, false));
+        assert!(!same_mode(FILE | 0o754, 0o4755, false) && !same_mode(FILE | 0o755, 0o1755, false));
+    }
+
+    #[test]
+    fn a_file_system_may_keep_less_of_a_time() {
+        let exact = (1_700_000_000, 123_456_789);
+        for kept in [exact, (exact.0, 123_456_000), (exact.0, 0)] {
+            assert!(same_time(kept, exact), "{kept:?}");
+        }
+        assert!(!same_time((exact.0, 5), exact) && !same_time((exact.0 + 1, exact.1), exact));
+    }
 }
