@@ -116,7 +116,10 @@ fn wrong_uses_of_a_drill_are_refused() {
     run(&world, ["drill", "--sql", "select 1"]).ends_with(2);
     run(&world, ["create", "--command", "echo dump", "--name", "dump.sql"]).succeeds();
     let listed = json(&world, ["snapshots"]).1;
-    let command = listed["snapshots"].as_array().unwrap().last().unwrap()["short_id"].as_str().unwrap().to_owned();
+    // Both may be of one instant: which is listed first then depends on their ids.
+    let is_dump = |snapshot: &&Value| snapshot["paths"][0] == "/command/dump.sql";
+    let command = listed["snapshots"].as_array().unwrap().iter().find(is_dump).unwrap();
+    let command = command["short_id"].as_str().unwrap().to_owned();
     let refused = run(&world, ["drill", "--snapshot", &command]).ends_with(2);
     assert!(refused.err.contains("proves nothing"), "{}", refused.err);
     run(&world, ["drill", "--snapshot", &command, "--program", "grep -q dump command/dump.sql"]).succeeds();

@@ -230,7 +230,7 @@ fn what_a_configuration_cannot_keep_is_said_beforehand() {
     assert_eq!(told["problems"].as_array().unwrap().len(), 3, "{told}");
     let failed = run(&world, &["run"]).ends_with(2);
     crate::wrong_use::assert_two_lines(&failed);
-    assert!(failed.err.contains("backup.toml:22"), "{}", failed.err);
+    assert!(failed.err.contains("backup.toml:20"), "{}", failed.err);
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn a_command_line_that_makes_no_sense_ends_with_2() {
         &["create", "source", "--tag", "a,b"],
         &["create", "source", "--name", "x"],
         &["create", "-", "source"],
-        &["create", "mongodb://me:secret@host/db"],
+        &["create", "mongodb://me:secret@host:port/db"],
         &["create", "postgres://me:secret@host/db", "source"],
         &["create", "postgres://me:secret@host/db", "--exclude", "x"],
         &["create", "postgres://me:secret@host:port/db"],
