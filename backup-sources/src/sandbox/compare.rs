@@ -36,6 +36,28 @@ pub(super) struct Comparison<'a> {
     /// The inode of every file with several names, by the snapshot's device and inode.
     inodes: HashMap<(u64, u64), (u64, u64)>,
     buffer: Vec<u8>,
+    opened: Opened,
+}
+
+/// What was opened to look at it, with the permissions that it gets back: what was restored stays as it was.
+#[derive(Debug, Default)]
+struct Opened(Vec<(PathBuf, u32)>);
+
+impl Opened {
+    fn open(&mut self, place: &Path, found: &Metadata) -> io::Result<()> {
+        fs::set_permissions(place, Permissions::from_mode(found.mode() & 0o7777 | 0o500))?;
+        self.0.push((place.to_owned(), found.mode() & 0o7777));
+        Ok(())
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // What is in a folder before the folder. Where it fails, the sandbox goes anyway.
+        for (place, mode) in self.0.drain(..).rev() {
+            let _ = fs::set_permissions(place, Permissions::from_mode(mode));
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +95,7 @@ impl<'a> Comparison<'a> {
             extra_count: 0,
             inodes: HashMap::new(),
             buffer: Vec::new(),
+            opened: Opened::default(),
         }
     }
 
@@ -98,9 +121,9 @@ impl<'a> Comparison<'a> {
         }
         let outcome = self.metadata(&place, &found, node);
         self.entries.judge(path, outcome);
-        if found.is_dir() && !self.is_root && found.mode() & 0o700 != 0o700 {
+        if found.is_dir() && !self.is_root && found.mode() & 0o500 != 0o500 {
             // What is in it cannot be looked at otherwise; its own permissions have just been compared.
-            let opened = fs::set_permissions(&place, Permissions::from_mode(0o700));
+            let opened = self.opened.open(&place, &found);
             opened.map_err(|error| SandboxError::new("enter a restored folder", error).ours())?;
         }
         if matches!(node.kind, NodeKind::File { .. }) {
@@ -188,7 +211,7 @@ impl<'a> Comparison<'a> {
         let opened = match File::open(place) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !self.is_root => {
                 // Its permissions have been compared.
-                fs::set_permissions(place, Permissions::from_mode(0o600)).and_then(|()| File::open(place))
+                self.opened.open(place, found).and_then(|()| File::open(place))
             }
             opened => opened,
         };
@@ -291,5 +314,18 @@ mod tests {
             assert!(same_time(kept, exact), "{kept:?}");
         }
         assert!(!same_time((exact.0, 5), exact) && !same_time((exact.0 + 1, exact.1), exact));
+    }
+    #[test]
+    fn what_was_opened_to_be_looked_at_is_shut_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        fs::set_permissions(&inner, Permissions::from_mode(0o222)).unwrap();
+        let mode = || fs::metadata(&inner).unwrap().mode() & 0o7777;
+        let mut opened = Opened::default();
+        opened.open(&inner, &fs::metadata(&inner).unwrap()).unwrap();
+        assert_eq!(mode(), 0o722);
+        drop(opened);
+        assert_eq!(mode(), 0o222);
     }
 }
