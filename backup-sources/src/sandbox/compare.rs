@@ -36,6 +36,28 @@ pub(super) struct Comparison<'a> {
     /// The inode of every file with several names, by the snapshot's device and inode.
     inodes: HashMap<(u64, u64), (u64, u64)>,
     buffer: Vec<u8>,
+    opened: Opened,
+}
+
+/// What was opened to look at it, with the permissions that it gets back: what was restored stays as it was.
+#[derive(Debug, Default)]
+struct Opened(Vec<(PathBuf, u32)>);
+
+impl Opened {
+    fn open(&mut self, place: &Path, found: &Metadata) -> io::Result<()> {
+        fs::set_permissions(place, Permissions::from_mode(found.mode() & 0o7777 | 0o500))?;
+        self.0.push((place.to_owned(), found.mode() & 0o7777));
+        Ok(())
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // What is in a folder before the folder. Where it fails, the sandbox goes anyway.
+        for (place, mode) in self.0.drain(..).rev() {
+            let _ = fs::set_permissions(place, Permissions::from_mode(mode));
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +95,7 @@ impl<'a> Comparison<'a> {
             extra_count: 0,
             inodes: HashMap::new(),
             buffer: Vec::new(),
+            opened: Opened::default(),
         }
     }
 
@@ -98,9 +121,9 @@ impl<'a> Comparison<'a> {
         }
         let outcome = self.metadata(&place, &found, node);
         self.entries.judge(path, outcome);
-        if found.is_dir() && !self.is_root && found.mode() & 0o700 != 0o700 {
+        if found.is_dir() && !self.is_root && found.mode() & 0o500 != 0o500 {
             // What is in it cannot be looked at otherwise; its own permissions have just been compared.
-            let opened = fs::set_permissions(&place, Permissions::from_mode(0o700));
+            let opened = self.opened.open(&place, &found);
             opened.map_err(|error| SandboxError::new("enter a restored folder", error).ours())?;
         }
         if matches!(node.kind, NodeKind::File { .. }) {
@@ -130,7 +153,7 @@ impl<'a> Comparison<'a> {
             if there.as_os_str().as_bytes() != target.as_slice() {
                 return Err("points elsewhere".to_owned());
             }
-        } else if found.mode() & 0o7777 != self.mode(expected.mode) {
+        } else if !same_mode(found.mode(), expected.mode, self.is_root) {
             return Err(format!("has the permissions {:04o}, not {:04o}", found.mode() & 0o7777, expected.mode));
         }
         if self.is_root && (found.uid(), found.gid()) != (expected.uid, expected.gid) {
@@ -151,11 +174,6 @@ impl<'a> Comparison<'a> {
         }
         self.attributes(place, node)?;
         self.links(found, node)
-    }
-
-    /// Who does not own them gets no set-user-id bits back.
-    fn mode(&self, mode: u32) -> u32 {
-        if self.is_root { mode & 0o7777 } else { mode & 0o1777 }
     }
 
     /// Attributes that whoever restores can set.
@@ -193,7 +211,7 @@ impl<'a> Comparison<'a> {
         let opened = match File::open(place) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !self.is_root => {
                 // Its permissions have been compared.
-                fs::set_permissions(place, Permissions::from_mode(0o600)).and_then(|()| File::open(place))
+                self.opened.open(place, found).and_then(|()| File::open(place))
             }
             opened => opened,
         };
@@ -252,6 +270,12 @@ impl<'a> Comparison<'a> {
     }
 }
 
+/// Who is not root gets set-user-id bits back on files of his own only: whether they are there says nothing then.
+fn same_mode(found: u32, expected: u32, is_root: bool) -> bool {
+    let compared = if is_root { 0o7777 } else { 0o1777 };
+    found & compared == expected & compared
+}
+
 /// File systems may keep less than nanoseconds.
 fn same_time(found: (i64, i64), expected: (i64, i64)) -> bool {
     found.0 == expected.0 && (found.1 == expected.1 || found.1 == expected.1 / 1_000 * 1_000 || found.1 == 0)
@@ -269,4 +293,39 @@ pub(super) fn below(root: &Path, path: &SnapshotPath) -> PathBuf {
     let mut place = root.to_owned();
     place.extend(path.components().map(OsStr::from_bytes));
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_user_id_bits_are_compared_by_root_alone() {
+        const FILE: u32 = 0o100_000;
+        assert!(same_mode(FILE | 0o4755, 0o4755, true) && !same_mode(FILE | 0o755, 0o4755, true));
+        assert!(same_mode(FILE | 0o4755, 0o4755, false) && same_mode(FILE | 0o755, 0o4755, false));
+        assert!(!same_mode(FILE | 0o754, 0o4755, false) && !same_mode(FILE | 0o755, 0o1755, false));
+    }
+
+    #[test]
+    fn a_file_system_may_keep_less_of_a_time() {
+        let exact = (1_700_000_000, 123_456_789);
+        for kept in [exact, (exact.0, 123_456_000), (exact.0, 0)] {
+            assert!(same_time(kept, exact), "{kept:?}");
+        }
+        assert!(!same_time((exact.0, 5), exact) && !same_time((exact.0 + 1, exact.1), exact));
+    }
+    #[test]
+    fn what_was_opened_to_be_looked_at_is_shut_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        fs::set_permissions(&inner, Permissions::from_mode(0o222)).unwrap();
+        let mode = || fs::metadata(&inner).unwrap().mode() & 0o7777;
+        let mut opened = Opened::default();
+        opened.open(&inner, &fs::metadata(&inner).unwrap()).unwrap();
+        assert_eq!(mode(), 0o722);
+        drop(opened);
+        assert_eq!(mode(), 0o222);
+    }
 }

@@ -189,7 +189,9 @@ impl Sandbox for FilesSandbox {
     fn caveats(&self) -> Caveats {
         let mut not_tested = self.not_tested.clone();
         if !rustix::process::geteuid().is_root() {
-            not_tested.push("owners of files, and device files: the drill has no rights of root".to_owned());
+            not_tested.push(
+                "owners of files, set-user-id bits, and device files: the drill has no rights of root".to_owned(),
+            );
         }
         if self.meaning == Meaning::Output {
             not_tested.push("whether the command's output was complete when it was backed up".to_owned());
