@@ -401,9 +401,8 @@ mod tests {
             let url = url(&format!("postgres://{user}:{encoded}@h/db"));
             prop_assert_eq!(url.password().unwrap().reveal(), &password);
             let shown = format!("postgres://{user}@h/db");
-            prop_assert_eq!(url.to_string(), shown);
-            let debug = format!("{url:?}");
-            prop_assert!(debug.contains("Password(…)"));
+            prop_assert_eq!(url.to_string(), &shown[..]);
+            prop_assert_eq!(format!("{url:?}"), format!("DatabaseUrl({shown})"));
         }
 
         #[test]
