@@ -7,6 +7,7 @@ use std::sync::Arc;
 use backup_core::contracts::Sink;
 use backup_core::repository::Passphrase;
 use backup_core::{Error, ErrorKind};
+use backup_store::layers::HotColdSink;
 use backup_store::{Access, Credentials, Place, Secret};
 
 use crate::config;
@@ -23,6 +24,8 @@ pub(crate) struct Located {
     pub(crate) name: Option<String>,
     /// Where it lies.
     pub(crate) place: Place,
+    /// Where the content of files lies, if not there too.
+    pub(crate) cold: Option<Place>,
     /// Where the configuration says that its passphrase is.
     pub(crate) passphrase: Option<Origin>,
     credentials: Option<config::Credentials>,
@@ -32,7 +35,7 @@ pub(crate) struct Located {
 impl Located {
     /// One that was named by its place.
     pub(crate) fn at(place: Place, network: &Network) -> Self {
-        Self { name: None, place, passphrase: None, credentials: None, network: network.clone() }
+        Self { name: None, place, cold: None, passphrase: None, credentials: None, network: network.clone() }
     }
 
     /// One of the configuration. Options of the command line come before what it says of the network.
@@ -47,30 +50,68 @@ impl Located {
         Self {
             name: Some(repository.name.clone()),
             place: repository.place.clone(),
+            cold: repository.cold.clone(),
             passphrase: repository.passphrase.clone(),
             credentials: repository.credentials.clone(),
             network,
         }
     }
 
-    /// Whether the content of files lies in a class of its own, where reading costs more.
+    /// Whether the content of files lies in a class or a place of its own, where reading costs more.
     pub(crate) fn has_cold_packs(&self) -> bool {
-        matches!(&self.place, Place::Bucket(bucket) if bucket.settings.storage_class.is_some())
+        self.cold.is_some() || matches!(&self.place, Place::Bucket(bucket) if bucket.settings.storage_class.is_some())
     }
 
     /// Opens the store. That nothing is there means that no repository is.
     pub(crate) fn open(&self, caching: Caching, session: &Session) -> Result<Arc<dyn Sink>, Failure> {
-        let sink = self.place.open(&self.access(session)?).map_err(|error| match error.kind() {
-            ErrorKind::Missing => Error::new(ErrorKind::NoRepository, self.place.to_string()),
-            _ => error,
-        })?;
-        Ok(self.network.around(sink, &self.place, caching, session.console))
+        let access = self.access(session)?;
+        self.paired(caching, session, |place| {
+            Ok(place.open(&access).map_err(|error| match error.kind() {
+                ErrorKind::Missing => Error::new(ErrorKind::NoRepository, place.to_string()),
+                _ => error,
+            })?)
+        })
     }
 
     /// Makes the store, where stores are made.
     pub(crate) fn create(&self, session: &Session) -> Result<Arc<dyn Sink>, Failure> {
-        let sink = self.place.create(&self.access(session)?)?;
-        Ok(self.network.around(sink, &self.place, Caching::Forbidden, session.console))
+        let access = self.access(session)?;
+        self.paired(Caching::Forbidden, session, |place| Ok(place.create(&access)?))
+    }
+
+    /// The store, or the two that are one, each behind layers of its own. There is nothing to cache of content.
+    fn paired(
+        &self,
+        caching: Caching,
+        session: &Session,
+        open: impl Fn(&Place) -> Result<Arc<dyn Sink>, Failure>,
+    ) -> Result<Arc<dyn Sink>, Failure> {
+        let hot = self.network.around(open(&self.place)?, &self.place, caching, session.console);
+        let Some(cold) = &self.cold else { return Ok(hot) };
+        if *cold == self.place {
+            return Err(Failure::usage(
+                format!("{cold} is named as both halves of a pair"),
+                "give the content of files a place of its own, or leave the cold one away",
+            ));
+        }
+        let cold = self.network.around(open(cold)?, cold, Caching::Forbidden, session.console);
+        Ok(Arc::new(HotColdSink::new(hot, cold)))
+    }
+
+    /// Refuses a pair, for what works on a bucket and knows nothing of repositories.
+    pub(crate) fn require_one_place(&self, hint: &str) -> Result<(), Failure> {
+        match &self.cold {
+            None => Ok(()),
+            Some(cold) => Err(Failure::usage(
+                format!("this works on one bucket, and the repository lies in {} and {cold}", self.place),
+                hint,
+            )),
+        }
+    }
+
+    /// All places that it lies in.
+    pub(crate) fn places(self) -> impl Iterator<Item = Place> {
+        [Some(self.place), self.cold].into_iter().flatten()
     }
 
     /// The passphrase: as the configuration says, else as for a repository that was named by its place.

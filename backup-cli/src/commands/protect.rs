@@ -24,6 +24,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let located = session.locate(session.place()?)?;
+    located.require_one_place("give both buckets a default retention that is long enough")?;
     let place = &located.place;
     let Place::Bucket(bucket) = place else {
         return Err(Failure::usage(format!("{place} has no object lock"), "this is for s3:// with object lock"));

@@ -9,6 +9,7 @@ use backup_store::Place;
 
 use crate::console::{Console, amounts};
 use crate::exit::{Exit, Failure};
+use crate::located::Located;
 use crate::session::Session;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -48,7 +49,8 @@ impl Selection {
     /// be larger than the one before.
     pub(crate) fn options(&self, sources: &[OsString], session: &Session) -> Result<FilesOptions, Failure> {
         let places = session.places().unwrap_or_default();
-        let places: Vec<_> = places.into_iter().filter_map(|text| Some(session.locate(text).ok()?.place)).collect();
+        let places: Vec<_> =
+            places.into_iter().filter_map(|text| session.locate(text).ok()).flat_map(Located::places).collect();
         self.options_beside(sources, &places, session.console)
     }
 

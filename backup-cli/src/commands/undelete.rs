@@ -16,6 +16,7 @@ use crate::session::Session;
 
 pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exit, Failure> {
     let located = session.locate(session.place()?)?;
+    located.require_one_place("call it for each of them by its place: it needs no passphrase")?;
     let place = &located.place;
     let Place::Bucket(bucket) = place else {
         return Err(Failure::usage(

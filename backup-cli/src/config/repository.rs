@@ -7,7 +7,7 @@ use backup_store::Place;
 use jiff::SignedDuration;
 
 use super::length;
-use super::section::Section;
+use super::section::{Section, Value};
 use crate::secrets::origin::Origin;
 
 /// Prune runs this often where nothing else is said: it reads all folders of all snapshots, and what it frees comes back
@@ -21,6 +21,8 @@ pub(crate) struct Repository {
     pub(crate) name: String,
     /// Where it lies.
     pub(crate) place: Place,
+    /// Where the content of files lies, if not there too.
+    pub(crate) cold: Option<Place>,
     /// What it stands on, as far as the file says.
     pub(crate) stands: policy::Place,
     /// Where its passphrase is.
@@ -33,6 +35,13 @@ pub(crate) struct Repository {
     pub(crate) is_lock_free: bool,
     /// When what nobody needs is removed.
     pub(crate) pruning: Pruning,
+}
+
+impl Repository {
+    /// All places that it lies in.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        [Some(self.place.clone()), self.cold.clone()].into_iter().flatten()
+    }
 }
 
 /// What opens a store.
@@ -77,7 +86,7 @@ const SETTINGS: [&str; 6] = ["endpoint", "region", "storage_class", "profile", "
 
 /// Reads one.
 pub(super) fn read(name: String, section: &Section<'_>, defaults: Option<&Section<'_>>) -> Option<Repository> {
-    let place = place(section);
+    let (place, cold) = (place(section), cold(section));
     let text = |key| section.text(key);
     let stands = policy::Place { media: text("media"), site: text("site"), failure_domain: text("failure_domain") };
     let passphrase = passphrase(section).or_else(|| passphrase(defaults?));
@@ -101,7 +110,7 @@ pub(super) fn read(name: String, section: &Section<'_>, defaults: Option<&Sectio
     }
     let pruning = if is_lock_free { Pruning::Never } else { pruning.unwrap_or(Pruning::Every(PRUNE_EVERY)) };
     section.finish();
-    Some(Repository { name, place: place?, stands, passphrase, credentials, limits, is_lock_free, pruning })
+    Some(Repository { name, place: place?, cold, stands, passphrase, credentials, limits, is_lock_free, pruning })
 }
 
 /// Reads what the defaults may say for repositories, so that it is known there.
@@ -111,9 +120,18 @@ pub(super) fn read_defaults(defaults: &Section<'_>) {
 
 fn place(section: &Section<'_>) -> Option<Place> {
     let url = section.required("url", "\"/mnt/backups/repo\", or s3://BUCKET/PREFIX");
-    let value = section.value("url")?;
+    parsed_place(section, &section.value("url")?, &url?)
+}
+
+/// The other half of a pair; settings and credentials are those of both.
+fn cold(section: &Section<'_>) -> Option<Place> {
+    let url = section.text("cold")?;
+    parsed_place(section, &section.value("cold")?, &url)
+}
+
+fn parsed_place(section: &Section<'_>, value: &Value<'_>, url: &str) -> Option<Place> {
     let mut place =
-        Place::parse(url?).map_err(|error| value.fault(error.to_string(), error.hint().map(str::to_owned))).ok();
+        Place::parse(url).map_err(|error| value.fault(error.to_string(), error.hint().map(str::to_owned))).ok();
     let path_style = section.flag("path_style").map(|flag| flag.to_string());
     let settings = SETTINGS.iter().map(|key| (*key, section.text(key))).chain([("path_style", path_style)]);
     for (key, setting) in settings {

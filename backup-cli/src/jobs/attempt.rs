@@ -38,7 +38,7 @@ pub(super) fn attempt(
     if occasion.mode == Mode::Real {
         hooks::before(job, session)?;
     }
-    let places: Vec<_> = config.repositories.iter().map(|repository| repository.place.clone()).collect();
+    let places: Vec<_> = config.repositories.iter().flat_map(crate::config::Repository::places).collect();
     let openings = source::parts(job, &places, session)?;
     let reading = reading(job, copies, warnings);
     let mut parts = Vec::new();

@@ -11,6 +11,8 @@ mod jobs;
 #[cfg(test)]
 mod json;
 #[cfg(test)]
+mod pair;
+#[cfg(test)]
 mod versions;
 #[cfg(test)]
 mod wrong_use;

@@ -3,9 +3,12 @@
 //! What is always true:
 //!
 //! * An object lies in one of the two. Content of files goes to the cold one ([`Placement::Cold`]); trees, indexes,
-//!   snapshots, keys, locks and the config to the hot one. So everything but restoring and checking content works
-//!   without the cold one being read.
-//! * Nothing below another prefix than `data/` is ever looked for in the cold one.
+//!   snapshots, keys and locks to the hot one. So everything but restoring and checking content works without what is
+//!   archived being read.
+//! * The config lies in the cold one, which is never archived by us. So neither of the two is a repository by itself: to
+//!   every program the hot one has no config and the cold one no key, and nobody takes the half that is there for the
+//!   whole, and removes from its index what lies in the other. Put into one place, the two are a repository again.
+//! * Nothing but the config and what is below `data/` is ever looked for in the cold one.
 //! * What the cold one answers is passed on as it is: [`SinkErrorKind::Frozen`] where it must be thawed first.
 //!
 //! A crash between the two leaves what a crash of one leaves: each operation that changes something changes one object,
@@ -20,10 +23,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use backup_core::contracts::{
     ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream,
 };
-use backup_core::repository::layout::DATA;
+use backup_core::repository::layout::{self, DATA};
 use bytes::Bytes;
 use futures::future;
-use futures::stream::StreamExt;
+use futures::stream::{self, StreamExt};
 
 /// Objects that are remembered to lie in the cold store, so that the hot one is asked once for each: about 10 MB.
 const REMEMBERED_MAX: usize = 65_536;
@@ -58,13 +61,23 @@ impl HotColdSink {
         self.in_cold.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
+    /// The config, where there is one, as a listing.
+    fn config(&self) -> SinkStream<'_> {
+        stream::once(async move { self.cold.stat(&layout::config()).await })
+            .filter_map(|answer| {
+                let is_there = !matches!(&answer, Err(error) if error.kind == SinkErrorKind::NotFound);
+                future::ready(is_there.then_some(answer))
+            })
+            .boxed()
+    }
+
     /// Asks the hot store and, for what may lie there, the cold one.
     async fn ask<'a, T>(
         &'a self,
         key: &'a ObjectKey,
         question: impl Fn(&'a dyn Sink) -> SinkFuture<'a, T>,
     ) -> Result<T, SinkError> {
-        if !self.is_remembered(key) {
+        if !self.is_remembered(key) && !is_config(key) {
             match question(&*self.hot).await {
                 Err(error) if error.kind == SinkErrorKind::NotFound && may_be_cold(key) => {}
                 answer => return answer,
@@ -73,10 +86,15 @@ impl HotColdSink {
         let answer = question(&*self.cold).await;
         match &answer {
             Err(error) if error.kind == SinkErrorKind::NotFound => self.forget(key),
+            _ if is_config(key) => {}
             _ => self.remember(key),
         }
         answer
     }
+}
+
+fn is_config(key: &ObjectKey) -> bool {
+    *key == layout::config()
 }
 
 fn may_be_cold(key: &ObjectKey) -> bool {
@@ -89,7 +107,7 @@ impl Sink for HotColdSink {
     }
 
     fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
-        let is_cold = mode == PutMode::Bulk(Placement::Cold) && may_be_cold(key);
+        let is_cold = is_config(key) || (mode == PutMode::Bulk(Placement::Cold) && may_be_cold(key));
         if is_cold { self.cold.put(key, bytes, mode) } else { self.hot.put(key, bytes, mode) }
     }
 
@@ -106,7 +124,7 @@ impl Sink for HotColdSink {
         let is_below_data = prefix.strip_prefix(DATA).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match prefix {
             // In the cold store there is nothing else, unless somebody else uses it too.
-            "" => hot.chain(self.cold.list(DATA)).boxed(),
+            "" => hot.chain(self.cold.list(DATA)).chain(self.config()).boxed(),
             _ if is_below_data => hot.chain(self.cold.list(prefix)).boxed(),
             _ => hot,
         }
@@ -114,8 +132,10 @@ impl Sink for HotColdSink {
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
         Box::pin(async move {
-            self.hot.delete(key).await?;
-            if may_be_cold(key) {
+            if !is_config(key) {
+                self.hot.delete(key).await?;
+            }
+            if is_config(key) || may_be_cold(key) {
                 self.cold.delete(key).await?;
                 self.forget(key);
             }
@@ -182,8 +202,8 @@ mod tests {
             assert_eq!(packs.len(), 2);
             assert_eq!(sink.get(&key("data/aa/content"), None).await.unwrap(), "c");
         });
-        assert_eq!(cold.objects().into_keys().collect::<Vec<_>>(), [key("data/aa/content")]);
-        assert_eq!(hot.objects().len(), 5);
+        assert_eq!(cold.objects().into_keys().collect::<Vec<_>>(), [key("config"), key("data/aa/content")]);
+        assert_eq!(hot.objects().len(), 4);
     }
 
     #[test]
@@ -197,7 +217,6 @@ mod tests {
             for name in ["index", "snapshots", "keys", "locks"] {
                 assert!(sink.list(name).try_collect::<Vec<_>>().await.unwrap().is_empty());
             }
-            assert!(sink.get(&key("config"), None).await.is_err());
             assert_eq!(sink.get(&key("data/bb/trees"), Some(0..2)).await.unwrap(), "tr");
             assert!(cold.records().is_empty(), "{:?}", cold.records());
             hot.clear();
