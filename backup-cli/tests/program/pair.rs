@@ -66,6 +66,10 @@ fn neither_half_is_taken_for_the_whole() {
         assert_eq!(code(&on("hot")), 10, "{command:?}: there is no config");
         assert_ne!(code(&on("cold")), 0, "{command:?}: there is no key");
     }
+    for half in ["hot", "cold"] {
+        let told = world.run(["snapshots", "-r", half]).err;
+        assert!(told.contains("name both halves"), "{told}");
+    }
     assert_ne!(code(&["init", "-r", "hot"]), 0, "nor can a second repository be made over it");
     assert_ne!(code(&["init", "-r", "cold"]), 0);
     assert_eq!([files_below(&world.path().join("hot")), files_below(&world.path().join("cold"))], before);
