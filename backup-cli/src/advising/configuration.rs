@@ -153,7 +153,7 @@ impl Plan<'_> {
         text += &comment(&format!("{}: {}.", capital(job.criticality.word()), job.because));
         text += &comment(&format!("How: {}.", job.kind.how()));
         text += &format!("[jobs.{}]\nsource = {}\n", job.name, source(found));
-        if matches!(&found.what, What::Database(_)) && found.bytes.is_none() {
+        if matches!(&found.what, What::Database { .. }) && found.bytes.is_none() {
             text += "# Its password: source = { url = \"…\", password = { file = \"…\" } }, or the engine's own file of passwords.\n";
         }
         let frequency = &job.frequency;
@@ -190,7 +190,7 @@ impl Plan<'_> {
 
 fn source(found: &Found) -> String {
     match &found.what {
-        What::Database(url) => quoted(&url.to_string()),
+        What::Database { text, .. } => quoted(text),
         What::Files { paths, exclude } => {
             let list = |texts: Vec<String>| format!("[{}]", texts.join(", "));
             let paths: Vec<_> = paths.iter().map(|path| quoted(&path.to_string_lossy())).collect();

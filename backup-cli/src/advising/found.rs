@@ -39,8 +39,13 @@ pub(crate) enum What {
         /// What of them has a job of its own.
         exclude: Vec<String>,
     },
-    /// A database; its URL holds no password.
-    Database(DatabaseUrl),
+    /// A database.
+    Database {
+        /// Its URL, which holds no password.
+        url: DatabaseUrl,
+        /// The same as it was written, with its parameters.
+        text: String,
+    },
 }
 
 impl Found {
@@ -51,7 +56,7 @@ impl Found {
     /// What is no source, what is not there, and a password in a URL.
     pub(crate) fn given(text: &str) -> Result<Vec<Self>, Failure> {
         if DatabaseUrl::is_one(text) {
-            return Ok(vec![Self::database(&DatabaseUrl::parse(text)?, "given".to_owned())?]);
+            return Ok(vec![Self::database(text, "given".to_owned())?]);
         }
         let path = std::path::absolute(text).map_err(|error| Failure::because(text.to_owned(), &error))?;
         if path.to_str().is_none() {
@@ -82,8 +87,10 @@ impl Found {
     /// # Errors
     ///
     /// A URL with a password, one of MySQL without a database, a file of SQLite that is not there.
-    pub(crate) fn database(url: &DatabaseUrl, how: String) -> Result<Self, Failure> {
-        if url.password().is_some() {
+    pub(crate) fn database(text: &str, how: String) -> Result<Self, Failure> {
+        let url = &DatabaseUrl::parse(text)?;
+        let is_secret = |(name, _): &(String, String)| name.to_ascii_lowercase().contains("passw");
+        if url.password().is_some() || url.parameters().iter().any(is_secret) {
             let hint =
                 "leave it away here: the configuration takes password = { file = \"…\" }, or the engine's own file";
             return Err(Failure::usage(format!("{url} comes with a password, which nothing may keep"), hint));
@@ -125,7 +132,8 @@ impl Found {
             (_, Some(socket)) if socket.starts_with('/') => identity(None).hostname,
             (_, Some(host)) => host.to_owned(),
         };
-        Ok(Self { name, kind, what: What::Database(url.clone()), how, bytes, host: Some(host) })
+        let what = What::Database { url: url.clone(), text: text.to_owned() };
+        Ok(Self { name, kind, what, how, bytes, host: Some(host) })
     }
 
     /// A folder or a file.
@@ -143,7 +151,7 @@ impl Found {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let text = format!("sqlite:{}", path.display());
         let what = match DatabaseUrl::parse(&text) {
-            Ok(url) => What::Database(url),
+            Ok(url) => What::Database { url, text },
             Err(_) => What::Files { paths: vec![path.to_owned()], exclude: Vec::new() },
         };
         let host = Some(identity(None).hostname);
@@ -156,7 +164,7 @@ impl Found {
             What::Files { paths, .. } => {
                 paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
             }
-            What::Database(url) => url.to_string(),
+            What::Database { text, .. } => text.clone(),
         }
     }
 
@@ -169,7 +177,9 @@ impl Found {
                 ignore_ctime: false,
                 ignore_inode: false,
             },
-            What::Database(url) => config::Source::Database { url: url.clone(), password: None, dump: Box::default() },
+            What::Database { url, .. } => {
+                config::Source::Database { url: url.clone(), password: None, dump: Box::default() }
+            }
         }
     }
 }
@@ -204,11 +214,12 @@ pub(crate) fn settled(found: Vec<Found>) -> Vec<Found> {
 
 /// A name as configurations take it.
 fn word(name: &str) -> String {
+    // A dot would be a table within a table.
     let letter = |letter: char| match letter {
-        letter if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.') => letter,
+        letter if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_') => letter,
         _ => '-',
     };
-    let word: String = name.chars().map(letter).take(50).collect();
+    let word: String = name.trim_end_matches(".git").chars().map(letter).take(50).collect();
     let word = word.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
     if word.is_empty() { "data".to_owned() } else { word.to_owned() }
 }
@@ -234,9 +245,16 @@ mod tests {
     #[test]
     fn names_become_words_that_are_there_once() {
         let of = |path: &str| Found::files(Path::new(path), kind_of_path(path).0, Some(1), String::new());
-        let settled = settled(vec![of("/a/my uploads"), of("/b/my uploads"), of("/a/.env"), of("/b/.env"), of("/")]);
+        let settled = settled(vec![
+            of("/a/my uploads"),
+            of("/b/my uploads"),
+            of("/a/.env"),
+            of("/b/.env"),
+            of("/"),
+            of("/g/app.v2.git"),
+        ]);
         let names: Vec<_> = settled.iter().map(|found| found.name.as_str()).collect();
-        assert_eq!(names, ["my-uploads", "my-uploads-2", "secrets", "files"]);
+        assert_eq!(names, ["my-uploads", "my-uploads-2", "secrets", "files", "app-v2"]);
         assert_eq!((settled[2].named().as_str(), settled[2].bytes), ("/a/.env /b/.env", Some(2)));
     }
 
@@ -245,6 +263,8 @@ mod tests {
         let failure = Found::given("postgres://me:hunter2@db/app").unwrap_err();
         assert!(!format!("{} {:?}", failure.what, failure.hint).contains("hunter2"));
         assert_eq!(failure.exit as u8, 2);
+        let failure = Found::given("mongodb://db/app?tlsCertificateKeyFilePassword=hunter2").unwrap_err();
+        assert!(!format!("{} {:?}", failure.what, failure.hint).contains("hunter2"));
         assert!(Found::given("mysql://me@db/").is_err_and(|failure| failure.what.contains("names no database")));
         assert!(Found::given("/not/there").is_err());
     }

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use backup_sources::databases::url::DatabaseUrl;
-
 use super::found::Found;
 
 /// What runs here.
@@ -34,8 +32,7 @@ pub(crate) fn servers() -> Servers {
 fn of(ports: &BTreeSet<u16>, sockets: &BTreeSet<PathBuf>) -> Servers {
     let mut servers = Servers::default();
     let mut add = |text: &str, how: String| {
-        let found = DatabaseUrl::parse(text).ok().and_then(|url| Found::database(&url, how).ok());
-        servers.found.extend(found);
+        servers.found.extend(Found::database(text, how));
     };
     let at_port = |port: u16| format!("listens on port {port} of this machine");
     if ports.contains(&POSTGRES) {

@@ -48,7 +48,7 @@ fn found(text: &str, bytes: Option<u64>) -> Found {
         true if text.starts_with("sqlite:") => {
             Found::sqlite(Path::new(text.trim_start_matches("sqlite:")), bytes, "given")
         }
-        true => Found { bytes, ..Found::database(&DatabaseUrl::parse(text).unwrap(), "given".to_owned()).unwrap() },
+        true => Found { bytes, ..Found::database(text, "given".to_owned()).unwrap() },
         false => {
             let kind = backup_core::advice::kind_of_path(text).0;
             let mut found = Found::files(Path::new(text), kind, bytes, "given\nby hand".to_owned());

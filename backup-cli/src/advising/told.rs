@@ -132,7 +132,7 @@ fn procedure(plan: &Plan<'_>, found: &Found, event: Event, repository: &str) -> 
         Event::HostLost | Event::RegionLost => (place.unwrap_or_else(|| repository.to_owned()), ""),
     };
     let to = match &found.what {
-        What::Database(url) => match url.engine() {
+        What::Database { url, .. } => match url.engine() {
             backup_sources::databases::url::Engine::Sqlite => "sqlite:/tmp/back.db".to_owned(),
             _ => format!("{}://…/an_empty_one", url.scheme()),
         },

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use backup_core::advice::{Answers, Bearable, Criticality, Prices, Strategy, advise};
 use backup_core::clock::{Clock as _, SystemClock};
-use backup_sources::databases::url::DatabaseUrl;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -198,12 +197,9 @@ fn find(args: &Args, asks: bool) -> Result<(Vec<Found>, Vec<String>), Failure> {
 fn ask_database(url: &str) -> Result<Option<Found>, Failure> {
     Questions.ask("a server of MySQL listens here: which database of it?", "none", |answer| match answer {
         "none" => Ok(None),
-        name => {
-            let url = DatabaseUrl::parse(format!("{url}{name}")).map_err(|error| error.to_string())?;
-            Found::database(&url, "named for a server that listens here".to_owned())
-                .map(Some)
-                .map_err(|failure| failure.what)
-        }
+        name => Found::database(&format!("{url}{name}"), "named for a server that listens here".to_owned())
+            .map(Some)
+            .map_err(|failure| failure.what),
     })
 }
 

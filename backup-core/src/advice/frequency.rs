@@ -35,14 +35,16 @@ pub struct Frequency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interval {
     Week,
+    HalfWeek,
     Day,
     Hours(u8),
     Minutes(u8),
 }
 
 /// From the rarest. Hours divide a day and minutes an hour, so that two runs lie equally far apart.
-const INTERVALS: [Interval; 14] = [
+const INTERVALS: [Interval; 15] = [
     Interval::Week,
+    Interval::HalfWeek,
     Interval::Day,
     Interval::Hours(12),
     Interval::Hours(8),
@@ -76,7 +78,7 @@ pub(super) fn frequency(
     for interval in INTERVALS {
         let apart = interval.apart();
         // A run that takes most of the time until the next leaves none for its failure.
-        if apart > allowed || takes.saturating_mul(2) > apart {
+        if apart > allowed || takes.saturating_mul(4) > apart.saturating_mul(3) {
             continue;
         }
         let text = interval.text(slot);
@@ -138,6 +140,7 @@ impl Interval {
     fn apart(self) -> SignedDuration {
         match self {
             Self::Week => SignedDuration::from_hours(7 * 24),
+            Self::HalfWeek => SignedDuration::from_hours(4 * 24),
             Self::Day => SignedDuration::from_hours(24),
             Self::Hours(hours) => SignedDuration::from_hours(i64::from(hours)),
             Self::Minutes(minutes) => SignedDuration::from_mins(i64::from(minutes)),
@@ -148,6 +151,10 @@ impl Interval {
         let Slot { weekday, hour, minute, .. } = slot;
         match self {
             Self::Week => format!("{minute} {hour} * * {weekday}"),
+            Self::HalfWeek => {
+                let (first, second) = (weekday.min((weekday + 3) % 7), weekday.max((weekday + 3) % 7));
+                format!("{minute} {hour} * * {first},{second}")
+            }
             Self::Day => format!("{minute} {hour} * * *"),
             Self::Hours(1) => format!("{minute} * * * *"),
             Self::Hours(every) => match hour % every {
@@ -182,6 +189,7 @@ mod tests {
             (hours(26), 10, "25 3 * * *"),
             (hours(24), 0, "25 3-23/12 * * *"),
             (hours(8 * 24), 10, "25 3 * * 2"),
+            (hours(5 * 24), 10, "25 3 * * 2,5"),
             (hours(7), 10, "25 3-23/6 * * *"),
             (hours(2), 5, "25 * * * *"),
             (SignedDuration::from_mins(30), 1, "5-59/20 * * * *"),

@@ -97,7 +97,8 @@ proptest! {
             Err(impossible) => {
                 // Only what leaves no room between two runs is refused.
                 let run = impossible.run.unwrap_or_default();
-                prop_assert!(impossible.loss < SignedDuration::from_mins(20) || run * 4 > impossible.loss, "{impossible}");
+                let room = run * 7 + SignedDuration::from_mins(90);
+                prop_assert!(impossible.loss < SignedDuration::from_mins(20) || room > impossible.loss, "{impossible}");
                 return Ok(());
             }
         };
