@@ -211,7 +211,7 @@ fn is_of_network(path: &Path) -> bool {
     // NFS, SMB and SMB2, by statfs(2).
     const NETWORK: [i64; 3] = [0x6969, 0xFF53_4D42, 0xFE53_4D42];
     let found = path.ancestors().find_map(|path| rustix::fs::statfs(path).ok());
-    found.is_some_and(|found| NETWORK.contains(&(i64::from(found.f_type) & 0xFFFF_FFFF)))
+    found.is_some_and(|found| NETWORK.contains(&(found.f_type & 0xFFFF_FFFF)))
 }
 
 #[cfg(test)]

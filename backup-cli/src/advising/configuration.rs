@@ -85,10 +85,11 @@ impl Plan<'_> {
 
     fn repository(&self, plan: &StorePlan, destination: &Destination) -> String {
         let mut text = "\n".to_owned();
-        for why in &plan.class.because {
+        let has_classes = matches!(destination.place, Place::Bucket(_));
+        for why in plan.class.because.iter().filter(|_| has_classes) {
             text += &comment(&format!("Class: {why}."));
         }
-        match plan.volume {
+        match &plan.volume {
             Some(volume) => {
                 text += &comment(&format!(
                     "Holds about {} after a year: {} at first, {} new in a month.",
@@ -124,7 +125,7 @@ impl Plan<'_> {
         for (key, value) in [("media", &stands.media), ("site", &stands.site)] {
             text.extend(value.iter().map(|value| format!("{key} = {}\n", quoted(value))));
         }
-        if matches!(destination.place, Place::Bucket(_)) {
+        if has_classes {
             text += "# Credentials come from the provider's usual chain, or from files, as access_key_id = { file = \"…\" }.\n";
         }
         text
@@ -142,7 +143,7 @@ impl Plan<'_> {
             text += "offsite = \"none: no place elsewhere was named to backup advise\"\n";
         }
         text += "# Once a month everything is read, whatever the backup before says: a file that changed without a trace is \
-                 found then.\nread_again = \"0 2 1 * *\"\n";
+                 found then.\nread_again = \"0 0 1 * *\"\n";
         text
     }
 

@@ -69,15 +69,17 @@ impl Found {
         }
         let kind = if seen.is_bare_git { Kind::Git } else { kind_of_path(&path.to_string_lossy()).0 };
         let mut found = vec![Self::files(&path, kind, seen.bytes, "given".to_owned())];
-        found.extend(seen.secrets.iter().map(|(path, bytes)| {
-            Self::files(path, Kind::Secrets, Some(*bytes), format!("found in {}", path.display()))
-        }));
+        found.extend(
+            seen.secrets
+                .iter()
+                .map(|(path, bytes)| Self::files(path, Kind::Secrets, Some(*bytes), format!("found in {text}"))),
+        );
         let databases: Vec<_> = seen.databases;
         if let Some(What::Files { exclude, .. }) = found.first_mut().map(|found| &mut found.what) {
             exclude.extend(databases.iter().flat_map(|(path, _)| beside(path)));
         }
         found.extend(databases.iter().map(|(path, bytes)| {
-            Self::sqlite(path, Some(*bytes), &format!("found in {}, and SQLite by its first bytes", text))
+            Self::sqlite(path, Some(*bytes), &format!("found in {text}, and SQLite by its first bytes"))
         }));
         Ok(found)
     }

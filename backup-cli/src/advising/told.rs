@@ -39,21 +39,24 @@ pub(crate) fn summary(plan: &Plan<'_>, notes: &[String]) -> String {
         table.row([
             format!("{}: {}", store.name, destination.place),
             store.class.class.clone().unwrap_or_else(|| "its own".to_owned()),
-            amounts::size_or_dash(store.volume.map(|volume| volume.bytes_kept)),
+            amounts::size_or_dash(store.volume.as_ref().map(|volume| volume.bytes_kept)),
             money(store.cost.map(|cost| cost.month())),
             money(store.cost.map(|cost| cost.restore)),
         ]);
     }
     text += &table.text();
+    if let (Some(cost), Some(currency)) = (strategy.cost, plan.currency) {
+        text += &format!("all together {:.2} {currency} a month\n", cost.month());
+    }
     text.push('\n');
-    let mut table = Table::new(&["when", "what", "from", "lost at worst", "restore, estimated"]);
-    for recovery in &strategy.recoveries {
+    let mut table = Table::new(&["when", "what", "from", "lost at worst", "longest restore, estimated"]);
+    for (recovery, jobs) in alike(&strategy.recoveries) {
         table.row([
             recovery.event.title().to_owned(),
-            recovery.job.clone(),
+            jobs.join(", "),
             recovery.repository.clone().unwrap_or_else(|| "nowhere".to_owned()),
-            lost(recovery),
-            takes(recovery),
+            lost(&recovery),
+            takes(&recovery),
         ]);
     }
     text += &table.text();
@@ -139,6 +142,25 @@ fn procedure(plan: &Plan<'_>, found: &Found, event: Event, repository: &str) -> 
         What::Files { .. } => "/tmp/back".to_owned(),
     };
     format!("backup -r '{store}' restore latest --job {}{at} --to '{to}'", found.name)
+}
+
+/// What comes back from the same event out of the same place, with the worst of each figure.
+fn alike(recoveries: &[Recovery]) -> Vec<(Recovery, Vec<&str>)> {
+    let mut all: Vec<(Recovery, Vec<&str>)> = Vec::new();
+    for one in recoveries {
+        let same = |known: &&mut (Recovery, Vec<&str>)| {
+            (known.0.event, &known.0.repository, known.0.in_time) == (one.event, &one.repository, one.in_time)
+        };
+        match all.iter_mut().find(same) {
+            Some((worst, jobs)) => {
+                worst.lost = worst.lost.max(one.lost);
+                worst.restore = worst.restore.max(one.restore);
+                jobs.push(&one.job);
+            }
+            None => all.push((one.clone(), vec![&one.job])),
+        }
+    }
+    all
 }
 
 fn lost(recovery: &Recovery) -> String {

@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
             let present = if args.force { Present::Replace } else { Present::Refuse };
             output::write(&folder, &outputs, present)?;
             let document = document(&text, &plan, &notes, Some(&folder), &outputs);
-            session.console.note(&format!("{summary}"));
+            session.console.note(&summary);
             session.console.either(&document, || {
                 let files = amounts::counted(outputs.len() as u64, "file");
                 format!(

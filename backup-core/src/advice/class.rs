@@ -61,18 +61,18 @@ pub(super) fn of(kind: StoreKind) -> &'static [Class] {
 }
 
 /// What a class has to do justice to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Demands {
     /// The shortest time that anything in the store may be away.
     pub(super) outage: SignedDuration,
     /// The least number of days that anything stays.
     pub(super) days_least: u32,
-    /// What lies there.
-    pub(super) volume: Volume,
+    /// What lies there, where that is known.
+    pub(super) volume: Option<Volume>,
 }
 
 /// The class of a store.
-pub(super) fn choose(store: &Store, demands: Demands, prices: Option<&Prices>) -> ClassChoice {
+pub(super) fn choose(store: &Store, demands: &Demands, prices: Option<&Prices>) -> ClassChoice {
     let classes = of(store.kind);
     let Some(warmest) = classes.first() else { return unknown(store) };
     let mut because = Vec::new();
@@ -81,7 +81,7 @@ pub(super) fn choose(store: &Store, demands: Demands, prices: Option<&Prices>) -
             Some(class) => match refused(*class, demands.outage) {
                 None => {
                     because.push(format!("{} was named for it, and is read at once", class.name));
-                    because.extend(too_short(*class, demands.days_least));
+                    because.extend(too_short(*class, demands));
                     return chosen(*class, *warmest, because);
                 }
                 Some(why) => because.push(format!("{} was named for it and is not taken: {why}", class.name)),
@@ -92,15 +92,18 @@ pub(super) fn choose(store: &Store, demands: Demands, prices: Option<&Prices>) -
             )),
         }
     }
+    // Prices say what it costs that something goes early; without them it is left to classes that do not mind.
+    let priced = prices.zip(demands.volume.as_ref());
     let mut fit = Vec::new();
     for class in classes {
-        match refused(*class, demands.outage).or_else(|| too_short(*class, demands.days_least)) {
+        let short = || too_short(*class, demands).filter(|_| priced.is_none());
+        match refused(*class, demands.outage).or_else(short) {
             Some(why) => because.push(format!("not {}: {why}", class.name)),
             None => fit.push(*class),
         }
     }
-    match prices.map(|prices| cheapest(store, &fit, demands.volume, prices)) {
-        Some(Some((class, cost, others))) => {
+    match priced.map(|(prices, volume)| (prices, cheapest(store, &fit, volume, prices))) {
+        Some((_, Some((class, cost, others)))) => {
             let others = if others.is_empty() { String::new() } else { format!("; {others}") };
             because.insert(
                 0,
@@ -148,13 +151,30 @@ fn refused(class: Class, outage: SignedDuration) -> Option<String> {
     })
 }
 
-fn too_short(class: Class, days_least: u32) -> Option<String> {
-    (class.days_min > days_least).then(|| {
-        format!("it charges {} days at least, and some of what is kept goes after {days_least}", class.days_min)
-    })
+/// Of what is new in a month, one part of so many may go before a class has charged for it.
+const EARLY_PART: u64 = 10;
+
+fn too_short(class: Class, demands: &Demands) -> Option<String> {
+    let Demands { days_least, volume, .. } = demands;
+    if class.days_min <= *days_least {
+        return None;
+    }
+    let early = volume.as_ref().map(|volume| (volume.early(class.days_min).0, volume.bytes_month));
+    match early {
+        Some((early, month)) if early.saturating_mul(EARLY_PART) <= month => None,
+        Some((early, month)) => Some(format!(
+            "it charges {} days at least, and {} % of what is new in a month goes before",
+            class.days_min,
+            early.saturating_mul(100) / month.max(1)
+        )),
+        None => Some(format!(
+            "it charges {} days at least, and some of what is kept goes after {days_least}",
+            class.days_min
+        )),
+    }
 }
 
-fn cheapest(store: &Store, fit: &[Class], volume: Volume, prices: &Prices) -> Option<(Class, String, String)> {
+fn cheapest(store: &Store, fit: &[Class], volume: &Volume, prices: &Prices) -> Option<(Class, String, String)> {
     let mut priced: Vec<(Class, f64)> = Vec::new();
     for class in fit {
         if let Some(price) = prices.of(&store.name, Some(class.name)) {
@@ -199,18 +219,18 @@ mod tests {
     }
 
     fn demands(hours: i64, days_least: u32) -> Demands {
-        let volume = Volume::of(1_000_000_000_000, 1.0, 0.0, days_least, 0, 30.0);
-        Demands { outage: SignedDuration::from_hours(hours), days_least, volume }
+        let volume = Volume::of(1_000_000_000_000, 1.0, 0.001, days_least, 0, 30.0);
+        Demands { outage: SignedDuration::from_hours(hours), days_least, volume: Some(volume) }
     }
 
     #[test]
     fn a_class_that_an_outage_cannot_wait_for_is_never_taken_and_the_reason_says_so() {
         for (hours, named) in [(2, None), (2, Some("DEEP_ARCHIVE")), (100, None), (100, Some("GLACIER"))] {
-            let choice = choose(&store(StoreKind::S3, named), demands(hours, 90), None);
+            let choice = choose(&store(StoreKind::S3, named), &demands(hours, 90), None);
             assert_eq!(choice.class.as_deref(), Some("GLACIER_IR"), "{hours} {named:?}");
             assert!(choice.because.iter().any(|why| why.contains("not DEEP_ARCHIVE: ")), "{:?}", choice.because);
         }
-        let choice = choose(&store(StoreKind::S3, Some("DEEP_ARCHIVE")), demands(2, 90), None);
+        let choice = choose(&store(StoreKind::S3, Some("DEEP_ARCHIVE")), &demands(2, 90), None);
         assert!(
             choice.because.iter().any(|why| why.contains("a restore waits 12 h for it, where an outage may last 2 h"))
         );
@@ -228,8 +248,19 @@ mod tests {
             (StoreKind::Folder, 400, None),
             (StoreKind::S3Compatible, 400, None),
         ] {
-            assert_eq!(choose(&store(kind, None), demands(2, days), None).class.as_deref(), class, "{kind:?} {days}");
+            assert_eq!(choose(&store(kind, None), &demands(2, days), None).class.as_deref(), class, "{kind:?} {days}");
         }
+    }
+
+    #[test]
+    fn a_little_that_goes_early_is_borne_and_unknown_sizes_are_not() {
+        let mut demands = demands(2, 90);
+        demands.days_least = 3;
+        demands.volume = demands.volume.map(|volume| volume.and(Volume::of(1_000_000_000, 1.0, 0.1, 3, 0, 30.0)));
+        let class = |demands: &Demands| choose(&store(StoreKind::S3, None), demands, None).class;
+        assert_eq!(class(&demands).as_deref(), Some("GLACIER_IR"));
+        demands.volume = None;
+        assert_eq!(class(&demands), None);
     }
 
     #[test]
@@ -248,7 +279,7 @@ mod tests {
                 price("GLACIER_IR", 0.004, retrieval),
             ],
         };
-        let class = |prices: &Prices| choose(&store(StoreKind::S3, None), demands(2, 90), Some(prices)).class;
+        let class = |prices: &Prices| choose(&store(StoreKind::S3, None), &demands(2, 90), Some(prices)).class;
         assert_eq!(class(&prices(0.03)).as_deref(), Some("STANDARD_IA"));
         assert_eq!(class(&prices(0.001)).as_deref(), Some("GLACIER_IR"));
     }

@@ -75,18 +75,18 @@ impl Prices {
 impl Cost {
     /// What it comes to, in a class that charges so many days at least.
     #[expect(clippy::cast_precision_loss, reason = "money for bytes, which is no exact number")]
-    pub(super) fn of(volume: Volume, price: &Price, days_min: u32) -> Self {
+    pub(super) fn of(volume: &Volume, price: &Price, days_min: u32) -> Self {
         let gigabytes = |bytes: u64| bytes as f64 / BYTES_A_GIGABYTE;
         let thousands = |count: u64| count as f64 / 1_000.0;
         let out = price.retrieval + price.transfer;
-        let early_days = price.days_min.unwrap_or(days_min).saturating_sub(volume.days_least);
+        let (_, early) = volume.early(price.days_min.unwrap_or(days_min));
         // What the newest backup takes is what the first did: sizes are taken to stay.
         let restore_gets = gigabytes(volume.bytes_first) / gigabytes(volume.bytes_kept).max(f64::MIN_POSITIVE);
         Self {
             storage: gigabytes(volume.bytes_kept) * price.storage,
             requests: thousands(volume.writes_month) * price.put + thousands(volume.objects_kept) * price.get,
             reading: gigabytes(volume.bytes_kept) * out,
-            early: gigabytes(volume.bytes_month) * f64::from(early_days) / DAYS_A_MONTH * price.storage,
+            early: early / BYTES_A_GIGABYTE / DAYS_A_MONTH * price.storage,
             restore: gigabytes(volume.bytes_first) * out
                 + thousands(volume.objects_kept) * restore_gets.min(1.0) * price.get,
         }
@@ -127,15 +127,15 @@ mod tests {
             bytes_kept: 80_000_000_000,
             writes_month: 2_000,
             objects_kept: 5_000,
-            days_least: 30,
+            bytes_by_days: [(30, 30_000_000_000)].into(),
         };
-        let cost = Cost::of(volume, &price, 90);
+        let cost = Cost::of(&volume, &price, 90);
         assert!(near(cost.storage, 0.8) && near(cost.requests, 0.12) && near(cost.reading, 9.6), "{cost:?}");
         // Thirty gigabytes a month that are charged for sixty days more than they stay.
         assert!(near(cost.early, 0.6), "{cost:?}");
         assert!(near(cost.restore, 6.0 + 0.0125), "{cost:?}");
         assert!(near(cost.month(), 11.12));
-        assert!(near(Cost::of(volume, &Price { days_min: Some(0), ..price }, 90).early, 0.0));
+        assert!(near(Cost::of(&volume, &Price { days_min: Some(0), ..price }, 90).early, 0.0));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use super::{as_seconds, as_seconds_or_none};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// The data is there and wrong.
-    Corruption,
     /// Somebody has deleted it.
     Deletion,
+    /// The data is there and wrong.
+    Corruption,
     /// What it stood on is lost, with all that fails together with it.
     HostLost,
     /// The place where it stood is lost.

@@ -167,14 +167,14 @@ fn plan_store(store: &Store, items: &[&Item], jobs: &[JobPlan], answers: &Answer
     let demands = Demands {
         outage: items.iter().map(|item| item.bearable.outage).min().unwrap_or_default(),
         days_least: jobs.iter().filter_map(keeping).map(|keeping| keeping.days_least).min().unwrap_or_default(),
-        volume: volume.unwrap_or_default(),
+        volume: volume.clone(),
     };
     // Without sizes there is nothing to multiply prices with.
     let prices = answers.prices.as_ref().filter(|_| volume.is_some());
-    let class = class::choose(store, demands, prices);
+    let class = class::choose(store, &demands, prices);
     let priced_class = class.class.as_deref().or(store.kind.usual_class());
     let price = prices.and_then(|prices| prices.of(&store.name, priced_class));
-    let cost = price.zip(volume).map(|(price, volume)| Cost::of(volume, price, class.days_min));
+    let cost = price.zip(volume.as_ref()).map(|(price, volume)| Cost::of(volume, price, class.days_min));
     StorePlan { name: store.name.clone(), class, volume, cost, read_back }
 }
 
@@ -219,15 +219,20 @@ fn assumptions(items: &[&Item], has_prices: bool) -> Vec<String> {
     let mut kinds: Vec<Kind> = items.iter().map(|item| item.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
+    let mut alike: Vec<(f64, f64, Vec<String>)> = Vec::new();
     for kind in kinds {
         let word =
             serde_json::to_value(kind).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
-        said.push(format!(
-            "{word}: {} changes in a day unless said otherwise, and a byte takes {} of one in a repository",
-            percent(kind.usual_change()),
-            percent(kind.usual_ratio())
-        ));
+        let (change, ratio) = (kind.usual_change(), kind.usual_ratio());
+        match alike.iter_mut().find(|(known, also, _)| (*known, *also) == (change, ratio)) {
+            Some((.., words)) => words.push(word),
+            None => alike.push((change, ratio, vec![word])),
+        }
     }
+    said.extend(alike.into_iter().map(|(change, ratio, words)| {
+        let (words, change, ratio) = (words.join(", "), percent(change), percent(ratio));
+        format!("{words}: {change} changes in a day unless said otherwise, and a repository takes {ratio} of the size")
+    }));
     for item in items.iter().filter(|item| item.bytes.is_none()) {
         said.push(format!("the size of {} is not known: what it stores, costs and takes is not estimated", item.name));
     }

@@ -2,6 +2,8 @@
 //!
 //! It is an upper bound on purpose: what changes in a day is taken to be new each day, and nothing to be stored already.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::given::Item;
@@ -9,7 +11,7 @@ use super::keeping::Keeping;
 use crate::limits::PACK_BYTES_TARGET;
 
 /// What lies in a store when all rules have been at work for a year, and what moves in a month of thirty days.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Volume {
     /// What the first backup stores.
     pub bytes_first: u64,
@@ -21,8 +23,8 @@ pub struct Volume {
     pub writes_month: u64,
     /// Objects that lie there in the end: what one full reading asks for.
     pub objects_kept: u64,
-    /// The least number of days that anything stays.
-    pub days_least: u32,
+    /// What of a month's new bytes stays for how many days at least.
+    pub bytes_by_days: BTreeMap<u32, u64>,
 }
 
 /// Objects that a run writes whatever it finds: index, snapshot, record, lock, and packs that are not full.
@@ -53,8 +55,16 @@ impl Volume {
             bytes_kept: kept as u64,
             writes_month: (packs(month) + runs_month * OBJECTS_A_RUN).ceil() as u64,
             objects_kept: (packs(kept) + runs_month).ceil() as u64,
-            days_least: days,
+            bytes_by_days: BTreeMap::from([(days, month as u64)]),
         }
+    }
+
+    /// What of a month's new bytes goes before so many days, and the days by which it does, byte by byte.
+    pub(super) fn early(&self, days: u32) -> (u64, f64) {
+        let before = self.bytes_by_days.range(..days);
+        before.fold((0, 0.0), |(bytes, byte_days), (stays, part)| {
+            (bytes + part, byte_days + *part as f64 * f64::from(days - stays))
+        })
     }
 
     /// Of an item whose size is known.
@@ -62,18 +72,23 @@ impl Volume {
         let change = item.change.unwrap_or(item.kind.usual_change());
         let ratio = item.kind.usual_ratio();
         let of = Self::of(item.bytes?, ratio, change, keeping.days, keeping.months, runs_month);
-        Some(Self { days_least: keeping.days_least, ..of })
+        let bytes_by_days = BTreeMap::from([(keeping.days_least, of.bytes_month)]);
+        Some(Self { bytes_by_days, ..of })
     }
 
     /// Two together.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(super) fn and(mut self, other: Self) -> Self {
+        for (days, bytes) in other.bytes_by_days {
+            let known = self.bytes_by_days.entry(days).or_default();
+            *known = known.saturating_add(bytes);
+        }
         Self {
             bytes_first: self.bytes_first.saturating_add(other.bytes_first),
             bytes_month: self.bytes_month.saturating_add(other.bytes_month),
             bytes_kept: self.bytes_kept.saturating_add(other.bytes_kept),
             writes_month: self.writes_month.saturating_add(other.writes_month),
             objects_kept: self.objects_kept.saturating_add(other.objects_kept),
-            days_least: self.days_least.min(other.days_least),
+            bytes_by_days: self.bytes_by_days,
         }
     }
 }
@@ -90,6 +105,8 @@ mod tests {
         assert_eq!(gigabytes(volume.bytes_kept), 80);
         // Nine months beyond the ninety days, 30 GB each.
         assert_eq!(gigabytes(Volume::of(100_000_000_000, 0.5, 0.02, 90, 12, 30.0).bytes_kept), 50 + 90 + 9 * 30);
+        let both = volume.and(Volume::of(10_000_000_000, 1.0, 0.1, 3, 0, 30.0));
+        assert_eq!((both.early(30), both.early(31).0), ((30_000_000_000, 27.0 * 30e9), 60_000_000_000));
         // A month cannot show more than everything.
         assert_eq!(gigabytes(Volume::of(100_000_000_000, 0.5, 0.5, 30, 12, 30.0).bytes_kept), 50 + 750 + 11 * 50);
     }
