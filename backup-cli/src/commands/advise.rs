@@ -226,9 +226,9 @@ fn destinations(args: &Args, asks: bool, site: &str) -> Result<Vec<Destination>,
     }
     if asks && args.local.is_empty() {
         let question = "a folder for copies near by, on another disk or a mounted NAS?";
-        all.extend(Questions.ask(question, "/mnt/backups/repo", |answer| match answer {
-            "none" => Ok(None),
-            path => Destination::near(path, "local".to_owned(), site).map(Some).map_err(|failure| failure.what),
+        all.extend(Questions.ask(question, "/mnt/backups/repo", |answer| {
+            let near = |path: &str| Destination::near(path, "local".to_owned(), site);
+            place_answered(answer)?.map(near).transpose().map_err(|failure| failure.what)
         })?);
     }
     let elsewhere = args.offsite_site.as_deref();
