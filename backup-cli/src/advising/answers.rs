@@ -91,7 +91,12 @@ impl Destination {
             _ => None,
         };
         let site = site.map(str::to_owned).or(found).unwrap_or_else(|| "elsewhere".to_owned());
-        Ok(Self::new(name, place, site, class))
+        let far = Self::new(name, place, site, class);
+        // A disk that is carried away does not stay with the machine.
+        Ok(match &far.place {
+            Place::Folder(_) => Self { host: None, ..far },
+            _ => far,
+        })
     }
 
     fn new(name: String, place: Place, site: String, class: Option<String>) -> Self {

@@ -237,9 +237,9 @@ fn destinations(args: &Args, asks: bool, site: &str) -> Result<Vec<Destination>,
     }
     if asks && args.offsite.is_empty() {
         let question = "a place for copies elsewhere, as s3://BUCKET/PREFIX?region=… or sftp://USER@HOST/PATH?";
-        all.extend(Questions.ask(question, "none", |answer| match answer {
-            "none" => Ok(None),
-            place => Destination::far(place, "offsite".to_owned(), elsewhere).map(Some).map_err(|failure| failure.what),
+        all.extend(Questions.ask(question, "none", |answer| {
+            let far = |place: &str| Destination::far(place, "offsite".to_owned(), elsewhere);
+            place_answered(answer)?.map(far).transpose().map_err(|failure| failure.what)
         })?);
     }
     match all.is_empty() {
@@ -248,6 +248,15 @@ fn destinations(args: &Args, asks: bool, site: &str) -> Result<Vec<Destination>,
             "give --local PATH for one near by, and --offsite PLACE for one elsewhere",
         )),
         false => Ok(all),
+    }
+}
+
+/// A place that somebody typed, or that there is none. A word alone would be a folder that nobody meant.
+fn place_answered(answer: &str) -> Result<Option<&str>, String> {
+    match answer {
+        "none" | "no" | "nothing" => Ok(None),
+        place if place.contains([':', '/']) => Ok(Some(place)),
+        word => Err(format!("{word:?} is no place: write a path from the root, a URL, or none")),
     }
 }
 
