@@ -64,7 +64,7 @@ fn script(name: &'static str, what: &str, line: &str) -> Script {
 }
 
 /// A word for a shell.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-=:,+@".contains(character);
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),

@@ -5,6 +5,7 @@ use backup_core::policy::{Answer, in_words};
 
 use super::configuration::Plan;
 use super::found::{Found, What};
+use super::scripts::quoted;
 use crate::console::{amounts, table::Table};
 
 /// The summary.
@@ -141,7 +142,7 @@ fn procedure(plan: &Plan<'_>, found: &Found, event: Event, repository: &str) -> 
         },
         What::Files { .. } => "/tmp/back".to_owned(),
     };
-    format!("backup -r '{store}' restore latest --job {}{at} --to '{to}'", found.name)
+    format!("backup -r {} restore latest --job {}{at} --to {}", quoted(&store), found.name, quoted(&to))
 }
 
 /// What comes back from the same event out of the same place, with the worst of each figure.

@@ -69,7 +69,10 @@ fn what_is_proposed_is_in_order_runs_and_comes_back_by_its_own_scripts() {
     let unit = fs::read_to_string(folder(&world).join("units/backup-check-offsite.service")).unwrap();
     assert!(unit.contains("backup.toml -r offsite check --read-data\n"), "{unit}");
     let matrix = fs::read_to_string(folder(&world).join("MATRIX.md")).unwrap();
-    assert!(matrix.contains("## Region lost") && matrix.contains("far' restore latest --job app"), "{matrix}");
+    assert!(
+        matrix.contains("## Region lost") && matrix.contains("backup -r local restore latest --job app"),
+        "{matrix}"
+    );
 
     backup(&world, &["init"]).succeeds();
     backup(&world, &["config", "check"]).succeeds();

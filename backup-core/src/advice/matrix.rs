@@ -97,8 +97,8 @@ fn takes(item: &Item, store: &Store) -> Option<SignedDuration> {
     Some(BEGIN.saturating_add(seconds_of(fetching.max(bytes / WRITE_BYTES_A_SECOND))))
 }
 
-/// Whether a store is there after an event. Another disk of the lost machine is lost with it; what is not known to stand
-/// at another site is lost with the site.
+/// Whether a store is there after an event. Another disk of the lost machine is lost with it; with a site everything is
+/// lost that is not known to stand at another, and its machines.
 fn outlives(store: &Store, item: &Item, event: Event) -> bool {
     let same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
     match event {
@@ -107,7 +107,9 @@ fn outlives(store: &Store, item: &Item, event: Event) -> bool {
             !same(&store.host, &item.host) && !same(&store.place.failure_domain, &item.home.failure_domain)
         }
         Event::RegionLost => {
-            store.place.site.is_some() && item.home.site.is_some() && store.place.site != item.home.site
+            let is_elsewhere =
+                store.place.site.is_some() && item.home.site.is_some() && store.place.site != item.home.site;
+            is_elsewhere && outlives(store, item, Event::HostLost)
         }
     }
 }
