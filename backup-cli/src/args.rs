@@ -133,6 +133,8 @@ pub(crate) enum Command {
     /// Print the configuration's schedules for cron, systemd or Kubernetes
     #[command(subcommand)]
     Schedule(commands::schedule::Command),
+    /// Propose a strategy: find or name what matters, and get a configuration with its reasons
+    Advise(Box<commands::advise::Args>),
     /// Print alerting rules for what is configured
     #[command(subcommand)]
     Alerts(commands::alerts::Command),

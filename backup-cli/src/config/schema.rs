@@ -29,13 +29,16 @@ source = { url = "postgres://h/d" }
 webhook = { url = "x" }
 [notify.mail]
 mail = { server = "s", from = "a@b", to = ["a@b"] }
+[checklist]
+passphrase_copy = { place = "safe", on = "2026-05-02" }
+rehearsed = { by = "Ada", on = "2026-05-02" }
 [daemon]
 [metrics]
 pushgateway = { url = "http://x" }
 "#;
 
 /// The tables, by how the reader names them and where the schema has them.
-const TABLES: [(&str, &str); 20] = [
+const TABLES: [(&str, &str); 23] = [
     ("", "/properties"),
     ("repositories.a", "/$defs/repository/properties"),
     ("repositories.a.login", "/$defs/repository/properties/login/properties"),
@@ -54,6 +57,9 @@ const TABLES: [(&str, &str); 20] = [
     ("notify.hook", "/$defs/notify/properties"),
     ("notify.hook.webhook", "/$defs/notify/properties/webhook/properties"),
     ("notify.mail.mail", "/$defs/notify/properties/mail/properties"),
+    ("checklist", "/properties/checklist/properties"),
+    ("checklist.passphrase_copy", "/properties/checklist/properties/passphrase_copy/properties"),
+    ("checklist.rehearsed", "/properties/checklist/properties/rehearsed/properties"),
     ("daemon", "/properties/daemon/properties"),
     ("metrics.pushgateway", "/properties/metrics/properties/pushgateway/properties"),
 ];
