@@ -168,7 +168,7 @@ impl Daemon<'_> {
         self.watch_troubles.clear();
         for job in &config.jobs {
             if let (Starts::OnChange { .. }, Source::Files { paths, selection, .. }) = (&job.starts, &job.source) {
-                let places: Vec<_> = config.repositories.iter().map(|repository| repository.place.clone()).collect();
+                let places: Vec<_> = config.repositories.iter().flat_map(crate::config::Repository::places).collect();
                 let options = selection.options_beside(paths, &places, self.session.console)?;
                 match watch::watch(&job.name, paths, &options.excludes, &self.wakes) {
                     Ok(watch) => self.watches.push(watch),
