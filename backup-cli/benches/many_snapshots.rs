@@ -1,7 +1,7 @@
 //! Writes many snapshots and the records of the runs that made them into a repository, for `benches/daemon`: what jobs of a
 //! year leave behind, without the year.
 //!
-//!     cargo bench -p backup-cli --bench many_snapshots -- REPOSITORY JOBS COUNT
+//!     cargo test -p backup-cli --bench many_snapshots -- REPOSITORY JOBS COUNT
 //!
 //! The repository is one that `backup init` has made with the passphrase of `BACKUP_PASSWORD`, with one snapshot of each
 //! thing that jobs back up; its newest snapshot is taken for all of them. Nothing is measured here.
@@ -21,11 +21,11 @@ use jiff::SignedDuration;
 use serde_json::{Map, json};
 
 fn main() -> ExitCode {
-    // Cargo says --bench before what is meant for this program.
+    // `cargo bench` says --bench before what is meant for this program.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [place, jobs, count] = arguments.as_slice() else {
         eprintln!("usage: many_snapshots REPOSITORY JOBS COUNT; BACKUP_PASSWORD opens it");
-        // `cargo bench` without arguments runs every bench.
+        // Without arguments every bench is run.
         return ExitCode::SUCCESS;
     };
     match fill(place, jobs, count) {
