@@ -89,6 +89,16 @@ pub(crate) fn gather_and(
 
 /// The facts of a job. Repositories that are not among `readings` were never read.
 pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Reading>, now: Timestamp) -> JobFacts {
+    of_triggered(config, job, trigger(job, now), readings)
+}
+
+/// The same, for who knows the job's trigger: to find how far its slots lie apart takes a walk through the calendar.
+pub(crate) fn of_triggered(
+    config: &Config,
+    job: &Job,
+    trigger: Trigger,
+    readings: &BTreeMap<String, Reading>,
+) -> JobFacts {
     let copies = job.repositories.iter().filter_map(|name| {
         let repository = config.repository(name)?;
         let reading = readings.get(name);
@@ -109,7 +119,7 @@ pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Rea
         job: job.name.clone(),
         home: home(job),
         copies: copies.collect(),
-        trigger: trigger(job, now),
+        trigger,
         objectives: job.objectives,
         offsite: job.offsite.clone(),
         drills: drills(job, readings),

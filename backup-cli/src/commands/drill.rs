@@ -14,6 +14,7 @@ use crate::drills::{self, Asked, CopyRef, Sandboxes, told};
 use crate::exit::{Exit, Failure};
 use crate::network::Caching;
 use crate::session::Session;
+use crate::telling;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -23,9 +24,9 @@ pub(crate) struct Args {
     /// Which snapshot: latest, oldest, random, or the beginning of an id
     #[arg(long, value_name = "WHICH", value_parser = choice)]
     snapshot: Option<Pick>,
-    /// As on a machine that knows nothing: no cache of this one is used
+    /// As on a bare machine, which knows nothing: no cache of this one is used
     #[arg(long)]
-    cold: bool,
+    bare: bool,
     /// Make the sandbox in this folder, in place of the one for temporary files
     #[arg(long, value_name = "DIR")]
     sandbox: Option<String>,
@@ -82,7 +83,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 
 impl Args {
     fn caching(&self) -> Caching {
-        if self.cold { Caching::Forbidden } else { Caching::Allowed }
+        if self.bare { Caching::Forbidden } else { Caching::Allowed }
     }
 
     /// What the command line says comes before the configuration.
@@ -187,7 +188,13 @@ fn job_drill(
             .filter(|other| *other != name)
             .filter_map(|other| config.repository(other))
             .collect();
-        exit = exit.graver(one(&asked, key, &others, session)?);
+        let ended = one(&asked, key, &others, session)?;
+        if ended != Exit::Interrupted {
+            for warning in telling::tell(config, &[telling::of_drill(&job.name, ended)], session) {
+                session.console.warn(&warning);
+            }
+        }
+        exit = exit.graver(ended);
     }
     Ok(exit)
 }

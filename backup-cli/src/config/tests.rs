@@ -20,7 +20,7 @@ fn right(text: &str) -> Config {
 }
 
 /// The example of the manual, which is also that of the README.
-const WHOLE: &str = include_str!("../../../examples/backup.toml");
+pub(super) const WHOLE: &str = include_str!("../../../examples/backup.toml");
 
 const START: &str = "[repositories.local]\nurl = \"/mnt/repo\"\n[repositories.offsite]\nurl = \"s3://bucket/x\"\n";
 
@@ -134,7 +134,7 @@ fn what_is_kept_holds_no_secret_and_no_comment_and_reads_as_before() {
 }
 
 /// A wrong file, the line of its fault, its key, and a part of what is said.
-const WRONG: &[(&str, usize, &str, &str)] = &[
+pub(super) const WRONG: &[(&str, usize, &str, &str)] = &[
     ("a = ", 1, "", "not TOML"),
     ("[jobs.x\n", 1, "", "not TOML"),
     ("[repository.a]\nurl = \"/x\"\n", 1, "repository", "repositories is the nearest"),

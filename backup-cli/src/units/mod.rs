@@ -72,6 +72,15 @@ pub(crate) fn timed(config: &Config, jobs: &[&Job]) -> (Vec<Timed>, Vec<String>)
                 delay: job.jitter.delay(name),
             });
         }
+        if let Some(schedule) = job.read_again_runs() {
+            timed.push(Timed {
+                name: format!("read-again-{name}"),
+                description: format!("Backup of {name} that reads everything"),
+                words: vec!["run".to_owned(), name.clone(), "--read-again".to_owned()],
+                schedule: schedule.clone(),
+                delay: job.jitter.delay(name),
+            });
+        }
         if let Some(schedule) = job.drill.as_ref().and_then(|drill| drill.schedule.as_ref()) {
             timed.push(Timed {
                 name: format!("drill-{name}"),

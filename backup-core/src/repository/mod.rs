@@ -200,6 +200,25 @@ impl Repository {
         Ok(Self::assemble(store, Arc::new(master), key_id, config, identity, clock))
     }
 
+    /// Opens the same repository again, through `sink` and acting as `identity`, with the key that is known: deriving it
+    /// from a passphrase takes half a second by intent, and once is enough for one process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::open`]; also when another repository, or one with another key, lies there by now.
+    pub fn reopen(&self, sink: Arc<dyn Sink>, identity: Identity, clock: Arc<dyn Clock>) -> Result<Self> {
+        let store = Store::new(sink)?;
+        let sealed = match store.get(&layout::config(), None) {
+            Err(error) if *error.kind() == ErrorKind::Missing => return Err(error.into_no_repository(store.location())),
+            result => result?,
+        };
+        let config = open_config(&self.inner.master, &sealed)?;
+        if config.id != self.inner.config.id {
+            return Err(Error::damaged(layout::config(), "it is another repository's"));
+        }
+        Ok(Self::assemble(store, Arc::clone(&self.inner.master), self.inner.key_id, config, identity, clock))
+    }
+
     fn assemble(
         store: Store,
         master: Arc<MasterKey>,
