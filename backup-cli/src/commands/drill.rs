@@ -24,9 +24,9 @@ pub(crate) struct Args {
     /// Which snapshot: latest, oldest, random, or the beginning of an id
     #[arg(long, value_name = "WHICH", value_parser = choice)]
     snapshot: Option<Pick>,
-    /// As on a bare machine, which knows nothing: no cache of this one is used
+    /// As on a machine that knows nothing: no cache of this one is used
     #[arg(long)]
-    bare: bool,
+    cold: bool,
     /// Make the sandbox in this folder, in place of the one for temporary files
     #[arg(long, value_name = "DIR")]
     sandbox: Option<String>,
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 
 impl Args {
     fn caching(&self) -> Caching {
-        if self.bare { Caching::Forbidden } else { Caching::Allowed }
+        if self.cold { Caching::Forbidden } else { Caching::Allowed }
     }
 
     /// What the command line says comes before the configuration.

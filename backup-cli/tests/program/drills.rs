@@ -57,7 +57,7 @@ fn a_drill_of_a_good_backup_passes_and_the_snapshot_is_proven() {
     assert_eq!((&drilled["proven"], &drilled["recorded"]), (&Value::from(true), &Value::from(true)));
     assert!(drilled["technical_seconds"].as_f64() <= drilled["verified_seconds"].as_f64());
     assert_eq!(leftovers(&world), 0);
-    let text = run(&world, ["drill", "--snapshot", "random", "--bare"]).succeeds().out;
+    let text = run(&world, ["drill", "--snapshot", "random", "--cold"]).succeeds().out;
     for word in ["passed, level 4", "not tested", "data ready after", "NOT signed"] {
         assert!(text.contains(word), "{word}: {text}");
     }
