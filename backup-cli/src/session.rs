@@ -83,7 +83,7 @@ impl Session {
         {
             return Ok(Located::configured(repository, &self.globals.network));
         }
-        let cold = match self.globals.cold.as_deref().filter(|cold| !cold.is_empty()) {
+        let cold = match self.globals.repo_cold.as_deref().filter(|cold| !cold.is_empty()) {
             // Where other commands name a second repository, that is another one.
             Some(cold) if self.globals.repo.iter().any(|place| place == text) => Some(Place::parse(cold)?),
             _ => None,
@@ -104,9 +104,9 @@ impl Session {
     /// The places that were named as repositories: at least one.
     pub(crate) fn places(&self) -> Result<Vec<&str>, Failure> {
         let places: Vec<_> = self.globals.repo.iter().map(String::as_str).filter(|place| !place.is_empty()).collect();
-        if places.len() > 1 && self.globals.cold.as_ref().is_some_and(|cold| !cold.is_empty()) {
+        if places.len() > 1 && self.globals.repo_cold.as_ref().is_some_and(|cold| !cold.is_empty()) {
             return Err(Failure::usage(
-                "--cold belongs to one repository, and several are named",
+                "--repo-cold belongs to one repository, and several are named",
                 "write the pairs into the configuration (`cold = \"…\"`), and give their names",
             ));
         }
