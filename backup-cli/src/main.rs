@@ -13,6 +13,7 @@ mod facts;
 mod jobs;
 mod located;
 mod network;
+mod runbooks;
 mod secrets;
 mod session;
 mod telling;

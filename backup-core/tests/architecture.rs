@@ -84,6 +84,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("schedule", &["limits"]),
     ("policy", &["contracts", "limits", "model", "retention"]),
     ("metrics", &["contracts", "policy"]),
+    // Facts and the figures of past drills in, a document out.
+    ("runbook", &["contracts", "drill", "model", "policy", "retention"]),
     // Stands in for everything outside, and knows nothing of what is inside.
     ("testing", &["contracts", "limits", "model", "observe", "retention"]),
 ];

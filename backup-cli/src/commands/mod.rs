@@ -25,6 +25,7 @@ pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod run;
+pub(crate) mod runbook;
 pub(crate) mod schedule;
 pub(crate) mod selection;
 pub(crate) mod snapshots;
@@ -106,6 +107,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),
         Command::Daemon => crate::daemon::run(session),
+        Command::Runbook(args) => runbook::run(&args, session),
         Command::Schedule(command) => schedule::run(&command, session),
         Command::Alerts(command) => alerts::run(&command, session),
         Command::Completions(args) => completions::run(&args, session),

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use backup_core::contracts::Sandbox;
 use backup_core::drill::UserCheck;
 use backup_core::model::{Snapshot, SnapshotPath};
+use backup_core::observe::Observer;
 use backup_core::pipeline::FileReader;
-use backup_core::repository::Repository;
+use backup_core::repository::{LockMode, Repository};
 use backup_core::{Error, ErrorKind};
 use backup_sources::databases::manifest::{MANIFEST, Manifest};
 use backup_sources::databases::url::Engine;
@@ -56,7 +57,7 @@ impl Contents {
         };
         let Some(engine) = ENGINES.into_iter().find(is_of) else { return Ok(files(Meaning::Data)) };
         let part = SnapshotPath::parse(path.as_bytes());
-        match manifest(repository, snapshot, &part, session) {
+        match manifest(repository, snapshot, &part, session.globals.shared_lock(), &*session.console.reporter()) {
             Ok(manifest) if manifest.engine == engine.name() => {
                 Ok(Self { part: Some(part), manifest: Some(manifest), engine: Some(engine), meaning: Meaning::Data })
             }
@@ -72,16 +73,17 @@ impl Contents {
     }
 }
 
-fn manifest(
+/// The manifest in the folder of a dump.
+pub(crate) fn manifest(
     repository: &Repository,
     snapshot: &Snapshot,
     part: &SnapshotPath,
-    session: &Session,
+    lock: LockMode,
+    observer: &dyn Observer,
 ) -> Result<Manifest, Error> {
-    let reporter = session.console.reporter();
-    let lock = repository.lock(session.globals.shared_lock(), &*reporter)?;
-    let index = repository.load_index(&*reporter)?;
-    lock.confirm(&*reporter)?;
+    let lock = repository.lock(lock, observer)?;
+    let index = repository.load_index(observer)?;
+    lock.confirm(observer)?;
     let reader = FileReader::open(repository, &index, snapshot, &part.join(MANIFEST.as_bytes()))?;
     Manifest::read(reader)
 }
