@@ -86,6 +86,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["contracts", "policy"]),
     // Facts and the figures of past drills in, a document out.
     ("runbook", &["contracts", "drill", "model", "policy", "retention"]),
+    // Proposes what the other rooms that think will hold it to: their schedules, rules and copies; the size of a pack,
+    // because requests are counted in packs.
+    ("advice", &["contracts", "limits", "model", "policy", "retention", "schedule"]),
     // Stands in for everything outside, and knows nothing of what is inside.
     ("testing", &["contracts", "limits", "model", "observe", "retention"]),
 ];

@@ -269,16 +269,20 @@ fn one(
     };
     let document = told::document(&drilled, asked.job, written.as_ref());
     session.console.either(&document, || told::text(&drilled, asked.job, written.as_ref()))?;
-    if let (Some(config), Some(job)) = (config, asked.job) {
-        for warning in telling::tell(config, &[telling::of_drill(job, &drilled.outcome)], session) {
-            session.console.warn(&warning);
-        }
-    }
     let is_missed = written.is_some_and(|written| {
         written.record.recovery_time.is_met == Some(false) || written.record.recovery_point.is_met == Some(false)
     });
     let exit = drilled.exit(session);
-    Ok(if is_missed { exit.graver(Exit::Missed) } else { exit })
+    let exit = if is_missed { exit.graver(Exit::Missed) } else { exit };
+    // Who stopped it knows.
+    if let (Some(config), Some(job)) = (config, asked.job)
+        && exit != Exit::Interrupted
+    {
+        for warning in telling::tell(config, &[telling::of_drill(job, &drilled.outcome, exit)], session) {
+            session.console.warn(&warning);
+        }
+    }
+    Ok(exit)
 }
 
 #[cfg(test)]

@@ -349,7 +349,7 @@ mod tests {
         let hash = "ab".repeat(32);
         let (chain, end) = head(&format!("0123:7:{hash}")).unwrap();
         assert_eq!((chain.as_str(), end.sequence), ("0123", 7));
-        assert_eq!(noted(&chain, end), format!("0123:7:{hash}"));
+        assert_eq!(end.noted(&chain), format!("0123:7:{hash}"));
         for wrong in ["", "7", "a:b:c", "0123:7", &format!("0123:7:{hash}:x")] {
             assert!(head(wrong).is_err(), "{wrong}");
         }

@@ -95,6 +95,7 @@ fn named_here(place: &Place) -> config::Repository {
     config::Repository {
         name: HERE.to_owned(),
         place: place.clone(),
+        cold: None,
         stands: policy::Place::default(),
         passphrase: None,
         credentials: None,
@@ -188,6 +189,7 @@ fn of_snapshots(
         repositories: vec![stores::of_place(HERE, place, histories.read)],
         jobs,
         contacts: Vec::new(),
+        passphrase_copy: None,
         caveats,
     })
 }

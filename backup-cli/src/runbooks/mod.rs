@@ -44,7 +44,6 @@ pub(crate) fn of_config(config: &Config, jobs: &[&Job], session: &Session) -> Ru
 }
 
 /// The facts of a configuration that is in use nowhere yet: no repository is asked for anything.
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever proposes a configuration"))]
 pub(crate) fn of_proposal(config: &Config) -> RunbookFacts {
     let jobs: Vec<_> = config.jobs.iter().collect();
     facts_of(config, &jobs, &Read::default(), KnownFrom::Proposed, identity(None).hostname, None)
@@ -69,6 +68,11 @@ fn facts_of(
         repositories: repositories.collect(),
         jobs: jobs.iter().map(|job| under_runbook(config, job, read, now, session)).collect(),
         contacts: config.contacts.clone(),
+        passphrase_copy: config
+            .checklist
+            .passphrase_copy
+            .as_ref()
+            .map(|(place, on)| format!("{place}, seen there on {}", on.to_zoned(config.time_zone.clone()).date())),
         caveats: Vec::new(),
         known_from,
         host,

@@ -14,9 +14,14 @@ pub(super) fn of(repository: &config::Repository, reading: Option<&Reading>, hos
     StoreFacts {
         name: repository.name.clone(),
         place: shown(&repository.place),
+        cold: repository.cold.as_ref().map(shown),
         passphrase: repository.passphrase.as_ref().map(origin),
         variables: variables(&repository.place, repository.credentials.as_ref(), host),
-        restic: restic(&repository.place, repository.credentials.as_ref(), host),
+        // Neither half of a pair is a repository by itself.
+        restic: match repository.cold {
+            Some(_) => None,
+            None => restic(&repository.place, repository.credentials.as_ref(), host),
+        },
         is_lock_free: repository.is_lock_free,
         unreachable: reading.and_then(|reading| reading.unreachable.clone()),
         read: histories.map(|histories| histories.read),

@@ -51,20 +51,12 @@ pub(crate) struct Words {
     pub(crate) evidence: Vec<String>,
 }
 
-/// The matter of a drill.
-pub(crate) fn of_drill(job: &str, outcome: &DrillOutcome) -> Matter {
-    let trouble = match &outcome.verdict {
-        Drilled::Passed => None,
-        Drilled::Failed { reason } => Some(format!("it failed: {reason}")),
-        Drilled::NotRun { reason } => Some(format!("it could not run: {reason}")),
-    };
-    Matter { job: job.to_owned(), event: Event::Drill, trouble }
-}
-
 /// The matters of a run.
 pub(crate) fn of_run(outcome: &Outcome) -> Option<Matter> {
     let trouble = match &outcome.verdict {
         Verdict::Held { .. } => return None,
+        // Who stopped it knows.
+        Verdict::Failed { failure } if failure.exit == Exit::Interrupted => return None,
         verdict => verdict.why().or_else(|| {
             let behind = outcome.copies.iter().find_map(|copy| Some((copy, copy.failure.as_ref()?)));
             behind.map(|(copy, failure)| format!("{} is behind: {}", copy.repository, failure.what))
@@ -82,6 +74,17 @@ pub(crate) fn of_standing(standing: &JobStanding) -> Matter {
         first.unwrap_or_else(|| "an objective is missed".to_owned())
     });
     Matter { job: standing.job.clone(), event: Event::Objective, trouble }
+}
+
+/// Whether a restore of a job was tried and came to a good end.
+pub(crate) fn of_drill(job: &str, outcome: &DrillOutcome, ended: Exit) -> Matter {
+    let trouble = match &outcome.verdict {
+        Drilled::Failed { reason } => Some(format!("it failed: {reason}")),
+        Drilled::NotRun { reason } => Some(format!("it could not run: {reason}")),
+        Drilled::Passed => (ended != Exit::Done)
+            .then(|| format!("the last drill did not bring the data back in time: `backup drill {job}` says why")),
+    };
+    Matter { job: job.to_owned(), event: Event::Drill, trouble }
 }
 
 /// Tells everybody what they want to know of these matters. Returns what could not be delivered.
@@ -230,9 +233,10 @@ mod tests {
 
     #[test]
     fn a_message_carries_the_ends_of_the_chains() {
-        let outcome = |verdict| of_drill("app", &DrillOutcome::ended_early(verdict, Vec::new()));
-        assert_eq!(outcome(Drilled::Passed).trouble, None);
-        let not_run = outcome(Drilled::NotRun { reason: "no space".to_owned() });
+        let outcome = |verdict, exit| of_drill("app", &DrillOutcome::ended_early(verdict, Vec::new()), exit);
+        assert_eq!(outcome(Drilled::Passed, Exit::Done).trouble, None);
+        assert!(outcome(Drilled::Passed, Exit::Missed).trouble.is_some_and(|why| why.contains("in time")));
+        let not_run = outcome(Drilled::NotRun { reason: "no space".to_owned() }, Exit::Missed);
         let usual = notify(&[Event::Drill], &[]);
         let words = wanted(&usual, &not_run, &State::default(), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(words.line().split_once(": ").unwrap().1, "drill: it could not run: no space");

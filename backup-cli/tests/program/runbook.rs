@@ -12,7 +12,7 @@ use crate::json::assert_documented;
 
 const JOBS: &str = "[jobs.files]\nsource = \"PATH/source\"\nobjectives = { rto = \"4h\" }\n\
     [jobs.db]\nsource = \"sqlite:PATH/app.db\"\nobjectives = { rpo = \"26h\", rto = \"1h\" }\n\
-    [contacts]\ndba = \"Ada <ada@example.org>\"\npassphrase = \"the safe\"\n";
+    [contacts]\ndba = \"Ada <ada@example.org>\"\n[checklist]\npassphrase_copy = { place = \"the safe\", on = \"2026-05-02\" }\n";
 
 /// Two jobs that ran once.
 fn world() -> World {
@@ -43,7 +43,10 @@ fn a_runbook_has_the_commands_and_the_times_of_the_last_drill_and_no_secret() {
     let path = world.path().display();
     assert!(page.contains(&format!("restore latest --job db --to sqlite:{path}/app.db\n")), "{page}");
     assert!(page.contains("**Never measured**") && page.contains("Ada \\<ada@example.org\\>"), "{page}");
-    assert!(page.contains("second copy: **the safe**") && !page.contains(PASSPHRASE), "{page}");
+    assert!(
+        page.contains("second copy: **the safe, seen there on 2026-05-02**") && !page.contains(PASSPHRASE),
+        "{page}"
+    );
     assert!(page.find("| 1 | `db`") < page.find("| 2 | `files`"), "the shorter objective first: {page}");
 
     jobs::run(&world, &["drill", "db", "-r", "near"]).succeeds();
@@ -82,7 +85,10 @@ fn a_drill_executes_the_runbooks_own_command_and_its_record_says_so() {
 fn on_a_bare_machine_the_passphrase_is_enough_and_the_commands_work_as_they_are() {
     let world = world();
     let page = bare(&world, &["runbook"]).succeeds().out;
-    assert!(page.contains("that was kept on") && page.contains("second copy: **the safe**"), "{page}");
+    assert!(
+        page.contains("that was kept on") && page.contains("second copy: **the safe, seen there on 2026-05-02**"),
+        "{page}"
+    );
     let told: Value = serde_json::from_str(&bare(&world, &["--json", "runbook", "db"]).succeeds().out).unwrap();
     let line = told["hosts"][0]["jobs"][0]["host_lost"]["lines"][0].as_str().unwrap().to_owned();
     // The host is lost, and so is its database.

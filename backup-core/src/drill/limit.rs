@@ -16,11 +16,12 @@ pub fn within(limit: Duration, cancel: &Cancel, work: impl FnOnce(&Cancel) -> Dr
     let is_late = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         let (done, waiting) = channel::<()>();
-        scope.spawn(|| {
+        let (late, asked) = (&is_late, &inner);
+        scope.spawn(move || {
             // It ends when the drill does, which lets go of the other end.
             if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                is_late.store(true, Ordering::Release);
-                inner.request();
+                late.store(true, Ordering::Release);
+                asked.request();
             }
         });
         let outcome = work(&inner);

@@ -135,7 +135,7 @@ fn verdict(ended: Result<(), Verdict>, checks: &[Check], level: Option<Level>) -
 }
 
 /// A drill that is under way.
-struct Run<'a> {
+struct Run<'a, 'r> {
     task: &'a DrillTask<'a>,
     watch: Stopwatch,
     cancel: &'a Cancel,
@@ -146,11 +146,11 @@ struct Run<'a> {
     restored: Option<RestoreOutcome>,
     point: Option<(RecoveryPoint, PointSource)>,
     commands: Vec<String>,
-    restorer: Option<&'a mut Restorer<'a>>,
+    restorer: Option<&'a mut Restorer<'r>>,
     is_made: bool,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
     fn through(&mut self, sandbox: &mut dyn Sandbox) -> Result<(), Verdict> {
         let (task, cancel, observer) = (self.task, self.cancel, self.observer);
         self.point = Some(match &task.report.recovery_point {

@@ -24,6 +24,8 @@ pub struct RunbookFacts {
     pub jobs: Vec<JobUnderRunbook>,
     /// Whom to call: for what, and how.
     pub contacts: Vec<(String, String)>,
+    /// Where the second copy of the passphrase is, as somebody declared it.
+    pub passphrase_copy: Option<String>,
     /// What the reader must know of this document: sentences.
     pub caveats: Vec<String>,
 }
@@ -56,6 +58,8 @@ pub struct StoreFacts {
     pub name: String,
     /// Where it lies, as `-r` takes it on another machine.
     pub place: String,
+    /// Where the content of files lies, if not there too, as `--repo-cold` takes it.
+    pub cold: Option<String>,
     /// Where its passphrase is: `the file /etc/backup/passphrase`.
     pub passphrase: Option<String>,
     /// What opens the store besides, as variables to set on a machine that has no configuration.

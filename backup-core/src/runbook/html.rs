@@ -45,7 +45,7 @@ fn put(out: &mut String, block: &Block) {
         Block::Heading(words) => out.push_str(&format!("<h3>{}</h3>\n", text(words))),
         Block::Text(words) => out.push_str(&format!("<p>{}</p>\n", text(words))),
         Block::Warning(words) => {
-            out.push_str(&format!("<p class=\"mind\"><strong>Mind:</strong> {}</p>\n", text(words)))
+            out.push_str(&format!("<p class=\"mind\"><strong>Mind:</strong> {}</p>\n", text(words)));
         }
         Block::List(items) => {
             let items: String = items.iter().map(|item| format!("<li>{}</li>", text(item))).collect();

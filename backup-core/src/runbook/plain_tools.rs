@@ -20,7 +20,9 @@ pub(super) fn section(facts: &RunbookFacts) -> Section {
             }
             Some(_) => {}
             None => section.warning(
-                Words::from("restic does not reach ").code(&store.place).plain(": copy it to a folder first."),
+                Words::from("restic does not reach ")
+                    .code(&store.place)
+                    .plain(": copy what is in it to a folder first, the objects of both places if there are two."),
             ),
         }
     }

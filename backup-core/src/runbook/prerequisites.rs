@@ -84,8 +84,10 @@ pub(super) fn prerequisites(facts: &RunbookFacts) -> Section {
 }
 
 fn second_copy(facts: &RunbookFacts) -> String {
-    let told = facts.contacts.iter().find(|(what, _)| what.contains("passphrase"));
-    told.map_or_else(|| "nobody has said where (write contacts.passphrase)".to_owned(), |(_, place)| place.clone())
+    facts
+        .passphrase_copy
+        .clone()
+        .unwrap_or_else(|| "nobody has said where (write checklist.passphrase_copy)".to_owned())
 }
 
 /// A variable as it is set in a shell.

@@ -98,6 +98,9 @@ pub fn restore_command(job: &JobUnderRunbook, part: &Part, store: &StoreFacts) -
 /// `backup -r PLACE VERB SNAP --job JOB`, with what tells the part from others.
 pub(super) fn selected(verb: &str, snap: &str, job: &JobUnderRunbook, part: &Part, store: &StoreFacts) -> Vec<String> {
     let mut words: Vec<_> = ["backup", "-r", &store.place].map(str::to_owned).into();
+    if let Some(cold) = &store.cold {
+        words.extend(["--repo-cold".to_owned(), cold.clone()]);
+    }
     if store.is_lock_free {
         words.push("--no-lock".to_owned());
     }

@@ -49,6 +49,7 @@ pub(super) fn facts() -> RunbookFacts {
         repositories: vec![store("local", "/mnt/backups/repo", "/mnt/backups/repo"), bucket],
         jobs: vec![job("app-db", 1, database, vec![drill()]), job("uploads", 4, files, Vec::new())],
         contacts: vec![("dba".to_owned(), "dba@example.org".to_owned())],
+        passphrase_copy: None,
         caveats: Vec::new(),
     }
 }
