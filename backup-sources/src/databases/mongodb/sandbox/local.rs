@@ -11,14 +11,13 @@ use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
 };
-use backup_core::limits::SOCKET_PATH_BYTES_MAX;
 use backup_core::observe::Amount;
 use mongodb::bson::doc;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use super::product::Product;
 use super::restored::{Expiry, MongodbDump, Restored};
-use crate::databases::examined::make_sure_of_space;
+use crate::databases::examined::folder_with_room;
 use crate::databases::mongodb::connection::Connection;
 use crate::databases::mongodb::settings::MongodbSettings;
 use crate::databases::url::DatabaseUrl;
@@ -83,19 +82,13 @@ impl Sandbox for MongodbSandbox {
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
         let product = Product::of_manifest(&self.dump.manifest)?;
         let program = product.find(&self.programs)?;
-        let folder = SandboxFolder::create(&self.place.parent).map_err(|error| {
-            NotReady::cannot_run(format!("no folder can be made in {}: {error}", self.place.parent.display()))
-        })?;
         // Documents with their indexes, and the server's log of changes.
-        make_sure_of_space(&folder, expected.bytes.saturating_mul(2))?;
+        let folder = folder_with_room(&self.place.parent, expected.bytes.saturating_mul(2))?;
         let mut shown = self.place.shown.clone();
         shown.extend(program.parent().map(Path::to_owned));
         let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
         self.facts.isolation = walls.isolation();
-        let socket = walls.own().join(SOCKET);
-        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(NotReady::cannot_run(format!("the path of a socket in {} is too long", walls.own().display())));
-        }
+        let socket = walls.socket(SOCKET)?;
         let mut command = walls.command(&folder, &program);
         let name = tell(&mut command, product, walls.own(), &socket);
         let served = Served::start(name, command, &folder.path().join("server.log"))?;
@@ -149,8 +142,7 @@ impl Sandbox for MongodbSandbox {
     fn remove(mut self: Box<Self>) -> Result<(), SandboxError> {
         let Some(Running { served, folder, .. }) = self.running.take() else { return Ok(()) };
         drop(served);
-        let path = folder.path().to_owned();
-        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+        folder.clear_away()
     }
 }
 
