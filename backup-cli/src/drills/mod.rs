@@ -32,7 +32,7 @@ use crate::config::{self, DrillCheck};
 use crate::exit::{Exit, Failure};
 use crate::network::Caching;
 use crate::session::Session;
-pub(crate) use sandboxes::{Sandboxes, manifest};
+pub(crate) use sandboxes::Sandboxes;
 
 /// What is to be drilled.
 #[derive(Debug)]

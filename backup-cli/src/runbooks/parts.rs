@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backup_core::model::{SnapshotId, SnapshotPath};
 use backup_core::observe::Silent;
+use backup_core::pipeline::FileReader;
 use backup_core::policy::JobFacts;
 use backup_core::repository::{Repository, SnapshotQuery};
 use backup_core::runbook::{Part, PartKind};
-use backup_sources::databases::manifest::Manifest;
+use backup_sources::databases::manifest::{MANIFEST, Manifest};
 use backup_sources::databases::url::{DatabaseUrl, Engine};
 
 use crate::config::{Job, Source};
-use crate::drills;
 use crate::session::Session;
 
 /// The parts of a job: as its snapshots show, or else as its source says.
@@ -100,9 +100,15 @@ pub(super) fn read_manifest(
     session: &Session,
 ) -> Option<Manifest> {
     let (_, snapshot) = repository.find_snapshot(&id.to_string(), &SnapshotQuery::default()).ok()?;
-    // Nobody waits for this one reading: what it tells is left out of what is printed.
-    let (part, lock) = (SnapshotPath::parse(folder.as_bytes()), session.globals.shared_lock());
-    drills::manifest(repository, &snapshot, &part, lock, &Silent).ok()
+    let file = SnapshotPath::parse(folder.as_bytes()).join(MANIFEST.as_bytes());
+    let read = || -> backup_core::Result<Manifest> {
+        // What this reading tells is no part of what is printed.
+        let lock = repository.lock(session.globals.shared_lock(), &Silent)?;
+        let index = repository.load_index(&Silent)?;
+        lock.confirm(&Silent)?;
+        Manifest::read(FileReader::open(repository, &index, &snapshot, &file)?)
+    };
+    read().ok()
 }
 
 /// A name as it was before it became a folder's: a slash is written `%2F` there and a percent sign `%25`.
