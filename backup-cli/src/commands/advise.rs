@@ -76,7 +76,7 @@ pub(crate) struct Args {
     /// Ask nothing: take what was found and what is usual
     #[arg(short, long)]
     yes: bool,
-    /// Write backup.toml, MATRIX.md, units, alert rules and scripts into this folder
+    /// Write backup.toml, MATRIX.md, RUNBOOK.md, units, alert rules and scripts into this folder
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Replace files that are there
@@ -370,6 +370,7 @@ fn outputs(args: &Args, folder: &Path, plan: &Plan<'_>, config: &Config, text: &
     let mut outputs = vec![
         plain("backup.toml".to_owned(), text.to_owned()),
         plain("MATRIX.md".to_owned(), told::matrix(plan)),
+        plain("RUNBOOK.md".to_owned(), told::runbook(plan)),
         plain("alerts.yml".to_owned(), alerts::rules(config)),
     ];
     let path = match &args.program {
