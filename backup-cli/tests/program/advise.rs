@@ -83,6 +83,11 @@ fn what_is_proposed_is_in_order_runs_and_comes_back_by_its_own_scripts() {
         "{matrix}"
     );
 
+    let runbook = fs::read_to_string(folder(&world).join("RUNBOOK.md")).unwrap();
+    for said in ["no restore of it was ever measured", "backup restore", "restic"] {
+        assert!(runbook.to_lowercase().contains(said), "{said}: {runbook}");
+    }
+
     backup(&world, &["init"]).succeeds();
     backup(&world, &["config", "check"]).succeeds();
     backup(&world, &["run"]).succeeds();
