@@ -21,7 +21,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::super::examined::{Plainly, checks, make_sure_of_space};
+use super::super::examined::{Plainly, checks, folder_with_room};
 use super::observe::{Check as Depth, observe};
 use super::source::{IMAGE, connect, image_hash, told};
 use super::target::{Existing, SqliteTarget, Users};
@@ -75,16 +75,17 @@ impl Sandbox for SqliteSandbox {
     }
 
     fn start(&mut self, expected: Amount, _cancel: &Cancel) -> Result<(), NotReady> {
-        let folder = SandboxFolder::create(&self.parent).map_err(|error| {
-            NotReady::cannot_run(format!("no folder can be made in {}: {error}", self.parent.display()))
-        })?;
-        make_sure_of_space(&folder, expected.bytes)?;
+        let folder = folder_with_room(&self.parent, expected.bytes)?;
         self.folder = Some(folder);
         Ok(())
     }
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         Ok(Box::new(SqliteTarget::new(self.path()?, Existing::Refuse, Users::Refuse)))
+    }
+
+    fn address(&self) -> Option<String> {
+        Some(format!("sqlite:{}", self.path().ok()?.to_str()?))
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {
@@ -170,8 +171,7 @@ impl Sandbox for SqliteSandbox {
 
     fn remove(mut self: Box<Self>) -> Result<(), SandboxError> {
         let Some(folder) = self.folder.take() else { return Ok(()) };
-        let path = folder.path().to_owned();
-        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+        folder.clear_away()
     }
 }
 
