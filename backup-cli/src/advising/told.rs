@@ -108,38 +108,6 @@ pub(crate) fn matrix(plan: &Plan<'_>) -> String {
     text
 }
 
-/// `RUNBOOK.md`: what is needed, in which order things come back, and the matrix.
-pub(crate) fn runbook(plan: &Plan<'_>) -> String {
-    let mut text = "# To get everything back\n\n\
-        Proposed by `backup advise`, before anything ran. Print it, keep it away from these machines, and let somebody else\n\
-        follow it once.\n\n\
-        ## What is needed\n\n"
-        .to_owned();
-    text += &format!(
-        "* the passphrase: here it is in `{}`; its second copy is: ____________\n\
-         * this program, or `restic` 0.14 or newer, which opens the same repositories: `restic -r PLACE snapshots`\n",
-        plan.password_file.display()
-    );
-    for destination in plan.destinations {
-        let site = destination.stands.site.as_deref().unwrap_or("not known");
-        text += &format!("* access to `{}` ({site}), and what opens it: ____________\n", destination.place);
-    }
-    text += "* whom to call: ____________\n\n## In which order\n\nWhat is critical first, and of that databases before files.\n\n";
-    for (at, job) in plan.strategy.jobs.iter().enumerate() {
-        let what = plan.found.iter().find(|found| found.name == job.name).map(Found::named).unwrap_or_default();
-        text += &format!(
-            "{}. {} (`{what}`): {}, back within {}\n",
-            at + 1,
-            job.name,
-            job.criticality.word(),
-            in_words(job.bearable.outage)
-        );
-    }
-    // The matrix has the commands; its headings stand one lower here.
-    let matrix = matrix(plan).replace("\n## ", "\n### ").replacen("# When", "\n## When", 1);
-    text + &matrix
-}
-
 fn meaning(event: Event) -> &'static str {
     match event {
         Event::Deletion => {

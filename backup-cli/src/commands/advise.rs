@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use backup_core::advice::{Answers, Bearable, Criticality, Prices, Strategy, advise};
 use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::runbook::{markdown, runbook};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::commands::alerts;
 use crate::config::{self, Config};
 use crate::console::amounts;
 use crate::exit::{Exit, Failure};
+use crate::runbooks;
 use crate::session::Session;
 use crate::units::{self, Program, Timed};
 
@@ -370,7 +372,7 @@ fn outputs(args: &Args, folder: &Path, plan: &Plan<'_>, config: &Config, text: &
     let mut outputs = vec![
         plain("backup.toml".to_owned(), text.to_owned()),
         plain("MATRIX.md".to_owned(), told::matrix(plan)),
-        plain("RUNBOOK.md".to_owned(), told::runbook(plan)),
+        plain("RUNBOOK.md".to_owned(), markdown(&[runbook(&runbooks::of_proposal(config))])),
         plain("alerts.yml".to_owned(), alerts::rules(config)),
     ];
     let path = match &args.program {

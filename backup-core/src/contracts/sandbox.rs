@@ -44,6 +44,12 @@ pub trait Sandbox: Send + Debug {
     /// Where the snapshot is restored to: always the sandbox's own endpoint.
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError>;
 
+    /// How a command line names it as the target of a restore: a folder, the address of a database. `None` where no
+    /// program outside of it can reach it, which is as good: a drill then cannot execute a runbook's commands.
+    fn address(&self) -> Option<String> {
+        None
+    }
+
     /// Returns when the restored data answers its first query. RTO_technical ends here.
     fn ready(&mut self) -> Result<(), SandboxError>;
 
