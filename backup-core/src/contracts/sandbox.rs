@@ -41,7 +41,8 @@ pub trait Sandbox: Send + Debug {
     /// `expected` is what will be restored: entries, and logical bytes.
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady>;
 
-    /// Where the snapshot is restored to: always the sandbox's own endpoint.
+    /// Where the snapshot is restored to: always the sandbox's own endpoint. A failure that is not ours says that what
+    /// describes the dump cannot be understood.
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError>;
 
     /// How a command line names it as the target of a restore: a folder, the address of a database. `None` where no
