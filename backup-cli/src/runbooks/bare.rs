@@ -46,7 +46,7 @@ pub(crate) fn from_repository(names: &[String], session: &Session) -> Result<Vec
         }
     }
     if all.is_empty() {
-        all.push(of_snapshots(&place, repository, histories, session)?);
+        all.push(of_snapshots(&place, &repository, &histories, session)?);
     }
     if let Some(first) = all.first_mut() {
         first.caveats.extend(unread);
@@ -122,8 +122,8 @@ fn is_same(one: &Place, other: &Place) -> bool {
 /// Without any configuration: the jobs are those that snapshots name.
 fn of_snapshots(
     place: &Place,
-    repository: Repository,
-    histories: Histories,
+    repository: &Repository,
+    histories: &Histories,
     session: &Session,
 ) -> Result<RunbookFacts, Failure> {
     let snapshots = repository.readable_snapshots(|_, _| Ok(()))?;
@@ -164,7 +164,7 @@ fn of_snapshots(
             drills: Vec::new(),
         };
         let standing = JobStanding::of(&facts, &Standards::default(), now);
-        let parts = parts_of(&facts, paths.get(name), &repository, session);
+        let parts = parts_of(&facts, paths.get(name), repository, session);
         let drills = facts::past_drills(name, &[HERE.to_owned()], &read.readings);
         JobUnderRunbook { facts, standing, parts, drills }
     };
