@@ -84,7 +84,7 @@ fn what_is_proposed_is_in_order_runs_and_comes_back_by_its_own_scripts() {
     );
 
     let runbook = fs::read_to_string(folder(&world).join("RUNBOOK.md")).unwrap();
-    for said in ["never measured", "backup restore", "restic"] {
+    for said in ["never measured", "restore latest", "restic"] {
         assert!(runbook.to_lowercase().contains(said), "{said}: {runbook}");
     }
 

@@ -8,7 +8,7 @@ use super::procedure::{Trouble, beside, quoted, stores_left};
 pub(super) fn section(facts: &RunbookFacts) -> Section {
     let mut section = Section::new("without", "This program is not available");
     section.text(
-        "The repositories are in restic's format, version 2. restic (0.17 or newer) opens them with the same passphrase, \
+        "The repositories are in restic's format, version 2. restic (0.14 or newer) opens them with the same passphrase, \
          and the engines' own programs open what comes out. No drill measures this way; count with the same times.",
     );
     section.shell(["read -rs RESTIC_PASSWORD; export RESTIC_PASSWORD   # the passphrase, then Enter".to_owned()]);

@@ -53,7 +53,7 @@ pub(super) fn prerequisites(facts: &RunbookFacts) -> Section {
     section.text(
         Words::from("1. A Linux machine with this program (")
             .code(&facts.program)
-            .plain(" or newer), or restic 0.17 or newer: ")
+            .plain(" or newer), or restic 0.14 or newer: ")
             .plain("see “This program is not available”."),
     );
     section.text(
