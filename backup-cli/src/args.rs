@@ -34,8 +34,8 @@ pub(crate) struct Globals {
     #[arg(short, long, env = "BACKUP_REPO", value_name = "PLACE", global = true, hide_env_values = true)]
     pub(crate) repo: Vec<String>,
     /// Where the content of files lies, when `-r` keeps only what is looked at often: `init` makes such a pair
-    #[arg(long, env = "BACKUP_COLD", value_name = "PLACE", global = true, hide_env_values = true)]
-    pub(crate) cold: Option<String>,
+    #[arg(long, env = "BACKUP_REPO_COLD", value_name = "PLACE", global = true, hide_env_values = true)]
+    pub(crate) repo_cold: Option<String>,
     /// The configuration [default: ./backup.toml, $XDG_CONFIG_HOME/backup/backup.toml, /etc/backup/backup.toml]
     #[arg(short, long, env = "BACKUP_CONFIG", value_name = "FILE", global = true, hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
@@ -133,6 +133,8 @@ pub(crate) enum Command {
     /// Print the configuration's schedules for cron, systemd or Kubernetes
     #[command(subcommand)]
     Schedule(commands::schedule::Command),
+    /// Propose a strategy: find or name what matters, and get a configuration with its reasons
+    Advise(Box<commands::advise::Args>),
     /// Print alerting rules for what is configured
     #[command(subcommand)]
     Alerts(commands::alerts::Command),

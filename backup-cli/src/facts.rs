@@ -66,13 +66,39 @@ fn read(
 
 /// Reads every repository that one of `jobs` goes to.
 pub(crate) fn gather(config: &Config, jobs: &[&Job], session: &Session) -> BTreeMap<String, Reading> {
+    gather_and(config, jobs, session, |_| ())
+}
+
+/// The same, and shows each repository that could be opened.
+pub(crate) fn gather_and(
+    config: &Config,
+    jobs: &[&Job],
+    session: &Session,
+    mut show: impl FnMut(&Repository),
+) -> BTreeMap<String, Reading> {
     let is_used = |name: &String| jobs.iter().any(|job| job.repositories.contains(name));
     let used = config.repositories.iter().filter(|repository| is_used(&repository.name));
-    used.map(|repository| (repository.name.clone(), Reading::default().again(repository, &mut None, session))).collect()
+    let read = used.map(|repository| {
+        let mut open = None;
+        let reading = Reading::default().again(repository, &mut open, session);
+        open.iter().for_each(&mut show);
+        (repository.name.clone(), reading)
+    });
+    read.collect()
 }
 
 /// The facts of a job. Repositories that are not among `readings` were never read.
 pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Reading>, now: Timestamp) -> JobFacts {
+    of_triggered(config, job, trigger(job, now), readings)
+}
+
+/// The same, for who knows the job's trigger: to find how far its slots lie apart takes a walk through the calendar.
+pub(crate) fn of_triggered(
+    config: &Config,
+    job: &Job,
+    trigger: Trigger,
+    readings: &BTreeMap<String, Reading>,
+) -> JobFacts {
     let copies = job.repositories.iter().filter_map(|name| {
         let repository = config.repository(name)?;
         let reading = readings.get(name);
@@ -93,7 +119,7 @@ pub(crate) fn of_job(config: &Config, job: &Job, readings: &BTreeMap<String, Rea
         job: job.name.clone(),
         home: home(job),
         copies: copies.collect(),
-        trigger: trigger(job, now),
+        trigger,
         objectives: job.objectives,
         offsite: job.offsite.clone(),
         drills: drills(job, readings),
@@ -126,8 +152,12 @@ pub(crate) fn trigger(job: &Job, now: Timestamp) -> Trigger {
 
 /// Where a repository stands: as the file says, else as far as can be found out.
 pub(crate) fn stands(repository: &config::Repository) -> Place {
-    let said = &repository.stands;
-    let (media, domain) = match &repository.place {
+    stands_at(&repository.place, &repository.stands)
+}
+
+/// The same of a place, of which this was said.
+pub(crate) fn stands_at(place: &StorePlace, said: &Place) -> Place {
+    let (media, domain) = match place {
         StorePlace::Folder(path) => ("disk", device(path)),
         // Whose account it is no address says: two buckets at one provider are taken to be of one account.
         StorePlace::Bucket(bucket) => {
@@ -148,8 +178,12 @@ pub(crate) fn stands(repository: &config::Repository) -> Place {
 
 /// Where a job's data stands, likewise.
 fn home(job: &Job) -> Place {
-    let said = &job.home;
-    let domain = || match &job.source {
+    home_of(&job.source, &job.home)
+}
+
+/// The same of a source, of which this was said.
+pub(crate) fn home_of(source: &Source, said: &Place) -> Place {
+    let domain = || match source {
         Source::Files { paths, .. } => {
             let devices: Vec<_> = paths.iter().map(|path| device(path)).collect();
             // Of several disks none can be said to be the data's.

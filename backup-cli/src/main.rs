@@ -1,5 +1,6 @@
 //! The program `backup`: words, output and exit codes around `backup-core`. It composes; it decides nothing.
 
+mod advising;
 mod allocator;
 mod args;
 mod commands;

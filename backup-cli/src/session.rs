@@ -1,6 +1,7 @@
 //! What a command works with: the console, the request to stop, the configuration, and the repository once it is open.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,12 +31,15 @@ pub(crate) struct Session {
     pub(crate) cancel: Cancel,
     /// Read when it is first asked for; `None` when there is none.
     config: OnceCell<Option<Arc<Config>>>,
+    /// Repositories of the configuration that were opened, for their keys.
+    opened: RefCell<BTreeMap<String, Repository>>,
 }
 
 impl Session {
     /// A session that has opened nothing yet.
     pub(crate) fn new(globals: Globals, cancel: Cancel) -> Self {
-        Self { console: Console::new(&globals), globals, cancel, config: OnceCell::new() }
+        let console = Console::new(&globals);
+        Self { console, globals, cancel, config: OnceCell::new(), opened: RefCell::default() }
     }
 
     /// The configuration, for commands that live on it.
@@ -79,7 +83,7 @@ impl Session {
         {
             return Ok(Located::configured(repository, &self.globals.network));
         }
-        let cold = match self.globals.cold.as_deref().filter(|cold| !cold.is_empty()) {
+        let cold = match self.globals.repo_cold.as_deref().filter(|cold| !cold.is_empty()) {
             // Where other commands name a second repository, that is another one.
             Some(cold) if self.globals.repo.iter().any(|place| place == text) => Some(Place::parse(cold)?),
             _ => None,
@@ -100,9 +104,9 @@ impl Session {
     /// The places that were named as repositories: at least one.
     pub(crate) fn places(&self) -> Result<Vec<&str>, Failure> {
         let places: Vec<_> = self.globals.repo.iter().map(String::as_str).filter(|place| !place.is_empty()).collect();
-        if places.len() > 1 && self.globals.cold.as_ref().is_some_and(|cold| !cold.is_empty()) {
+        if places.len() > 1 && self.globals.repo_cold.as_ref().is_some_and(|cold| !cold.is_empty()) {
             return Err(Failure::usage(
-                "--cold belongs to one repository, and several are named",
+                "--repo-cold belongs to one repository, and several are named",
                 "write the pairs into the configuration (`cold = \"…\"`), and give their names",
             ));
         }
@@ -165,13 +169,24 @@ impl Session {
         Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
     }
 
-    /// Opens a repository of the configuration, acting as the machine `host` when that is given.
+    /// Opens a repository of the configuration, acting as the machine `host` when that is given. Its key is derived once,
+    /// however often that is.
     pub(crate) fn open_configured(
         &self,
         repository: &config::Repository,
         host: Option<&str>,
     ) -> Result<Repository, Failure> {
-        self.open_configured_through(repository, host, Caching::Allowed)
+        // A drill must not: what a restore takes on another machine begins with the passphrase.
+        let known = self.opened.borrow().get(&repository.name).cloned();
+        if let Some(known) = known {
+            let sink = Located::configured(repository, &self.globals.network).open(Caching::Allowed, self)?;
+            if let Ok(again) = known.reopen(sink, identity(host), Arc::new(SystemClock)) {
+                return Ok(again);
+            }
+        }
+        let opened = self.open_configured_through(repository, host, Caching::Allowed)?;
+        self.opened.borrow_mut().insert(repository.name.clone(), opened.clone());
+        Ok(opened)
     }
 
     /// The same, and whether a copy on this machine may stand for what is there.

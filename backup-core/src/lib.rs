@@ -18,6 +18,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("backup-core runs on Linux for now: file metadata, locks and durability rules are written for it");
 
+pub mod advice;
 pub mod bridge;
 pub mod cancel;
 pub mod care;

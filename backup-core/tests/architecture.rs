@@ -84,6 +84,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("schedule", &["limits"]),
     ("policy", &["contracts", "limits", "model", "retention"]),
     ("metrics", &["contracts", "policy"]),
+    // Proposes what the other rooms that think will hold it to: their schedules, rules and copies; the size of a pack,
+    // because requests are counted in packs.
+    ("advice", &["contracts", "limits", "model", "policy", "retention", "schedule"]),
     // Stands in for everything outside, and knows nothing of what is inside.
     ("testing", &["contracts", "limits", "model", "observe", "retention"]),
 ];

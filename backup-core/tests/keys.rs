@@ -40,6 +40,21 @@ fn a_changed_passphrase_opens_and_the_old_one_does_not() {
 }
 
 #[test]
+fn a_repository_is_opened_again_without_its_passphrase_and_another_one_is_not() {
+    let sink = created();
+    let repository = open(Arc::clone(&sink) as _, "old").unwrap();
+    let other = Identity { hostname: "other".into(), ..identity() };
+    let again = repository.reopen(Arc::clone(&sink) as _, other, Arc::new(SystemClock)).unwrap();
+    assert_eq!(again.key_id(), repository.key_id());
+    assert_eq!(again.identity().hostname, "other");
+    assert!(again.readable_snapshots(|_, error| Err(error)).unwrap().is_empty());
+    let stranger = repository.reopen(created(), identity(), Arc::new(SystemClock)).unwrap_err();
+    assert!(matches!(stranger.kind(), ErrorKind::Damaged(_)), "{stranger:?}");
+    let gone = repository.reopen(Arc::new(MemorySink::new()), identity(), Arc::new(SystemClock)).unwrap_err();
+    assert_eq!(*gone.kind(), ErrorKind::NoRepository);
+}
+
+#[test]
 fn a_change_that_ends_anywhere_leaves_a_passphrase_that_opens() {
     for calls in 0.. {
         let sink = created();

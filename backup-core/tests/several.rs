@@ -13,7 +13,7 @@ use backup_core::limits::DESTINATIONS_MAX;
 use backup_core::observe::{Event, Observer, Silent};
 use backup_core::pipeline::{BackupOptions, BackupOutcome, RestoreOptions, backup, backup_to_all, restore};
 use backup_core::repository::{CreateOptions, Identity, Like, LockMode, Passphrase, Repository, ScryptCost};
-use backup_core::testing::{Call, Fault, FaultySink, MemorySink, MemoryTarget, MemoryTree};
+use backup_core::testing::{Call, Fault, FaultySink, MemorySink, MemoryTarget, MemoryTree, RecordingSink, Verb};
 use backup_core::{ErrorKind, Result};
 
 const CHEAP: ScryptCost = ScryptCost { n: 2, r: 1, p: 1 };
@@ -100,6 +100,16 @@ fn breakable(inner: Arc<MemorySink>, folder: &'static str) -> (Arc<AtomicBool>, 
     let told = Arc::clone(&is_broken);
     let applies = move |call: &Call| call.is_change() && call.is_below(folder) && told.load(Ordering::Relaxed);
     (is_broken, Arc::new(FaultySink::new(inner).when(applies, Fault::Failed(SinkErrorKind::Unavailable))))
+}
+
+#[test]
+fn a_repository_whose_locks_could_not_be_deleted_takes_none_and_the_others_do() {
+    let sinks: Vec<_> = (0..2).map(|_| Arc::new(RecordingSink::new(Arc::new(MemorySink::new())))).collect();
+    let all: Vec<_> = sinks.iter().map(|sink| create(Arc::clone(sink) as _, Like::Nothing)).collect();
+    let options = BackupOptions { lock_free: vec![1], ..BackupOptions::default() };
+    backup_to_all(&all, &mut tree().source(50_000), &options, &Cancel::new(), &Silent).unwrap();
+    let locks: Vec<_> = sinks.iter().map(|sink| sink.count(Verb::Put, "locks") > 0).collect();
+    assert_eq!(locks, [true, false]);
 }
 
 #[test]

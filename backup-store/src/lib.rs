@@ -7,7 +7,7 @@
 
 mod access;
 mod bucket;
-#[cfg(any(feature = "object", feature = "rest"))]
+#[cfg(feature = "message")]
 mod http;
 pub mod layers;
 mod server;
@@ -16,7 +16,7 @@ mod url;
 
 pub use access::{Access, Credentials, Environment, Secret};
 pub use bucket::{Bucket, BucketSettings, Provider};
-#[cfg(any(feature = "object", feature = "rest"))]
+#[cfg(feature = "message")]
 pub use http::{Message, Method};
 pub use server::{RestServer, SftpServer};
 pub use url::Place;

@@ -40,7 +40,7 @@ struct Rule {
 }
 
 /// The rules as a file for Prometheus.
-fn rules(config: &Config) -> String {
+pub(crate) fn rules(config: &Config) -> String {
     let mut text = format!(
         "# Written by `backup alerts prometheus` from {}.\n\
         # The scrape needs `honor_labels: true`: the label `job` of these figures is the backup's.\n\

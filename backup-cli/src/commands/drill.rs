@@ -14,6 +14,7 @@ use crate::drills::{self, Asked, CopyRef, Sandboxes, told};
 use crate::exit::{Exit, Failure};
 use crate::network::Caching;
 use crate::session::Session;
+use crate::telling;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -187,7 +188,13 @@ fn job_drill(
             .filter(|other| *other != name)
             .filter_map(|other| config.repository(other))
             .collect();
-        exit = exit.graver(one(&asked, key, &others, session)?);
+        let ended = one(&asked, key, &others, session)?;
+        if ended != Exit::Interrupted {
+            for warning in telling::tell(config, &[telling::of_drill(&job.name, ended)], session) {
+                session.console.warn(&warning);
+            }
+        }
+        exit = exit.graver(ended);
     }
     Ok(exit)
 }

@@ -1,5 +1,6 @@
 //! One file for each command: what it takes, which calls of the library it is made of, and how its result is printed.
 
+pub(crate) mod advise;
 pub(crate) mod alerts;
 pub(crate) mod cat;
 pub(crate) mod check;
@@ -107,6 +108,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Migrate => migrate::run(session),
         Command::Daemon => crate::daemon::run(session),
         Command::Schedule(command) => schedule::run(&command, session),
+        Command::Advise(args) => advise::run(&args, session),
         Command::Alerts(command) => alerts::run(&command, session),
         Command::Completions(args) => completions::run(&args, session),
         Command::Man(args) => man::run(&args, session),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::config::{Config, Event, Job};
 use crate::exit::{Exit, Failure};
-use crate::jobs::{self, Mode, Occasion, Outcome, Trust};
+use crate::jobs::{self, Extent, Mode, Occasion, Outcome, Trust};
 use crate::session::Session;
 use crate::{facts, telling};
 
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// timers
     #[arg(long)]
     slot: bool,
+    /// Read everything, whatever the snapshot before says; with --slot, for the newest slot of `read_again`
+    #[arg(long)]
+    read_again: bool,
     /// Take what this run holds as usual from now on, where a run before looked wrong
     #[arg(long)]
     accept: bool,
@@ -41,9 +44,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let mut outcomes = Vec::new();
     for job in &jobs {
         let occasion = Occasion {
-            slot: if args.slot { slot(job) } else { None },
+            slot: if args.slot { slot(job, args) } else { None },
             mode: if args.dry_run { Mode::DryRun } else { Mode::Real },
             trust: if args.accept { Trust::Accept } else { Trust::Suspect },
+            extent: if args.read_again { Extent::Everything } else { Extent::Usual },
         };
         let outcome = jobs::run_job(job, &occasion, &config, session);
         tell(&outcome, session)?;
@@ -114,7 +118,8 @@ fn tell(outcome: &Outcome, session: &Session) -> Result<(), Failure> {
     }
 }
 
-/// The newest slot of a job's schedule.
-fn slot(job: &Job) -> Option<jiff::Timestamp> {
-    job.starts.schedule()?.previous(SystemClock.now())
+/// The newest slot of the schedule that a job runs by.
+fn slot(job: &Job, args: &Args) -> Option<jiff::Timestamp> {
+    let schedule = if args.read_again { job.read_again.as_ref() } else { job.starts.schedule() };
+    schedule?.previous(SystemClock.now())
 }

@@ -6,6 +6,7 @@ use backup_core::policy::{
     Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Monitoring, Practice, Standards, checklist,
     exposure_of, in_words,
 };
+use backup_core::repository::Repository;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -29,15 +30,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let config = session.config()?;
     let chosen = config.jobs_named(&args.jobs)?;
-    let readings = facts::gather(&config, &chosen, session);
     let now = SystemClock.now();
+    let mut documented = None;
+    let readings = facts::gather_and(&config, &chosen, session, |repository| {
+        documented = documented.max(seen_in(repository, &config, now));
+    });
     let all: Vec<(&Job, JobFacts)> =
         chosen.iter().map(|job| (*job, facts::of_job(&config, job, &readings, now))).collect();
     let standings: Vec<JobStanding> =
         all.iter().map(|(job, facts)| JobStanding::of(facts, &job.standards, now)).collect();
     let lines = {
         let facts: Vec<_> = all.iter().map(|(_, facts)| facts.clone()).collect();
-        checklist(&facts, &practice(&config), &Standards::default(), now)
+        checklist(&facts, &practice(&config, documented), &Standards::default(), now)
     };
     let documents: Vec<_> =
         all.iter().zip(&standings).map(|((_, facts), standing)| document(facts, standing, now)).collect();
@@ -76,12 +80,23 @@ fn exit(standing: &JobStanding) -> Exit {
 }
 
 /// What is known beside the jobs.
-pub(crate) fn practice(config: &Config) -> Practice {
+fn practice(config: &Config, documented: Option<Timestamp>) -> Practice {
     let pushes = config.metrics.textfile.is_some() || config.metrics.pushgateway.is_some();
     Practice {
         monitoring: Monitoring { configured: pushes || !config.notify.is_empty(), ..Monitoring::default() },
-        ..Practice::default()
+        passphrase_elsewhere: config.checklist.passphrase_copy.clone(),
+        rehearsed: config.checklist.rehearsed.clone(),
+        documented,
     }
+}
+
+/// When the configuration, from which the way to restore is told, was last seen in a repository: now, where the newest
+/// of this machine says what the file says; before, when it was kept.
+fn seen_in(repository: &Repository, config: &Config, now: Timestamp) -> Option<Timestamp> {
+    let kept = repository.configurations().ok()?;
+    let hostname = &repository.identity().hostname;
+    let (_, newest) = kept.into_iter().rfind(|(_, kept)| kept.hostname == *hostname)?;
+    Some(if newest.text == config.kept { now } else { newest.time })
 }
 
 fn document(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> Value {

@@ -22,7 +22,7 @@ pub(crate) struct Job {
     pub(crate) source: Source,
     /// What makes it run.
     pub(crate) starts: Starts,
-    /// After each slot of this, one run reads everything again, whatever the snapshot before says.
+    /// At each slot of this, a run reads everything again, whatever the snapshot before says.
     pub(crate) read_again: Option<Schedule>,
     /// How far its runs are spread.
     pub(crate) jitter: Jitter,
@@ -66,6 +66,13 @@ pub(crate) enum Starts {
         /// When it runs although nothing was seen.
         schedule: Option<Schedule>,
     },
+}
+
+impl Job {
+    /// When it has runs of their own that read everything again. Of a database or a command every run does.
+    pub(crate) fn read_again_runs(&self) -> Option<&Schedule> {
+        self.read_again.as_ref().filter(|_| matches!(self.source, Source::Files { .. }))
+    }
 }
 
 impl Starts {

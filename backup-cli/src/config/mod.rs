@@ -7,6 +7,7 @@
 //!
 //! The commands `run`, `status`, `config` and `daemon` live on it; every other takes the names of its repositories.
 
+mod checklist;
 mod document;
 mod drill;
 mod file;
@@ -29,10 +30,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
+pub(crate) use checklist::Checklist;
 pub(crate) use document::{Fault, Variables};
 pub(crate) use drill::{Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
 pub(crate) use file::find;
 pub(crate) use job::{Job, Retries, Starts};
+pub(crate) use length::parse as length;
 pub(crate) use notify::{Channel, Encryption, Event, Notify, Preset};
 pub(crate) use repository::{Credentials, Pruning, Repository};
 pub(crate) use service::{Daemon, Metrics, Pushgateway};
@@ -58,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) notify: Vec<Notify>,
     /// Whom to call, by what for.
     pub(crate) contacts: Vec<(String, String)>,
+    /// What somebody has declared that no machine can measure.
+    pub(crate) checklist: Checklist,
     /// How the daemon serves.
     pub(crate) daemon: Daemon,
     /// Where figures go without a daemon.
@@ -166,6 +171,7 @@ fn read_root(root: &Section<'_>, path: &Path) -> Option<Config> {
     let contacts = root.value("contacts").and_then(|value| value.section()).map(|section| section.entries());
     let contacts = contacts.unwrap_or_default().into_iter().filter_map(|(name, value)| Some((name, value.text()?)));
     let contacts = contacts.collect();
+    let checklist = checklist::read(root.section("checklist").as_ref(), &time_zone);
     let daemon = service::read_daemon(root.section("daemon").as_ref());
     let metrics = service::read_metrics(root.section("metrics").as_ref());
     refuse_retention_without_deletion(root, &jobs, &repositories);
@@ -176,6 +182,7 @@ fn read_root(root: &Section<'_>, path: &Path) -> Option<Config> {
         jobs,
         notify,
         contacts,
+        checklist,
         daemon,
         metrics,
         kept: String::new(),

@@ -8,6 +8,8 @@ use super::section::{Section, Value};
 use crate::commands::selection::Selection;
 use crate::console::amounts;
 use crate::databases::DumpArgs;
+#[cfg(feature = "mongodb")]
+use crate::databases::mongodb::MongodbDump;
 #[cfg(feature = "postgres")]
 use crate::databases::postgres::PostgresDump;
 use crate::secrets::origin::Origin;
@@ -131,6 +133,10 @@ fn database(value: &Value<'_>, text: &str, password: Option<Origin>, dump: DumpA
     if url.password().is_some() {
         value.keep_secret();
     }
+    if let Err(failure) = dump.require(Some(url.engine())) {
+        value.fault(failure.what, failure.hint);
+        return None;
+    }
     Some(Source::Database { url, password, dump: Box::new(dump) })
 }
 
@@ -147,6 +153,14 @@ fn dump(section: &Section<'_>) -> DumpArgs {
             no_roles: section.flag("roles") == Some(false),
             lock_wait: section.duration("lock_wait").map(|wait| wait.as_secs().unsigned_abs()),
             pg_bin: section.text("pg_bin").map(PathBuf::from),
+        };
+    }
+    #[cfg(feature = "mongodb")]
+    {
+        dump.mongodb = MongodbDump {
+            collection: section.texts("collection"),
+            exclude_collection: section.texts("exclude_collection"),
+            no_snapshot_read: section.flag("snapshot_read") == Some(false),
         };
     }
     #[cfg(feature = "mysql")]

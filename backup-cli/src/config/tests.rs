@@ -20,7 +20,7 @@ fn right(text: &str) -> Config {
 }
 
 /// The example of the manual, which is also that of the README.
-const WHOLE: &str = include_str!("../../../examples/backup.toml");
+pub(super) const WHOLE: &str = include_str!("../../../examples/backup.toml");
 
 const START: &str = "[repositories.local]\nurl = \"/mnt/repo\"\n[repositories.offsite]\nurl = \"s3://bucket/x\"\n";
 
@@ -87,6 +87,27 @@ fn what_a_job_says_comes_before_the_defaults_key_by_key() {
 }
 
 #[test]
+fn the_options_of_mongodb_have_keys() {
+    let source =
+        "{ url = \"mongodb://h/d\", collection = [\"a\"], exclude_collection = [\"b\"], snapshot_read = false }";
+    let config = right(&format!("[repositories.a]\nurl = \"/x\"\n[jobs.a]\nsource = {source}\n"));
+    let Source::Database { dump, .. } = &config.jobs[0].source else { panic!() };
+    assert_eq!((&*dump.mongodb.collection, &*dump.mongodb.exclude_collection), (&["a".into()][..], &["b".into()][..]));
+    assert!(dump.mongodb.no_snapshot_read);
+}
+
+#[test]
+fn what_nobody_can_measure_is_declared_with_a_date() {
+    let config = right(
+        "[checklist]\npassphrase_copy = { place = \"the safe in Oslo\", on = \"2026-05-02\" }\n\
+         rehearsed = { by = \"Ada\", on = \"2026-06-01\" }\n",
+    );
+    let declared = |what: &Option<(String, jiff::Timestamp)>| what.as_ref().map(|(who, on)| format!("{who} {on}"));
+    assert_eq!(declared(&config.checklist.passphrase_copy).as_deref(), Some("the safe in Oslo 2026-05-02T00:00:00Z"));
+    assert_eq!(declared(&config.checklist.rehearsed).as_deref(), Some("Ada 2026-06-01T00:00:00Z"));
+}
+
+#[test]
 fn variables_are_put_in_and_not_kept() {
     let text = "[repositories.a]\nurl = \"s3://${BUCKET}/x\"\n[jobs.a]\nsource = { command = \"echo $${HOME}\" }\n";
     let config = right(text);
@@ -113,7 +134,7 @@ fn what_is_kept_holds_no_secret_and_no_comment_and_reads_as_before() {
 }
 
 /// A wrong file, the line of its fault, its key, and a part of what is said.
-const WRONG: &[(&str, usize, &str, &str)] = &[
+pub(super) const WRONG: &[(&str, usize, &str, &str)] = &[
     ("a = ", 1, "", "not TOML"),
     ("[jobs.x\n", 1, "", "not TOML"),
     ("[repository.a]\nurl = \"/x\"\n", 1, "repository", "repositories is the nearest"),
@@ -155,6 +176,33 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
         "more than once",
     ),
     ("[jobs.a]\nsource = \"/a\"\n", 1, "jobs.a", "repositories is missing"),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { url = \"mysql://h/d\", collection = [\"c\"] }\n",
+        4,
+        "jobs.a.source.url",
+        "an option for MongoDB",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { url = \"mongodb://h/d\", exclude_colection = [\"c\"] }\n",
+        4,
+        "jobs.a.source.exclude_colection",
+        "exclude_collection is the nearest",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { url = \"mongodb://h/d\", snapshot_read = \"no\" }\n",
+        4,
+        "jobs.a.source.snapshot_read",
+        "true or false is needed",
+    ),
+    ("[checklist]\npassphrase_copy = \"safe\"\n", 2, "checklist.passphrase_copy", "a table"),
+    ("[checklist]\npassphrase_copy = { place = \"safe\" }\n", 2, "checklist.passphrase_copy", "on is missing"),
+    ("[checklist]\nrehearsed = { by = \"Ada\", on = \"2.5.2026\" }\n", 2, "checklist.rehearsed.on", "no date"),
+    (
+        "[checklist]\nrehersed = { by = \"Ada\", on = \"2026-05-02\" }\n",
+        2,
+        "checklist.rehersed",
+        "rehearsed is the nearest",
+    ),
     (
         "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nshedule = \"0 2 * * *\"\nsource = \"/a\"\n",
         4,

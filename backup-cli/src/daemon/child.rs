@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Wake;
-use super::timetable::{Task, Verb};
+use super::timetable::Task;
 use crate::exit::Failure;
 use crate::units::Program;
 
@@ -37,8 +37,9 @@ pub(super) fn start(
 ) -> Result<Child, Failure> {
     let mut command = Command::new(&program.path);
     command.arg("--config").arg(&program.config).arg("--quiet").arg(task.verb.word()).arg(&task.job);
+    command.args(task.verb.option());
     // Whoever shares a repository runs a slot once; what runs on change, or is tried, runs whatever others do.
-    if slot.is_some() && task.verb == Verb::Run {
+    if slot.is_some() && task.verb.backs_up() {
         command.arg("--slot");
     }
     // A group of its own: what is typed at the daemon's terminal is the daemon's, who passes it on once.

@@ -31,11 +31,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use backup_core::clock::{Clock as _, SystemClock};
-use backup_core::policy::JobStanding;
-use jiff::Timestamp;
+use backup_core::policy::{JobStanding, Trigger};
+use jiff::{SignedDuration, Timestamp};
 use sd_notify::NotifyState;
 
-use crate::config::{Config, Source, Starts};
+use crate::config::{Config, Job, Source, Starts};
 use crate::console::say;
 use crate::exit::{Exit, Failure};
 use crate::facts::{self, Reading};
@@ -45,9 +45,12 @@ use child::Child;
 use health::{BEAT_SECONDS, Health};
 use readers::Reader;
 use server::{Answers, Token};
-use timetable::{Entry, Next};
+use timetable::{Entry, Next, Verb};
 use view::{JobView, Shown, View};
 use watch::Watch;
+
+/// How long what was found out of a schedule is taken for true.
+const TRIGGERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Why the thread that decides is woken.
 #[derive(Debug)]
@@ -87,6 +90,7 @@ pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
         health: Arc::new(Health::new(now)),
         readings: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        triggers: BTreeMap::new(),
         entries: Vec::new(),
         readers: Vec::new(),
         watches: Vec::new(),
@@ -125,6 +129,8 @@ struct Daemon<'a> {
     readings: BTreeMap<String, Reading>,
     /// What is known of each job, since its repositories were read last.
     jobs: BTreeMap<String, JobView>,
+    /// What makes each job run, as policy sees it, and when that was found out.
+    triggers: BTreeMap<String, (Timestamp, Trigger)>,
     entries: Vec<Entry>,
     readers: Vec<Reader>,
     watches: Vec<Watch>,
@@ -146,6 +152,7 @@ impl Daemon<'_> {
         self.entries = config.jobs.iter().flat_map(|job| Entry::of(job, now)).collect();
         self.readings.clear();
         self.jobs.clear();
+        self.triggers.clear();
         let every = Duration::try_from(config.daemon.facts_every).unwrap_or(Duration::from_secs(900));
         self.readers.clear();
         for repository in &config.repositories {
@@ -160,8 +167,10 @@ impl Daemon<'_> {
         self.watches.clear();
         self.watch_troubles.clear();
         for job in &config.jobs {
-            if let (Starts::OnChange { .. }, Source::Files { paths, .. }) = (&job.starts, &job.source) {
-                match watch::watch(&job.name, paths, &self.wakes) {
+            if let (Starts::OnChange { .. }, Source::Files { paths, selection, .. }) = (&job.starts, &job.source) {
+                let places: Vec<_> = config.repositories.iter().flat_map(crate::config::Repository::places).collect();
+                let options = selection.options_beside(paths, &places, self.session.console)?;
+                match watch::watch(&job.name, paths, &options.excludes, &self.wakes) {
                     Ok(watch) => self.watches.push(watch),
                     Err(why) => {
                         let trouble =
@@ -216,9 +225,13 @@ impl Daemon<'_> {
         };
         self.entries[at].begin(slot, now);
         let task = self.entries[at].task.clone();
+        if task.verb.backs_up() {
+            self.entries.iter_mut().filter(|entry| entry.task.job == task.job).for_each(|entry| entry.is_run_too(now));
+        }
         let made_up = if missed > 0 { format!(", and makes up for {missed} before it") } else { String::new() };
         let of = slot.map(|slot| format!(" of {slot}")).unwrap_or_default();
-        say(&format!("{} {}{of} begins{made_up}", task.verb.word(), task.job));
+        let whole = if task.verb == Verb::ReadAgain { ", and reads everything" } else { "" };
+        say(&format!("{} {}{of} begins{whole}{made_up}", task.verb.word(), task.job));
         match child::start(&self.program, &task, slot, &self.wakes) {
             Ok(child) => self.running = Some(child),
             Err(failure) => say(&format!("{} {} could not begin: {}", task.verb.word(), task.job, failure.what)),
@@ -271,7 +284,8 @@ impl Daemon<'_> {
         let now = SystemClock.now();
         let config = Arc::clone(&self.config);
         for job in config.jobs.iter().filter(|job| job.repositories.iter().any(|name| name == repository)) {
-            let facts = facts::of_job(&config, job, &self.readings, now);
+            let trigger = self.trigger(job, now);
+            let facts = facts::of_triggered(&config, job, trigger, &self.readings);
             let standing = JobStanding::of(&facts, &job.standards, now);
             let is_all_read = job.repositories.iter().all(|name| self.readings.contains_key(name));
             if is_all_read {
@@ -282,13 +296,26 @@ impl Daemon<'_> {
         }
     }
 
+    /// What makes a job run, found out once a day: how far its slots lie apart in the next thirteen months hardly changes
+    /// from one reading to the next, and with a thousand jobs it is most of what a reading costs.
+    fn trigger(&mut self, job: &Job, now: Timestamp) -> Trigger {
+        let is_fresh = |(found, _): &&(Timestamp, Trigger)| now.duration_since(*found).abs() < TRIGGERS_KEPT;
+        if let Some((_, trigger)) = self.triggers.get(&job.name).filter(is_fresh) {
+            return *trigger;
+        }
+        let trigger = facts::trigger(job, now);
+        self.triggers.insert(job.name.clone(), (now, trigger));
+        trigger
+    }
+
     fn show(&self) {
         let now = SystemClock.now();
-        let is_of = |entry: &&Entry, name: &str| entry.task.job == name && entry.task.verb == timetable::Verb::Run;
+        let is_of = |entry: &&Entry, name: &str| entry.task.job == name && entry.task.verb.backs_up();
         let jobs = self.config.jobs.iter().filter_map(|job| {
             let known = self.jobs.get(&job.name)?;
             let running = self.running.as_ref().filter(|child| child.task.job == job.name).map(|child| child.since);
-            let next = self.entries.iter().find(|entry| is_of(entry, &job.name)).and_then(|entry| entry.next(now));
+            let runs = self.entries.iter().filter(|entry| is_of(entry, &job.name));
+            let next = runs.filter_map(|entry| entry.next(now)).min();
             Some(JobView { running, next, ..known.clone() })
         });
         self.shown.show(View {

@@ -17,9 +17,8 @@ use crate::console::amounts;
 
 const STYLE: &str = include_str!("page.css");
 
-/// What a browser may do with the page: show it and its style.
-pub(super) const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What a browser may do with the page: show it, its style, and the empty icon that it says it has.
+pub(super) const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page at `now`.
 pub(super) fn html(view: &View, now: Timestamp) -> String {
@@ -276,7 +275,8 @@ fn read(copy: &CopyFacts, now: Timestamp) -> String {
 }
 
 fn ago(then: Timestamp, now: Timestamp) -> String {
-    in_words(now.duration_since(then))
+    // A number and its unit stay on one line.
+    in_words(now.duration_since(then)).replace(' ', "\u{a0}")
 }
 
 /// An instant in the zone's hours, with its name, for browsers too.

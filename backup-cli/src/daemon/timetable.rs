@@ -20,10 +20,14 @@ pub(super) struct Task {
 }
 
 /// What is done with a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// In the order in which they are begun when they are due for the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verb {
     /// It is backed up.
     Run,
+    /// It is backed up, and everything is read.
+    ReadAgain,
     /// A restore of it is tried.
     Drill,
 }
@@ -32,9 +36,19 @@ impl Verb {
     /// The word of the command line.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Run => "run",
+            Self::Run | Self::ReadAgain => "run",
             Self::Drill => "drill",
         }
+    }
+
+    /// What stands behind the job on the command line.
+    pub(super) fn option(self) -> Option<&'static str> {
+        (self == Self::ReadAgain).then_some("--read-again")
+    }
+
+    /// Whether it makes a backup.
+    pub(super) fn backs_up(self) -> bool {
+        self != Self::Drill
     }
 }
 
@@ -92,7 +106,10 @@ impl Entry {
         let drill = drill.map(|schedule| {
             entry(Verb::Drill, When::Schedule(schedule), job.jitter.delay(&format!("drill {}", job.name)))
         });
-        run.into_iter().chain(drill).collect()
+        // The jitter of a job is one: both runs of a slot that they share are the same run.
+        let again = job.read_again_runs().cloned();
+        let again = again.map(|schedule| entry(Verb::ReadAgain, When::Schedule(schedule), job.jitter.delay(&job.name)));
+        run.into_iter().chain(again).chain(drill).collect()
     }
 
     /// What its repositories know of it was heard. `seen` is when the daemon first saw the job: what was due before is
@@ -100,6 +117,7 @@ impl Entry {
     pub(super) fn hear(&mut self, facts: &JobFacts) {
         let last = match self.task.verb {
             Verb::Run => last_begun(facts),
+            Verb::ReadAgain => last_read_again(facts),
             Verb::Drill => last_restored(facts),
         };
         match last {
@@ -125,6 +143,13 @@ impl Entry {
     pub(super) fn begin(&mut self, slot: Option<Timestamp>, now: Timestamp) {
         self.last = slot.unwrap_or(now);
         self.changed = None;
+    }
+
+    /// A run of its job begins: the first one after a slot of `read_again` reads everything.
+    pub(super) fn is_run_too(&mut self, now: Timestamp) {
+        if self.task.verb == Verb::ReadAgain {
+            self.last = self.last.max(now);
+        }
     }
 
     /// What it owes.
@@ -173,12 +198,12 @@ fn not_before(instant: Timestamp, now: Timestamp) -> Due {
 /// What is to be done at `now`: of several that are due, the one whose slot is the oldest, so that none waits for ever;
 /// backups before drills of the same slot.
 pub(super) fn next(entries: &[Entry], now: Timestamp) -> Next {
-    let mut first: Option<(Timestamp, bool, usize, u64)> = None;
+    let mut first: Option<(Timestamp, Verb, usize, u64)> = None;
     let mut wait: Option<Timestamp> = None;
     for (at, entry) in entries.iter().enumerate() {
         match entry.due(now) {
             Due::Now { slot, missed } => {
-                let candidate = (slot, entry.task.verb == Verb::Drill, at, missed);
+                let candidate = (slot, entry.task.verb, at, missed);
                 if first.is_none_or(|first| candidate < first) {
                     first = Some(candidate);
                 }
@@ -204,6 +229,13 @@ fn last_begun(facts: &JobFacts) -> Option<Timestamp> {
     runs.chain(backups).max()
 }
 
+/// When the last run began that made a backup: had a slot of `read_again` come before it, it has read everything.
+fn last_read_again(facts: &JobFacts) -> Option<Timestamp> {
+    let runs = facts.copies.iter().flat_map(|copy| &copy.history.runs);
+    let made = runs.filter(|run| run.outcome.made_a_backup());
+    made.map(|run| run.ended.checked_sub(run.took.unwrap_or_default()).unwrap_or(run.ended)).max()
+}
+
 fn last_restored(facts: &JobFacts) -> Option<Timestamp> {
     let drills = facts.drills.iter().map(|drill| drill.ended);
     let backups = facts.copies.iter().flat_map(|copy| &copy.history.backups);
@@ -212,7 +244,7 @@ fn last_restored(facts: &JobFacts) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use backup_core::policy::DrillVerdict;
+    use backup_core::policy::{DrillVerdict, Outcome, Run};
     use jiff::tz::TimeZone;
 
     use super::super::view::sample;
@@ -294,6 +326,38 @@ mod tests {
         etc.is_known = false;
         etc.hear(&sample::job("etc", 1, DrillVerdict::Passed).facts);
         assert_eq!(next(&[etc], sample::now()), Next::Run { at: 0, slot: None, missed: 0 });
+    }
+
+    #[test]
+    fn everything_is_read_again_at_a_slot_of_its_own_unless_a_run_has_done_so_since() {
+        let mut again = scheduled("a", "0 3 * * 0", "2026-11-21T12:00:00Z");
+        again.task.verb = Verb::ReadAgain;
+        let slot = at("2026-11-22T03:00:00Z");
+        assert_eq!(next(&[again.clone()], slot), Next::Run { at: 0, slot: Some(slot), missed: 0 });
+        let run = scheduled("a", "0 2 * * *", "2026-11-21T12:00:00Z");
+        let mut entries = [run, again];
+        let now = at("2026-11-22T05:00:00Z");
+        assert!(matches!(next(&entries, now), Next::Run { at: 0, .. }));
+        entries[0].begin(Some(at("2026-11-22T02:00:00Z")), now);
+        entries.iter_mut().for_each(|entry| entry.is_run_too(now));
+        assert_eq!(next(&entries, now), Next::Wait(Some(at("2026-11-23T02:00:00Z"))), "one run has done both");
+    }
+
+    #[test]
+    fn a_run_that_failed_has_not_read_everything_again() {
+        let mut again = scheduled("a", "0 3 * * 0", "2026-11-21T12:00:00Z");
+        again.task.verb = Verb::ReadAgain;
+        again.is_known = false;
+        let mut facts = (*sample::job("a", 1, DrillVerdict::Passed).facts).clone();
+        for copy in &mut facts.copies {
+            copy.history.runs.retain(|run| run.ended < at("2026-11-22T03:00:00Z"));
+            let failed = copy.history.runs[0].clone();
+            let ended = at("2026-11-22T10:00:00Z");
+            copy.history.runs.push(Run { ended, outcome: Outcome::Failed, ..failed });
+        }
+        again.hear(&facts);
+        let slot = Some(at("2026-11-22T03:00:00Z"));
+        assert_eq!(next(&[again], sample::now()), Next::Run { at: 0, slot, missed: 0 });
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) struct DumpArgs {
     pub(crate) postgres: postgres::PostgresDump,
     #[cfg(feature = "mongodb")]
     #[command(flatten)]
-    mongodb: mongodb::MongodbDump,
+    pub(crate) mongodb: mongodb::MongodbDump,
     /// The folder of mariadb-dump, mysqldump and their like, in place of those in PATH
     #[cfg(feature = "mysql")]
     #[arg(long, value_name = "DIR", env = "BACKUP_MYSQL_BIN", help_heading = "MySQL and MariaDB")]
@@ -44,7 +44,7 @@ pub(crate) struct DumpArgs {
 
 impl DumpArgs {
     /// Refuses options that `engine` does not have; `None` for files.
-    fn require(&self, engine: Option<Engine>) -> Result<(), Failure> {
+    pub(crate) fn require(&self, engine: Option<Engine>) -> Result<(), Failure> {
         #[cfg(feature = "postgres")]
         if engine != Some(Engine::Postgres) && self.postgres.is_asked_for() {
             return Err(Failure::usage("an option for PostgreSQL was given with another source", "leave it away"));

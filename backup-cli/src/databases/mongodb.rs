@@ -21,13 +21,13 @@ use crate::exit::Failure;
 pub(crate) struct MongodbDump {
     /// Only this collection; `*` at the end stands for anything
     #[arg(long, value_name = "NAME")]
-    collection: Vec<String>,
+    pub(crate) collection: Vec<String>,
     /// Not this collection
     #[arg(long, value_name = "NAME")]
-    exclude_collection: Vec<String>,
+    pub(crate) exclude_collection: Vec<String>,
     /// Read each collection as it is when its turn comes, not all as of one instant
     #[arg(long)]
-    no_snapshot_read: bool,
+    pub(crate) no_snapshot_read: bool,
 }
 
 /// How a database is restored.

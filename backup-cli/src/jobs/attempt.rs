@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::copies::Copies;
 use super::outcome::{Part, Verdict};
-use super::{Mode, Occasion, Trust, hooks, source};
+use super::{Extent, Mode, Occasion, Trust, hooks, source};
 use crate::config::{Config, Job, Source};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
@@ -40,7 +40,10 @@ pub(super) fn attempt(
     }
     let places: Vec<_> = config.repositories.iter().flat_map(crate::config::Repository::places).collect();
     let openings = source::parts(job, &places, session)?;
-    let reading = reading(job, copies, warnings);
+    let reading = match occasion.extent {
+        Extent::Everything => Reading::Everything,
+        Extent::Usual => reading(job, copies, warnings),
+    };
     let mut parts = Vec::new();
     for (number, opening) in openings.into_iter().enumerate() {
         let named = opening.named();
@@ -109,7 +112,7 @@ fn back_up(
     let options = BackupOptions {
         tags: job.tags.iter().cloned().chain([format!("job:{}", job.name)]).collect(),
         level: job.compression.unwrap_or(usual.level),
-        lock: copies.lock(),
+        lock_free: copies.lock_free(),
         ignore_ctime,
         ignore_inode,
         parent: if reading == Reading::Everything { Parent::None } else { Parent::Newest },

@@ -3,7 +3,7 @@
 use backup_core::ErrorKind;
 use backup_core::contracts::SinkErrorKind;
 use backup_core::pipeline::BackupOutcome;
-use backup_core::repository::{LockMode, Repository};
+use backup_core::repository::Repository;
 
 use super::outcome::{CopyOutcome, Thinned};
 use crate::config::{self, Config, Job};
@@ -76,13 +76,11 @@ impl Copies {
         &mut self.0
     }
 
-    /// The lock that a backup takes in all of them: none, where one cannot delete its lock again. Two-phase pruning bears
-    /// writers without one.
-    pub(super) fn lock(&self) -> LockMode {
-        match self.0.iter().any(|copy| copy.configured.is_lock_free) {
-            true => LockMode::None,
-            false => LockMode::Shared,
-        }
+    /// Which of those that are open take no lock, because it could not be deleted again. Two-phase pruning bears writers
+    /// without one.
+    pub(super) fn lock_free(&self) -> Vec<usize> {
+        let open = self.0.iter().filter(|copy| copy.repository.is_some()).enumerate();
+        open.filter(|(_, copy)| copy.configured.is_lock_free).map(|(number, _)| number).collect()
     }
 
     /// Why no repository is open.

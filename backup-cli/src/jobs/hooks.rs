@@ -19,13 +19,14 @@ use crate::session::Session;
 /// Runs the command before; its failure fails the job.
 pub(super) fn before(job: &Job, session: &Session) -> Result<(), Failure> {
     match &job.hooks.before {
-        Some(command) => run(command, "before", job, &[], session),
+        Some(command) => run(command, "before", job, &[], Some(session)),
         None => Ok(()),
     }
 }
 
-/// Runs the command after a run, by how it ended. Its failure is a warning: what was backed up is backed up.
-pub(super) fn after(job: &Job, outcome: &Outcome, session: &Session) -> Option<String> {
+/// Runs the command after a run, by how it ended. Its failure is a warning: what was backed up is backed up. A request to
+/// stop does not end it: it starts again what the command before has stopped.
+pub(super) fn after(job: &Job, outcome: &Outcome) -> Option<String> {
     let (command, name) = match outcome.exit() {
         _ if outcome.verdict.word() == "held" => return None,
         _ if outcome.verdict.made_a_backup() => (&job.hooks.after, "after"),
@@ -33,10 +34,17 @@ pub(super) fn after(job: &Job, outcome: &Outcome, session: &Session) -> Option<S
     };
     let why = outcome.verdict.why().unwrap_or_default();
     let variables = [("BACKUP_OUTCOME", outcome.verdict.word()), ("BACKUP_WHY", &why)];
-    run(command.as_ref()?, name, job, &variables, session).err().map(|failure| failure.what)
+    run(command.as_ref()?, name, job, &variables, None).err().map(|failure| failure.what)
 }
 
-fn run(command: &str, name: &str, job: &Job, variables: &[(&str, &str)], session: &Session) -> Result<(), Failure> {
+/// Runs a command, which ends with a request to stop where `session` is given.
+fn run(
+    command: &str,
+    name: &str,
+    job: &Job,
+    variables: &[(&str, &str)],
+    session: Option<&Session>,
+) -> Result<(), Failure> {
     let told = |what: &str| format!("the hook {name} of {} {what}", job.name);
     let failed = |error: &io::Error| Failure::because(told("could not be run"), error);
     let mut child = Command::new("/bin/sh")
@@ -50,14 +58,13 @@ fn run(command: &str, name: &str, job: &Job, variables: &[(&str, &str)], session
         .spawn()
         .map_err(|error| failed(&error))?;
     let timeout = Duration::try_from(job.hooks.timeout).unwrap_or(Duration::MAX);
-    let ended = wait(&mut child, timeout, session).map_err(|error| failed(&error))?;
+    let is_stopped = || session.is_some_and(|session| session.cancel.requested());
+    let ended = wait(&mut child, timeout, &is_stopped).map_err(|error| failed(&error))?;
     let hint = "run it by hand to see why; it has to end with 0";
     match ended {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(Failure::new(told(&format!("failed: {status}"))).with_hint(hint)),
-        None if session.cancel.requested() => {
-            Err(Failure { exit: Exit::Interrupted, ..Failure::new(told("was stopped")) })
-        }
+        None if is_stopped() => Err(Failure { exit: Exit::Interrupted, ..Failure::new(told("was stopped")) }),
         None => {
             let what = told(&format!("took longer than {} s and was ended", timeout.as_secs()));
             Err(Failure::new(what).with_hint("hooks.timeout allows it more"))
@@ -66,13 +73,13 @@ fn run(command: &str, name: &str, job: &Job, variables: &[(&str, &str)], session
 }
 
 /// Waits for the end; `None` when it took too long, or a stop was asked for, and it was ended.
-fn wait(child: &mut Child, timeout: Duration, session: &Session) -> io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, timeout: Duration, is_stopped: &dyn Fn() -> bool) -> io::Result<Option<ExitStatus>> {
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if began.elapsed() >= timeout || session.cancel.requested() {
+        if began.elapsed() >= timeout || is_stopped() {
             if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
                 // It may be gone by now.
                 let _ = kill_process_group(group, Signal::KILL);

@@ -41,6 +41,8 @@ pub(crate) struct Occasion {
     pub(crate) mode: Mode,
     /// What a run that looks wrong means.
     pub(crate) trust: Trust,
+    /// How much of the source is read.
+    pub(crate) extent: Extent,
 }
 
 /// What happens in a run.
@@ -61,6 +63,16 @@ pub(crate) enum Trust {
     Suspect,
     /// Somebody has looked: so much is usual from now on.
     Accept,
+}
+
+/// How much of the source is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What changed; everything in the first run after a slot of `read_again`.
+    #[default]
+    Usual,
+    /// Everything, whatever the snapshot before says.
+    Everything,
 }
 
 /// Runs a job once.
@@ -111,7 +123,7 @@ pub(crate) fn run_job(job: &Job, occasion: &Occasion, config: &Config, session: 
         }
     }
     if occasion.mode == Mode::Real {
-        warnings.extend(hooks::after(job, &outcome, session));
+        warnings.extend(hooks::after(job, &outcome));
     }
     outcome.copies = copies.into_outcomes();
     outcome.warnings = warnings;

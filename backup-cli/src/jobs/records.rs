@@ -10,12 +10,15 @@ use serde_json::{Map, Value, json};
 use super::copies::Copies;
 use super::outcome::{Outcome, Verdict};
 use crate::commands::create::figures;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Keeps the records. What cannot be kept is a warning: the snapshots are safe without.
 pub(super) fn keep(outcome: &Outcome, copies: &Copies, took: Duration, warnings: &mut Vec<String>) {
-    if matches!(outcome.verdict, Verdict::Held { .. }) {
-        return;
+    match &outcome.verdict {
+        Verdict::Held { .. } => return,
+        // Somebody wanted it to stop: nothing has failed, and a record would say that its slot is done with.
+        Verdict::Failed { failure } if failure.exit == Exit::Interrupted => return,
+        _ => {}
     }
     for copy in copies.all() {
         let Some(repository) = &copy.repository else { continue };

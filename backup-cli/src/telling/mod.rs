@@ -49,6 +49,8 @@ pub(crate) struct Words {
 pub(crate) fn of_run(outcome: &Outcome) -> Option<Matter> {
     let trouble = match &outcome.verdict {
         Verdict::Held { .. } => return None,
+        // Who stopped it knows.
+        Verdict::Failed { failure } if failure.exit == Exit::Interrupted => return None,
         verdict => verdict.why().or_else(|| {
             let behind = outcome.copies.iter().find_map(|copy| Some((copy, copy.failure.as_ref()?)));
             behind.map(|(copy, failure)| format!("{} is behind: {}", copy.repository, failure.what))
@@ -66,6 +68,13 @@ pub(crate) fn of_standing(standing: &JobStanding) -> Matter {
         first.unwrap_or_else(|| "an objective is missed".to_owned())
     });
     Matter { job: standing.job.clone(), event: Event::Objective, trouble }
+}
+
+/// Whether a restore of a job was tried and came to a good end.
+pub(crate) fn of_drill(job: &str, ended: Exit) -> Matter {
+    let trouble = (ended != Exit::Done)
+        .then(|| format!("the last drill did not bring the data back in time: `backup drill {job}` says why"));
+    Matter { job: job.to_owned(), event: Event::Drill, trouble }
 }
 
 /// Tells everybody what they want to know of these matters. Returns what could not be delivered.

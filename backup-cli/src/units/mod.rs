@@ -22,7 +22,7 @@ pub(crate) struct Timed {
     /// What it is, for people.
     pub(crate) description: String,
     /// The verb and what it is given: `run app-db`.
-    pub(crate) words: [String; 2],
+    pub(crate) words: Vec<String>,
     /// When.
     pub(crate) schedule: Schedule,
     /// How long after its slots it begins.
@@ -41,9 +41,10 @@ pub(crate) struct Program {
 impl Program {
     /// The command line of something, word by word.
     pub(crate) fn command(&self, timed: &Timed) -> Vec<String> {
-        let [verb, job] = &timed.words;
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
-        vec![path(&self.path), "--config".to_owned(), path(&self.config), verb.clone(), job.clone()]
+        let mut command = vec![path(&self.path), "--config".to_owned(), path(&self.config)];
+        command.extend(timed.words.iter().cloned());
+        command
     }
 }
 
@@ -66,7 +67,16 @@ pub(crate) fn timed(config: &Config, jobs: &[&Job]) -> (Vec<Timed>, Vec<String>)
             timed.push(Timed {
                 name: name.clone(),
                 description: format!("Backup of {name}"),
-                words: ["run".to_owned(), name.clone()],
+                words: vec!["run".to_owned(), name.clone()],
+                schedule: schedule.clone(),
+                delay: job.jitter.delay(name),
+            });
+        }
+        if let Some(schedule) = job.read_again_runs() {
+            timed.push(Timed {
+                name: format!("read-again-{name}"),
+                description: format!("Backup of {name} that reads everything"),
+                words: vec!["run".to_owned(), name.clone(), "--read-again".to_owned()],
                 schedule: schedule.clone(),
                 delay: job.jitter.delay(name),
             });
@@ -75,7 +85,7 @@ pub(crate) fn timed(config: &Config, jobs: &[&Job]) -> (Vec<Timed>, Vec<String>)
             timed.push(Timed {
                 name: format!("drill-{name}"),
                 description: format!("Drill of {name}"),
-                words: ["drill".to_owned(), name.clone()],
+                words: vec!["drill".to_owned(), name.clone()],
                 schedule: schedule.clone(),
                 delay: job.jitter.delay(&format!("drill {name}")),
             });
@@ -110,7 +120,7 @@ pub(crate) mod sample {
         Timed {
             name: name.to_owned(),
             description: format!("Backup of {name}"),
-            words: ["run".to_owned(), name.to_owned()],
+            words: vec!["run".to_owned(), name.to_owned()],
             schedule: Schedule::parse(schedule, TimeZone::get("Europe/Paris").unwrap()).unwrap(),
             delay: SignedDuration::ZERO,
         }

@@ -13,6 +13,9 @@ mod driver;
 #[cfg(test)]
 mod judge;
 #[cfg(test)]
+#[expect(dead_code, reason = "the other tests need more of it")]
+mod running;
+#[cfg(test)]
 mod serves;
 #[cfg(test)]
 mod units;

@@ -1,83 +1,18 @@
 //! The daemon as those meet it who ask it, change its configuration, and stop it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use crate::driver::{PASSPHRASE, World};
+use crate::running::Daemon;
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A daemon, stopped when the test ends, however it ends.
-struct Daemon {
-    process: Child,
-    address: SocketAddr,
-    said: BufReader<ChildStderr>,
-}
-
-impl Daemon {
-    /// Starts one in a world whose configuration has these jobs, and waits until it has read its repository.
-    fn start(world: &World, jobs: &str) -> Self {
-        configure(world, jobs);
-        let mut command: Command = world.command();
-        command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD");
-        command.args(["-c", "backup.toml", "daemon"]).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut said = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        let address = loop {
-            line.clear();
-            assert_ne!(said.read_line(&mut line).unwrap(), 0, "it has ended");
-            if let Some(rest) = line.split_once("http://").map(|(_, rest)| rest) {
-                break rest.split_whitespace().next().unwrap().parse().unwrap();
-            }
-        };
-        let daemon = Self { process, address, said };
-        daemon.wait_for("it is ready", || daemon.get("/readyz").0 == 200);
-        daemon
-    }
-
-    /// Asks for a path; the status and the body.
-    fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-    }
-
-    fn wait_for(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let until = Instant::now() + PATIENCE;
-        while !is_so() {
-            assert!(Instant::now() < until, "waited in vain until {what}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// Asks it to stop; its exit code, and all that it said besides.
-    fn stop(mut self) -> (i32, String) {
-        self.signal("TERM");
-        let mut said = String::new();
-        self.said.read_to_string(&mut said).unwrap();
-        (self.process.wait().unwrap().code().unwrap_or(-1), said)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Starts a daemon in a world whose configuration has these jobs.
+fn start(world: &World, jobs: &str) -> Daemon {
+    configure(world, jobs);
+    let mut command: Command = world.command();
+    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD");
+    command.args(["-c", "backup.toml", "daemon"]);
+    Daemon::start(command)
 }
 
 fn configure(world: &World, jobs: &str) {
@@ -100,8 +35,7 @@ fn job(world: &World, name: &str, rest: &str) -> String {
 fn it_shows_what_the_repository_holds_and_stops_when_it_is_asked_to() {
     let world = World::with_repository();
     world.create(["--job", "app"]);
-    let daemon =
-        Daemon::start(&world, &(job(&world, "app", "") + &job(&world, "never", "objectives = { rpo = \"1h\" }")));
+    let daemon = start(&world, &(job(&world, "app", "") + &job(&world, "never", "objectives = { rpo = \"1h\" }")));
     assert_eq!(daemon.get("/healthz"), (200, "alive\n".to_owned()));
     assert_eq!(daemon.get("/nothing").0, 404);
     let (status, page) = daemon.get("/");
@@ -121,7 +55,7 @@ fn it_shows_what_the_repository_holds_and_stops_when_it_is_asked_to() {
 #[test]
 fn a_configuration_that_went_wrong_is_told_and_the_old_one_stays() {
     let world = World::with_repository();
-    let daemon = Daemon::start(&world, &job(&world, "app", ""));
+    let daemon = start(&world, &job(&world, "app", ""));
     configure(&world, &job(&world, "app", "shedule = \"0 2 * * *\""));
     daemon.signal("HUP");
     daemon.wait_for("the page tells", || daemon.get("/").1.contains("the configuration could not be read again"));
@@ -139,7 +73,7 @@ fn a_configuration_that_went_wrong_is_told_and_the_old_one_stays() {
 #[test]
 fn what_changes_is_backed_up_without_anybody_asking() {
     let world = World::with_repository();
-    let daemon = Daemon::start(&world, &job(&world, "app", "trigger = \"on-change\"\nsettle = \"1s\""));
+    let daemon = start(&world, &job(&world, "app", "trigger = \"on-change\"\nsettle = \"1s\""));
     // What changed while nobody watched: the first run.
     daemon.wait_for("the first run is seen", || {
         daemon.get("/metrics").1.contains("backup_last_success_timestamp{job=\"app\"")
@@ -154,9 +88,28 @@ fn what_changes_is_backed_up_without_anybody_asking() {
 }
 
 #[test]
+fn what_is_left_out_starts_no_run() {
+    let world = World::with_repository();
+    let source = world.source().display().to_string();
+    let text = format!(
+        "[jobs.app]\nsource = {{ files = [\"{source}\"], exclude = [\"*.tmp\"] }}\noffsite = \"none: a test\"\n\
+        trigger = \"on-change\"\nsettle = \"1s\"\n"
+    );
+    let daemon = start(&world, &text);
+    let runs = || daemon.said().matches("run app begins").count();
+    daemon.wait_for("the first run is done", || daemon.said().contains("run app done"));
+    fs::write(world.source().join("half.tmp"), "half").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    assert_eq!(runs(), 1, "{}", daemon.said());
+    fs::write(world.source().join("whole"), "whole").unwrap();
+    daemon.wait_for("another run", || runs() == 2);
+    assert_eq!(daemon.stop().0, 0);
+}
+
+#[test]
 fn a_second_daemon_in_the_same_place_says_that_there_is_one() {
     let world = World::with_repository();
-    let daemon = Daemon::start(&world, &job(&world, "app", ""));
+    let daemon = start(&world, &job(&world, "app", ""));
     let text = fs::read_to_string(world.path().join("backup.toml")).unwrap();
     fs::write(world.path().join("backup.toml"), text.replace("127.0.0.1:0", &daemon.address.to_string())).unwrap();
     let ran = world.run(["-c", "backup.toml", "daemon"]).ends_with(1);
@@ -173,7 +126,7 @@ fn prometheus_takes_the_figures() {
     let world = World::with_repository();
     world.create(["--job", "app"]);
     let rest = "schedule = \"0 2 * * *\"\nobjectives = { rpo = \"26h\", rto = \"2h\" }";
-    let daemon = Daemon::start(&world, &job(&world, "app", rest));
+    let daemon = start(&world, &job(&world, "app", rest));
     let figures = world.path().join("figures");
     fs::write(&figures, daemon.get("/metrics").1).unwrap();
     // It reads standard input alone.

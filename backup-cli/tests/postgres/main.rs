@@ -4,6 +4,8 @@
 //! fellows; `scripts/tools` installs them. Each test starts its own, on a socket in its own folder.
 
 #[cfg(test)]
+mod advised;
+#[cfg(test)]
 mod comes_back;
 #[cfg(test)]
 mod contract;

@@ -1,6 +1,8 @@
 //! The program as its users meet it: run, with its exit codes, its words and its JSON.
 
 #[cfg(test)]
+mod advise;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod drills;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::driver::{Ran, World};
 
-const PAIR: [&str; 4] = ["-r", "hot", "--cold", "cold"];
+const PAIR: [&str; 4] = ["-r", "hot", "--repo-cold", "cold"];
 
 /// The words of a command on the pair.
 fn on_pair<'a>(words: &[&'a str]) -> Vec<&'a str> {
@@ -66,11 +66,15 @@ fn neither_half_is_taken_for_the_whole() {
         assert_eq!(code(&on("hot")), 10, "{command:?}: there is no config");
         assert_ne!(code(&on("cold")), 0, "{command:?}: there is no key");
     }
+    for half in ["hot", "cold"] {
+        let told = world.run(["snapshots", "-r", half]).err;
+        assert!(told.contains("name both halves"), "{told}");
+    }
     assert_ne!(code(&["init", "-r", "hot"]), 0, "nor can a second repository be made over it");
     assert_ne!(code(&["init", "-r", "cold"]), 0);
     assert_eq!([files_below(&world.path().join("hot")), files_below(&world.path().join("cold"))], before);
-    assert_eq!(code(&["snapshots", "-r", "hot", "--cold", "hot"]), 2);
-    assert_eq!(code(&["create", "-r", "hot", "-r", "other", "--cold", "cold", "."]), 2);
+    assert_eq!(code(&["snapshots", "-r", "hot", "--repo-cold", "hot"]), 2);
+    assert_eq!(code(&["create", "-r", "hot", "-r", "other", "--repo-cold", "cold", "."]), 2);
 }
 
 #[test]

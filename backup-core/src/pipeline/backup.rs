@@ -39,6 +39,9 @@ pub struct BackupOptions {
     pub proof: Proof,
     /// The lock to take: [`LockMode::Shared`], or none for credentials that cannot delete.
     pub lock: LockMode,
+    /// Which of several repositories, counted from 0, take no lock whatever `lock` says: their credentials cannot delete it
+    /// again.
+    pub lock_free: Vec<usize>,
     /// Threads that read, hash, compress and seal; as many as there are cores when not given.
     pub workers: Option<NonZeroUsize>,
     /// A file counts as unchanged even if its ctime differs (for sources whose ctimes mean nothing).
@@ -58,6 +61,7 @@ impl Default for BackupOptions {
             level: Compression::DEFAULT_LEVEL,
             proof: Proof::Each,
             lock: LockMode::Shared,
+            lock_free: Vec::new(),
             workers: None,
             ignore_ctime: false,
             ignore_inode: false,
@@ -149,7 +153,8 @@ pub fn backup_to_all(
     let info = source.info();
     let (mut entered, mut outcomes) = (Vec::new(), Vec::new());
     for (number, repository) in repositories.iter().enumerate() {
-        match Entered::enter(repository, options, &info, observer) {
+        let lock = if options.lock_free.contains(&number) { LockMode::None } else { options.lock };
+        match Entered::enter(repository, lock, options, &info, observer) {
             Ok(ready) => {
                 entered.push((number, ready));
                 outcomes.push(None);

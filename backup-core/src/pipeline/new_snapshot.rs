@@ -33,13 +33,14 @@ impl<'a> Entered<'a> {
     /// Takes the lock and reads what is known there.
     pub(super) fn enter(
         repository: &'a Repository,
+        lock: LockMode,
         options: &BackupOptions,
         info: &SourceInfo,
         observer: &dyn Observer,
     ) -> Result<Self> {
         let lock = match options.dry_run {
             true => repository.lock(LockMode::None, observer)?,
-            false => repository.lock(options.lock, observer)?,
+            false => repository.lock(lock, observer)?,
         };
         // Snapshots before indexes: whatever a listed snapshot needs was indexed before it was written.
         let parent = match &options.parent {

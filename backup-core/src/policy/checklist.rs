@@ -52,10 +52,10 @@ pub struct Practice {
     pub passphrase_elsewhere: Option<(String, Timestamp)>,
     /// Who is told.
     pub monitoring: Monitoring,
-    /// When the way to restore was last written into a repository.
+    /// When the way to restore, as it is now, was last seen in a repository.
     pub documented: Option<Timestamp>,
-    /// When a person last followed it.
-    pub rehearsed: Option<Timestamp>,
+    /// Which person last followed it, and when, as somebody has said.
+    pub rehearsed: Option<(String, Timestamp)>,
 }
 
 /// Who is told, and when something was last heard of that.
@@ -71,30 +71,29 @@ pub struct Monitoring {
 
 /// All nine, in a fixed order. A line about jobs is as good as its worst job, which it names.
 pub fn checklist(jobs: &[JobFacts], practice: &Practice, standards: &Standards, now: Timestamp) -> Vec<Line> {
-    let rehearsal_within = SignedDuration::from_hours(24 * 366);
     vec![
         each_job(Item::Automated, jobs, |job| automated(job, now)),
         each_job(Item::RemoteCopy, jobs, |job| remote(job, standards, now)),
         each_job(Item::Retention, jobs, retention),
         each_job(Item::Encryption, jobs, encryption),
-        passphrase(practice),
+        declared(
+            Item::PassphraseElsewhere,
+            practice.passphrase_elsewhere.as_ref(),
+            now,
+            &|place, on| format!("{place}, as was said on {on}"),
+            "nobody has said where the passphrase is kept besides",
+            "keep it in a second place, away from the data, and write that into [checklist]",
+        ),
         each_job(Item::RestoreTests, jobs, |job| restore_tests(job, standards, now)),
         monitoring(&practice.monitoring, standards, now),
-        lately(
-            Item::Documentation,
-            practice.documented,
-            rehearsal_within,
-            now,
-            "the restore procedure was written",
-            "write it down, and keep it away from this machine",
-        ),
-        lately(
+        documented(practice.documented, now),
+        declared(
             Item::Rehearsal,
-            practice.rehearsed,
-            rehearsal_within,
+            practice.rehearsed.as_ref(),
             now,
-            "a person followed the restore procedure",
-            "let somebody else follow it once, on another machine",
+            &|who, on| format!("{who} followed the restore procedure, as was said on {on}"),
+            "nobody has said that a person followed the restore procedure",
+            "let somebody else follow it once, on another machine, and write that into [checklist]",
         ),
     ]
 }
@@ -182,15 +181,46 @@ fn encryption(job: &JobFacts) -> Answered {
     }
 }
 
-fn passphrase(practice: &Practice) -> Line {
-    let (answer, reason, mend) = match &practice.passphrase_elsewhere {
-        Some((place, since)) => yes(format!("{place}, as was said on {}", since.strftime("%F"))),
-        None => unknown(
-            "nobody has said where the passphrase is kept besides",
-            "keep it in a second place, away from the data",
-        ),
+/// How long what somebody said is believed: a year, after which safes have been emptied and people have left.
+const DECLARED_WITHIN: SignedDuration = SignedDuration::from_hours(24 * 366);
+
+/// A line whose evidence lies outside: what somebody said, for as long as that is young.
+fn declared(
+    item: Item,
+    said: Option<&(String, Timestamp)>,
+    now: Timestamp,
+    reason: &dyn Fn(&str, &str) -> String,
+    unsaid: &str,
+    mend: &str,
+) -> Line {
+    let (answer, reason, mend) = match said {
+        None => unknown(unsaid, mend),
+        Some((what, on)) => {
+            let age = now.duration_since(*on);
+            let reason = reason(what, &on.strftime("%F").to_string());
+            // A day ahead is another zone's today.
+            if age < SignedDuration::from_hours(-24) {
+                unknown(format!("{reason}, which is a day to come"), "mend its date in [checklist]")
+            } else if age > DECLARED_WITHIN {
+                unknown(format!("{reason}: more than a year ago"), "see whether it is still so, and write today's date")
+            } else {
+                yes(reason)
+            }
+        }
     };
-    Line { item: Item::PassphraseElsewhere, answer, reason, mend }
+    Line { item, answer, reason, mend }
+}
+
+fn documented(seen: Option<Timestamp>, now: Timestamp) -> Line {
+    let (answer, reason, mend) = match seen.map(|seen| now.duration_since(seen)) {
+        Some(age) if age <= DECLARED_WITHIN => yes(format!(
+            "the configuration, of which `backup runbook` makes the procedure, was seen in a repository {} ago",
+            in_words(age)
+        )),
+        Some(age) => no(format!("what a repository holds of the procedure is {} old", in_words(age)), "backup run"),
+        None => unknown("no repository is known to hold the restore procedure", "backup run"),
+    };
+    Line { item: Item::Documentation, answer, reason, mend }
 }
 
 fn restore_tests(job: &JobFacts, standards: &Standards, now: Timestamp) -> Answered {
@@ -220,15 +250,6 @@ fn monitoring(monitoring: &Monitoring, standards: &Standards, now: Timestamp) ->
     Line { item: Item::Monitoring, answer, reason, mend }
 }
 
-fn lately(item: Item, when: Option<Timestamp>, within: SignedDuration, now: Timestamp, what: &str, mend: &str) -> Line {
-    let (answer, reason, mend) = match when.map(|when| now.duration_since(when)) {
-        Some(age) if age <= within => yes(format!("{what} {} ago", in_words(age))),
-        Some(age) => no(format!("{what} {} ago", in_words(age)), mend),
-        None => unknown(format!("nothing says that {what}"), mend),
-    };
-    Line { item, answer, reason, mend }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::facts::{Offsite, Run};
@@ -249,7 +270,7 @@ mod tests {
             passphrase_elsewhere: Some(("the safe in Oslo".to_owned(), at("2026-01-02T00:00:00Z"))),
             monitoring: Monitoring { configured: true, fetched: Some(at("2026-11-22T11:59:00Z")), notified: None },
             documented: lately,
-            rehearsed: lately,
+            rehearsed: lately.map(|when| ("Ada".to_owned(), when)),
         }
     }
 
@@ -324,6 +345,21 @@ mod tests {
             line(&[waived], &practice(), Item::RemoteCopy),
             (Answer::No, "none, because: a laptop at home".to_owned())
         );
+    }
+
+    #[test]
+    fn what_somebody_said_ages_and_is_not_believed_before_its_day() {
+        let mut practice = practice();
+        let mut said = |when: &str| {
+            practice.rehearsed = Some(("Ada".to_owned(), at(when)));
+            line(&[sound()], &practice, Item::Rehearsal)
+        };
+        assert_eq!(said("2026-06-01T00:00:00Z").0, Answer::Yes);
+        let (answer, reason) = said("2025-11-01T00:00:00Z");
+        assert_eq!((answer, reason.ends_with("more than a year ago")), (Answer::Unknown, true), "{reason}");
+        assert_eq!(said("2026-12-24T00:00:00Z").0, Answer::Unknown);
+        practice.documented = Some(at("2025-11-01T00:00:00Z"));
+        assert_eq!(line(&[sound()], &practice, Item::Documentation).0, Answer::No);
     }
 
     #[test]

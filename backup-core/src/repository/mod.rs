@@ -63,6 +63,10 @@ pub struct Identity {
     pub pid: i32,
 }
 
+/// What helps where there are keys and no config: an `init` that was cut off, half of a pair, or a loss.
+const KEYS_WITHOUT_CONFIG: &str = "there are keys and no config: repeat an `init` that was cut off; if this is the hot \
+    half of a pair, name both halves; else bring back `config` from a copy";
+
 /// An open repository. Clones share everything.
 #[derive(Clone)]
 pub struct Repository {
@@ -182,7 +186,11 @@ impl Repository {
         let config_key = layout::config();
         let (config, keys) = (store.start_get(&config_key, None), store.start_list(layout::KEYS));
         let sealed_config = match config.wait() {
-            Err(error) if *error.kind() == ErrorKind::Missing => return Err(error.into_no_repository(store.location())),
+            Err(error) if *error.kind() == ErrorKind::Missing => {
+                let error = error.into_no_repository(store.location());
+                let has_keys = keys.wait().is_ok_and(|keys| !keys.is_empty());
+                return Err(if has_keys { error.with_hint(KEYS_WITHOUT_CONFIG) } else { error });
+            }
             result => result?,
         };
         let keys: Vec<_> =
@@ -190,6 +198,25 @@ impl Repository {
         let (master, key_id) = open_key(&store, &keys, passphrase, observer)?;
         let config = open_config(&master, &sealed_config)?;
         Ok(Self::assemble(store, Arc::new(master), key_id, config, identity, clock))
+    }
+
+    /// Opens the same repository again, through `sink` and acting as `identity`, with the key that is known: deriving it
+    /// from a passphrase takes half a second by intent, and once is enough for one process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::open`]; also when another repository, or one with another key, lies there by now.
+    pub fn reopen(&self, sink: Arc<dyn Sink>, identity: Identity, clock: Arc<dyn Clock>) -> Result<Self> {
+        let store = Store::new(sink)?;
+        let sealed = match store.get(&layout::config(), None) {
+            Err(error) if *error.kind() == ErrorKind::Missing => return Err(error.into_no_repository(store.location())),
+            result => result?,
+        };
+        let config = open_config(&self.inner.master, &sealed)?;
+        if config.id != self.inner.config.id {
+            return Err(Error::damaged(layout::config(), "it is another repository's"));
+        }
+        Ok(Self::assemble(store, Arc::clone(&self.inner.master), self.inner.key_id, config, identity, clock))
     }
 
     fn assemble(
@@ -392,8 +419,10 @@ fn open_key(
     }
     let error = Error::new(ErrorKind::WrongPassphrase, store.location());
     Err(match failure {
-        _ if keys.is_empty() => Error::new(ErrorKind::Missing, format!("every key of {}", store.location()))
-            .with_hint("without a key file nothing can be read: bring back the folder `keys` from a copy"),
+        _ if keys.is_empty() => Error::new(ErrorKind::Missing, format!("every key of {}", store.location())).with_hint(
+            "bring back the folder `keys` from a copy: nothing can be read without; if this is the cold half of a \
+                 pair, name both halves",
+        ),
         Some(failure) => error.caused_by(failure),
         None if keys.len() > KEYS_TRIED_MAX => {
             error.caused_by(format!("only the first {KEYS_TRIED_MAX} keys were tried"))

@@ -21,7 +21,7 @@ mod xattrs;
 
 pub use filter::LeftOut;
 pub use options::{Atime, FileSystems, FilesOptions, Gitignore, Marker};
-pub use patterns::{Case, Excludes};
+pub use patterns::{Below, Case, Excludes};
 pub use priority::step_back;
 pub use target::{Extra, FilesTarget, Overwrite, Owner, RestoreOptions, SpaceCheck, Zeros};
 pub use walk::FilesSource;

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use backup_core::{Error, ErrorKind, Result};
 use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
@@ -112,6 +113,29 @@ impl Excludes {
     }
 }
 
+/// What patterns leave out below some paths: for who sees files by another way than a walk, as one who watches them does.
+#[derive(Debug)]
+pub struct Below {
+    roots: Vec<PathBuf>,
+    excludes: CompiledExcludes,
+}
+
+impl Below {
+    /// What `excludes` leaves out below `roots`, which are absolute.
+    pub fn new(roots: Vec<PathBuf>, excludes: &Excludes) -> Result<Self> {
+        Ok(Self { roots, excludes: excludes.compile()? })
+    }
+
+    /// Whether the entry at this absolute path is left out, by itself or with a folder that it lies in. What a source was
+    /// asked for is not, nor is what lies below none of it.
+    pub fn leaves_out(&self, path: &Path) -> bool {
+        let Some(root) = self.roots.iter().find(|root| path.starts_with(root)) else { return false };
+        let inside = path.ancestors().take_while(|ancestor| *ancestor != root && ancestor.starts_with(root));
+        let mut inside = inside.map(|ancestor| ancestor.as_os_str().as_bytes());
+        inside.any(|ancestor| self.excludes.leaves_out(ancestor))
+    }
+}
+
 /// [`Excludes`], ready to be asked a million times.
 #[derive(Debug)]
 pub(super) struct CompiledExcludes {
@@ -173,6 +197,25 @@ mod tests {
             excludes.add(pattern, case).unwrap();
         }
         excludes.compile().unwrap().leaves_out(path.as_bytes())
+    }
+
+    #[test]
+    fn below_what_was_asked_for_a_file_goes_with_the_folder_that_is_left_out() {
+        let mut excludes = Excludes::default();
+        excludes.add("*.tmp", Case::Sensitive).unwrap();
+        excludes.add("cache", Case::Sensitive).unwrap();
+        let below = Below::new(vec!["/srv/cache".into(), "/etc/app".into()], &excludes).unwrap();
+        for (path, expected) in [
+            ("/srv/cache", false),
+            ("/srv/cache/file", false),
+            ("/srv/cache/half.tmp", true),
+            ("/srv/cache/a/cache/b/file", true),
+            ("/etc/app/x.tmp/file", true),
+            ("/etc/app/x", false),
+            ("/elsewhere/x.tmp", false),
+        ] {
+            assert_eq!(below.leaves_out(Path::new(path)), expected, "{path}");
+        }
     }
 
     #[test]

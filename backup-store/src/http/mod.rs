@@ -5,13 +5,20 @@
 //! decided here.
 
 mod client;
+#[cfg_attr(
+    not(any(feature = "object", feature = "rest")),
+    expect(dead_code, reason = "what a store's refusal says concerns stores alone")
+)]
 mod failure;
 mod message;
 
+#[cfg(any(feature = "object", feature = "rest"))]
 pub(crate) use client::{Network, client};
+#[cfg(any(feature = "object", feature = "rest"))]
 pub(crate) use failure::{Failure, Refusal};
 pub use message::{Message, Method};
 
+#[cfg(any(feature = "object", feature = "rest"))]
 use std::time::Duration;
 
 /// For how long no byte may come or go before a request is given up. Servers that assemble a large upload answer
@@ -22,4 +29,5 @@ pub(crate) const STALL_SECONDS_MAX: u64 = 60;
 pub(crate) const CONNECT_SECONDS_MAX: u64 = 15;
 
 /// The same as a duration.
+#[cfg(any(feature = "object", feature = "rest"))]
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(STALL_SECONDS_MAX);
