@@ -5,16 +5,16 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use backup_core::contracts::{
     Consistency, Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent, SourceInfo,
 };
-use backup_core::limits;
 use backup_core::model::{Metadata, Node, NodeKind, SnapshotPath};
 use jiff::Timestamp;
+
+use crate::program::Program;
 
 /// What a program prints, as the file `/command/NAME`.
 #[derive(Debug)]
@@ -26,13 +26,13 @@ impl CommandSource {
     ///
     /// An exit status other than 0, or an end by a signal, prevents the snapshot; the error ends with the last lines
     /// that the program wrote to its error output.
-    pub fn new(name: &str, mut command: Command, time: Timestamp) -> Result<Self, SourceError> {
+    pub fn new(name: &str, command: Command, time: Timestamp) -> Result<Self, SourceError> {
         let path = SnapshotPath::root().join(b"command").join(name.as_bytes());
         let subject = path.clone();
         let open = move || {
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let child = command.spawn().map_err(|error| SourceError::of_io("start the program of", subject, &error))?;
-            Ok(Box::new(Program::new(child)) as Box<dyn Stream>)
+            let program = Program::start(command);
+            let program = program.map_err(|error| SourceError::of_io("start the program of", subject, &error))?;
+            Ok(Box::new(program) as Box<dyn Stream>)
         };
         StreamSource::new(path, name.as_bytes(), Box::new(open), time).map(Self)
     }
@@ -221,65 +221,18 @@ impl<R: Read + Send> Stream for Plain<R> {
     }
 }
 
-/// A program being run. One that is not read to its end is killed.
-struct Program {
-    child: Child,
-    output: Option<ChildStdout>,
-    errors: Option<JoinHandle<Vec<u8>>>,
-}
-
-impl Program {
-    fn new(mut child: Child) -> Self {
-        let output = child.stdout.take();
-        // Somebody must read it, or the program stops when the pipe is full.
-        let errors = child.stderr.take().map(|errors| thread::spawn(move || tail(errors)));
-        Self { child, output, errors }
-    }
-}
-
 impl Stream for Program {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.output.as_mut().map_or(Ok(0), |output| output.read(buffer))
+        Read::read(self, buffer)
     }
 
-    fn finish(mut self: Box<Self>) -> Result<(), String> {
-        let status = self.child.wait().map_err(|error| format!("the program's end is not known: {error}"))?;
-        if status.success() {
-            return Ok(());
-        }
-        let tail = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        let said = String::from_utf8_lossy(&tail).trim().to_owned();
-        Err(if said.is_empty() {
-            format!("the program failed: {status}")
-        } else {
-            format!("the program failed: {status}: {said}")
-        })
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-/// The end of what `errors` gives.
-fn tail(mut errors: impl Read) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4_096];
-    loop {
-        match errors.read(&mut buffer) {
-            Ok(0) => return kept,
-            Ok(length) => {
-                kept.extend_from_slice(&buffer[..length]);
-                let excess = kept.len().saturating_sub(limits::STDERR_TAIL_BYTES);
-                kept.drain(..excess);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return kept,
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        let ended = Program::finish(*self)?;
+        let (status, said) = (ended.status, ended.said.trim());
+        match (status.success(), said.is_empty()) {
+            (true, _) => Ok(()),
+            (false, true) => Err(format!("the program failed: {status}")),
+            (false, false) => Err(format!("the program failed: {status}: {said}")),
         }
     }
 }

@@ -6,4 +6,5 @@
 pub mod command;
 pub mod databases;
 pub mod files;
+mod program;
 pub mod sandbox;

@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Ask this of a restored database; the answer must be there, and not false or 0. May be given several times
     #[arg(long, value_name = "QUERY")]
     sql: Vec<String>,
+    /// Ask this of a restored database of MongoDB: {"aggregate": "users", "pipeline": [{"$count": "n"}]}
+    #[arg(long, value_name = "JSON")]
+    aggregate: Vec<String>,
     /// Run this by /bin/sh in the restored folder; it must end with 0 (for Redis: a command of Redis)
     #[arg(long, value_name = "COMMAND")]
     program: Vec<String>,
@@ -95,8 +98,9 @@ impl Args {
     /// The questions of the command line.
     fn checks(&self) -> Vec<DrillCheck> {
         let sql = self.sql.iter().cloned().map(Probe::Sql);
+        let aggregations = self.aggregate.iter().cloned().map(Probe::Aggregate);
         let programs = self.program.iter().cloned().map(Probe::Command);
-        sql.chain(programs).map(|probe| DrillCheck { probe, expected: Expected::Truth }).collect()
+        sql.chain(aggregations).chain(programs).map(|probe| DrillCheck { probe, expected: Expected::Truth }).collect()
     }
 }
 

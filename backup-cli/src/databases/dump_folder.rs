@@ -43,6 +43,12 @@ impl<'a> DumpFolder<'a> {
 
     /// What has to be known of a dump of `engine` before it is restored.
     pub(crate) fn known(&self, engine: Engine) -> Result<Known, Failure> {
+        let files = self.beforehand(engine)?;
+        Ok(Known { manifest: self.manifest(engine, &files)?, files })
+    }
+
+    /// The names and texts of the files that [`is_needed_beforehand`] names.
+    pub(crate) fn beforehand(&self, engine: Engine) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let mut files = Vec::new();
         for (name, node) in self.named().filter(|(name, _)| is_needed_beforehand(engine, name)) {
             let (mut text, limit) = (Vec::new(), MONGODB_METADATA_BYTES_MAX);
@@ -54,7 +60,7 @@ impl<'a> DumpFolder<'a> {
             }
             files.push((name.to_owned(), text));
         }
-        Ok(Known { manifest: self.manifest(engine, &files)?, files })
+        Ok(files)
     }
 
     /// The manifest. What an engine's own program has written has none, and is told by what it has.

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use backup_core::contracts::Source;
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::postgres::{
-    DumpOptions, Existing, Folders, LoadOptions, PARAMETERS, PostgresSource, PostgresTarget, Roles, Server, Settings,
-    compare, databases, observe,
+    Difference, DumpOptions, Existing, Folders, LoadOptions, PARAMETERS, PostgresSource, PostgresTarget, Roles, Server,
+    Settings, compare, databases, observe,
 };
 use backup_sources::databases::url::{DatabaseUrl, Password};
 use backup_sources::files::SpaceCheck;
@@ -155,10 +155,9 @@ pub(super) fn verify(
     // Grants and owners stay behind when roles are left out.
     let expected: Vec<_> =
         expected.iter().filter(|expected| !args.no_roles || !expected.kind.ends_with("acl")).cloned().collect();
-    let (words, losses) = compare(&expected, &observed).into_iter().partition(|difference| difference.is_of_words());
-    let told = |differences: Vec<backup_sources::databases::postgres::Difference>| {
-        differences.iter().map(|difference| difference.told()).collect()
-    };
+    let is_no_loss = |difference: &Difference| difference.is_of_words() || difference.is_of_the_database();
+    let (words, losses) = compare(&expected, &observed).into_iter().partition(is_no_loss);
+    let told = |differences: Vec<Difference>| differences.iter().map(|difference| difference.told()).collect();
     Ok(super::Verified { objects: expected.len(), losses: told(losses), notes: told(words) })
 }
 

@@ -4,12 +4,16 @@ use std::env;
 use std::path::PathBuf;
 
 use backup_core::contracts::Sandbox;
+#[cfg(feature = "postgres")]
 use backup_sources::databases::manifest::Manifest;
+#[cfg(feature = "mongodb")]
+use backup_sources::databases::mongodb::MongodbDump;
 use backup_sources::databases::url::Engine;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 use backup_sources::sandbox::{RunAs, SandboxPlace};
 
 use super::Sandboxes;
+use crate::databases::Known;
 #[cfg(feature = "postgres")]
 use crate::databases::postgres;
 use crate::exit::Failure;
@@ -21,15 +25,19 @@ const ALSO: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 /// The sandbox for a dump. Nothing is made yet.
 pub(super) fn sandbox(
     engine: Engine,
-    manifest: Manifest,
+    known: Known,
     sandboxes: &Sandboxes,
     session: &Session,
 ) -> Result<Box<dyn Sandbox>, Failure> {
-    if sandboxes.place.server.is_some() && engine != Engine::Postgres {
-        let what = format!("sandbox.server is for PostgreSQL, and the snapshot is of {}", engine.name());
+    if sandboxes.place.server.is_some() && !matches!(engine, Engine::Postgres | Engine::Mongodb) {
+        let what = format!("sandbox.server is for PostgreSQL and MongoDB, and the snapshot is of {}", engine.name());
         return Err(Failure::usage(what, "leave it away: a server is started for the drill"));
     }
+    let Known { manifest, files } = known;
+    let _ = &files;
     match engine {
+        #[cfg(feature = "mongodb")]
+        Engine::Mongodb => mongodb_sandbox(MongodbDump { manifest, beforehand: files }, sandboxes, session),
         #[cfg(feature = "postgres")]
         Engine::Postgres => postgres_sandbox(manifest, sandboxes, session),
         #[cfg(feature = "mysql")]
@@ -57,6 +65,22 @@ pub(super) fn sandbox(
     }
 }
 
+#[cfg(feature = "mongodb")]
+fn mongodb_sandbox(dump: MongodbDump, sandboxes: &Sandboxes, session: &Session) -> Result<Box<dyn Sandbox>, Failure> {
+    use backup_sources::databases::mongodb::{MongodbSandbox, MongodbScratch, MongodbSettings};
+    use backup_sources::databases::url::DatabaseUrl;
+
+    let Some(origin) = &sandboxes.place.server else {
+        return Ok(Box::new(MongodbSandbox::new(dump, place(sandboxes), programs(sandboxes, None))));
+    };
+    let url = DatabaseUrl::parse(origin.read("sandbox.server", &session.console)?.as_str())?;
+    if url.engine() != Engine::Mongodb {
+        let what = format!("sandbox.server is of {}, and the snapshot of MongoDB", url.engine().name());
+        return Err(Failure::usage(what, "name one of MongoDB: mongodb://drill@scratch/"));
+    }
+    Ok(Box::new(MongodbScratch::new(dump, MongodbSettings::new(&url))))
+}
+
 #[cfg(feature = "postgres")]
 fn postgres_sandbox(manifest: Manifest, sandboxes: &Sandboxes, session: &Session) -> Result<Box<dyn Sandbox>, Failure> {
     use backup_sources::databases::postgres::{PostgresSandbox, PostgresScratch, Server};
@@ -73,7 +97,7 @@ fn postgres_sandbox(manifest: Manifest, sandboxes: &Sandboxes, session: &Session
     Ok(Box::new(PostgresScratch::new(manifest, server, sandboxes.parent.clone())))
 }
 
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 fn place(sandboxes: &Sandboxes) -> SandboxPlace {
     let place = SandboxPlace::new(sandboxes.parent.clone());
     match &sandboxes.place.user {
@@ -83,7 +107,7 @@ fn place(sandboxes: &Sandboxes) -> SandboxPlace {
 }
 
 /// The only folder when one is named, else those of `PATH` and where servers are.
-#[cfg(any(feature = "mysql", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "redis"))]
 fn programs(sandboxes: &Sandboxes, variable: Option<&str>) -> Vec<PathBuf> {
     if let Some(bin) = &sandboxes.place.bin {
         return vec![PathBuf::from(bin)];

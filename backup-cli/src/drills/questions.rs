@@ -4,6 +4,7 @@ use backup_core::contracts::Question;
 use backup_core::drill::{Must, UserCheck};
 use backup_sources::databases::url::Engine;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::config::{DrillCheck, Expected, Probe};
 use crate::exit::Failure;
@@ -36,15 +37,17 @@ fn one(check: &DrillCheck, engine: Option<Engine>) -> Result<UserCheck, Failure>
 
 /// `{"aggregate": "users", "pipeline": [...]}`, as MongoDB's own command is written.
 fn aggregation(text: &str) -> Result<Question, Failure> {
+    /// The stages as they were written: the order of their fields means something.
     #[derive(Deserialize)]
     struct Aggregate {
         aggregate: String,
-        pipeline: Vec<serde_json::Value>,
+        pipeline: Vec<Box<RawValue>>,
     }
     let hint = r#"write {"aggregate": "users", "pipeline": [{"$count": "n"}]}"#;
     let Aggregate { aggregate, pipeline } = serde_json::from_str(text)
         .map_err(|error| Failure::usage(format!("an aggregation could not be read: {error}"), hint))?;
-    Ok(Question::Aggregation { collection: aggregate, pipeline: serde_json::Value::Array(pipeline).to_string() })
+    let stages: Vec<&str> = pipeline.iter().map(|stage| stage.get()).collect();
+    Ok(Question::Aggregation { collection: aggregate, pipeline: format!("[{}]", stages.join(",")) })
 }
 
 fn unfit(probe: &str, engines: &str) -> Failure {
@@ -72,8 +75,9 @@ mod tests {
         let words = vec!["GET".to_owned(), "a".to_owned()];
         assert_eq!(question(command(), Some(Engine::Redis)), Ok(Question::Engine(words)));
         assert!(matches!(question(command(), None), Ok(Question::Program(_))));
-        let aggregate = Probe::Aggregate(r#"{"aggregate":"users","pipeline":[{"$count":"n"}]}"#.to_owned());
-        let pipeline = r#"[{"$count":"n"}]"#.to_owned();
+        let sorted = r#"{"$sort":{"b":1,"a":1}},{"$count":"n"}"#;
+        let aggregate = Probe::Aggregate(format!(r#"{{"aggregate":"users","pipeline":[{sorted}]}}"#));
+        let pipeline = format!("[{sorted}]");
         let expected = Question::Aggregation { collection: "users".to_owned(), pipeline };
         assert_eq!(question(aggregate, Some(Engine::Mongodb)), Ok(expected));
         assert!(question(Probe::Aggregate("[]".to_owned()), Some(Engine::Mongodb)).is_err());

@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 
+use backup_core::ErrorKind;
 use backup_core::contracts::Sandbox;
 use backup_core::drill::UserCheck;
 use backup_core::model::{Snapshot, SnapshotPath};
 use backup_core::pipeline::FileReader;
 use backup_core::repository::Repository;
-use backup_core::{Error, ErrorKind};
 use backup_sources::databases::manifest::{MANIFEST, Manifest};
 use backup_sources::databases::url::Engine;
 use backup_sources::sandbox::{FilesSandbox, Live, Meaning};
 
 use super::engines;
 use crate::config::SandboxPlace;
+use crate::databases::{DumpFolder, Known};
 use crate::exit::Failure;
 use crate::session::{Session, identity};
 
@@ -37,6 +38,8 @@ pub(super) struct Contents {
     /// For a database.
     pub(super) manifest: Option<Manifest>,
     engine: Option<Engine>,
+    /// What of a database's dump has to be known before it is restored.
+    beforehand: Vec<(String, Vec<u8>)>,
     meaning: Meaning,
 }
 
@@ -44,7 +47,7 @@ impl Contents {
     /// Looks at the snapshot: a database lies in a folder of its own with a manifest, a command's output below
     /// `/command`, and everything else is files.
     pub(super) fn of(repository: &Repository, snapshot: &Snapshot, session: &Session) -> Result<Self, Failure> {
-        let files = |meaning| Self { part: None, manifest: None, engine: None, meaning };
+        let files = |meaning| Self { part: None, manifest: None, engine: None, beforehand: Vec::new(), meaning };
         let [path] = snapshot.paths.as_slice() else { return Ok(files(Meaning::Data)) };
         if path.starts_with("/command/") {
             return Ok(files(Meaning::Output));
@@ -56,15 +59,16 @@ impl Contents {
         };
         let Some(engine) = ENGINES.into_iter().find(is_of) else { return Ok(files(Meaning::Data)) };
         let part = SnapshotPath::parse(path.as_bytes());
-        match manifest(repository, snapshot, &part, session) {
-            Ok(manifest) if manifest.engine == engine.name() => {
-                Ok(Self { part: Some(part), manifest: Some(manifest), engine: Some(engine), meaning: Meaning::Data })
-            }
-            // A folder of files that happens to be called so.
-            Ok(_) => Ok(files(Meaning::Data)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound(_)) => Ok(files(Meaning::Data)),
-            Err(error) => Err(error.into()),
-        }
+        Ok(match known(repository, snapshot, &part, engine, session)? {
+            Some(Known { manifest, files: beforehand }) => Self {
+                part: Some(part),
+                manifest: Some(manifest),
+                engine: Some(engine),
+                beforehand,
+                meaning: Meaning::Data,
+            },
+            None => files(Meaning::Data),
+        })
     }
 
     pub(super) fn engine(&self) -> Option<Engine> {
@@ -72,18 +76,28 @@ impl Contents {
     }
 }
 
-fn manifest(
+/// What is known of a dump of `engine`; `None` for a folder of files that happens to be called so.
+fn known(
     repository: &Repository,
     snapshot: &Snapshot,
     part: &SnapshotPath,
+    engine: Engine,
     session: &Session,
-) -> Result<Manifest, Error> {
+) -> Result<Option<Known>, Failure> {
     let reporter = session.console.reporter();
     let lock = repository.lock(session.globals.shared_lock(), &*reporter)?;
     let index = repository.load_index(&*reporter)?;
     lock.confirm(&*reporter)?;
-    let reader = FileReader::open(repository, &index, snapshot, &part.join(MANIFEST.as_bytes()))?;
-    Manifest::read(reader)
+    let manifest = match FileReader::open(repository, &index, snapshot, &part.join(MANIFEST.as_bytes())) {
+        Ok(reader) => Manifest::read(reader)?,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if manifest.engine != engine.name() {
+        return Ok(None);
+    }
+    let files = DumpFolder::open(repository, &index, snapshot, part)?.beforehand(engine)?;
+    Ok(Some(Known { manifest, files }))
 }
 
 impl Sandboxes {
@@ -102,7 +116,8 @@ impl Sandboxes {
         session: &Session,
     ) -> Result<Box<dyn Sandbox>, Failure> {
         if let (Some(engine), Some(manifest)) = (contents.engine, &contents.manifest) {
-            return engines::sandbox(engine, manifest.clone(), self, session);
+            let known = Known { manifest: manifest.clone(), files: contents.beforehand.clone() };
+            return engines::sandbox(engine, known, self, session);
         }
         if contents.meaning == Meaning::Output && questions.is_empty() {
             return Err(Failure::usage(

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::driver::World;
+use crate::driver::{Ran, World};
 
 /// A server with its files in the world's folder.
 struct Server {
@@ -162,3 +162,57 @@ fn what_cannot_be_meant_is_told_without_the_password() {
     world.run(["restore", "latest", "--collection", "things", "--verify", "--to", &to]).ends_with(2);
     assert!(!world.run(["snapshots"]).succeeds().out.contains("nobody"));
 }
+
+#[test]
+#[ignore = "needs ferretdb, mongo-tools"]
+fn a_database_is_drilled_in_a_server_of_its_own_and_on_one_for_drills() {
+    let world = World::with_repository();
+    let (server, scratch) = (Server::new(&world), Server::with(&world, "scratch", &[]));
+    fill(&world, &server, "app");
+    let bin = PathBuf::from(std::env::var_os("BACKUP_TEST_FERRETDB").unwrap());
+    let bin = bin.parent().unwrap().display().to_string();
+    let drill = |arguments: &[&str]| {
+        let mut command = world.command();
+        if arguments == ["app"] {
+            // By its name in the configuration.
+            command.env_remove("BACKUP_REPO");
+        }
+        command.env("HOME", world.path().join("home")).args(["--json", "drill"]).args(arguments);
+        let ran = Ran::of(&command.output().unwrap());
+        (ran.code, ran.lines().pop().unwrap_or_else(|| panic!("no line: {}", ran.err)))
+    };
+    let job = |sandbox: &str| {
+        let text = format!(
+            "[repositories.here]\nurl = {:?}\n[jobs.app]\nsource = {:?}\n\
+             drill = {{ sandbox = {sandbox}, checks = [{{ aggregate = '{COUNT}', equals = 3 }}] }}\n",
+            world.repository(),
+            server.url("", "app")
+        );
+        std::fs::write(world.path().join("backup.toml"), text).unwrap();
+    };
+    job(&format!("{{ bin = {bin:?} }}"));
+    world.run(["run", "app"]).succeeds();
+    let (code, drilled) = drill(&["app"]);
+    assert_eq!((code, &drilled["verdict"], &drilled["level"]), (0, &"passed".into(), &5.into()), "{drilled}");
+    job(&format!("{{ server = {:?} }}", scratch.url("", "")));
+    let (code, drilled) = drill(&["app"]);
+    assert_eq!((code, &drilled["verdict"], &drilled["level"]), (0, &"passed".into(), &5.into()), "{drilled}");
+    // The source's own server is none for drills.
+    job(&format!("{{ server = {:?} }}", server.url("", "")));
+    let (code, drilled) = drill(&["app"]);
+    assert_eq!((code, &drilled["verdict"]), (4, &"not_run".into()), "{drilled}");
+    assert!(drilled["reason"].as_str().unwrap().contains("may be the one that was backed up"), "{drilled}");
+
+    std::fs::remove_file(world.path().join("backup.toml")).unwrap();
+    let (code, drilled) = drill(&["--bin", &bin, "--aggregate", COUNT]);
+    assert_eq!((code, &drilled["level"]), (0, &5.into()), "{drilled}");
+    let nothing = r#"{"aggregate": "nothing", "pipeline": [{"$count": "n"}]}"#;
+    assert_eq!(drill(&["--bin", &bin, "--aggregate", nothing]).0, 4);
+    let (code, drilled) = drill(&["--bin", "/nowhere"]);
+    assert_eq!((code, &drilled["verdict"]), (4, &"not_run".into()), "{drilled}");
+    world.run(["drill", "--bin", &bin, "--sql", "SELECT 1"]).ends_with(2);
+    world.run(["drill", "--bin", &bin, "--aggregate", "[]"]).ends_with(2);
+}
+
+/// A question to what `fill` makes.
+const COUNT: &str = r#"{"aggregate": "things", "pipeline": [{"$count": "n"}]}"#;

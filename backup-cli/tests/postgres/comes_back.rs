@@ -132,6 +132,24 @@ fn an_empty_database_is_backed_up_with_a_warning() {
 
 #[test]
 #[ignore = "needs postgres-15"]
+fn what_belongs_to_the_database_itself_is_told_and_is_no_loss() {
+    let server = Server::start(15, &[]);
+    server.database(
+        "told",
+        "CREATE TABLE t (n integer); COMMENT ON DATABASE told IS 'x'; CREATE ROLE r; GRANT CREATE ON DATABASE told TO r",
+    );
+    server.create("told", &[]);
+    let restored = server.restore("told_again", &[]);
+    assert_eq!(restored["differences"], json!([]));
+    let notes = restored["notes"].as_array().unwrap();
+    assert_eq!(notes.len(), 2, "{restored}");
+    for note in notes {
+        assert!(note.as_str().unwrap().ends_with("belongs to the database itself, and was not restored"), "{note}");
+    }
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
 fn ten_thousand_tables_come_back() {
     let server = Server::start(15, &["max_locks_per_transaction=1024", "autovacuum=off"]);
     server.database(

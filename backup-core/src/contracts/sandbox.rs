@@ -231,7 +231,8 @@ impl Check {
 pub enum Question {
     /// A statement of SQL that gives one value.
     Sql(String),
-    /// An aggregation of MongoDB whose first document's first field is the answer; the pipeline as JSON.
+    /// An aggregation of MongoDB whose only document's only field is the answer, `_id` aside where there is another; the
+    /// pipeline as JSON, in which the order of fields counts.
     Aggregation {
         /// The collection.
         collection: String,

@@ -189,7 +189,7 @@ impl Run<'_> {
     /// Level 1: every byte that reaches the target was opened and hashed.
     fn restore(&mut self, sandbox: &mut dyn Sandbox, index: &Index) -> Result<(), Verdict> {
         let task = self.task;
-        let target = sandbox.target().map_err(not_run)?;
+        let target = self.stands(sandbox.target(), "dump can be understood", Level::Parsed)?;
         let listener = Listener { inner: self.observer, problems: Mutex::default() };
         let options = self.options();
         let cancel = self.cancel;
@@ -205,6 +205,11 @@ impl Run<'_> {
             Err(error) => {
                 return Err(match Verdict::of_error(&error) {
                     Verdict::Failed { reason } => {
+                        // What did not come out of the store whole is why an engine then has too little.
+                        if !problems.is_empty() {
+                            let lost = problems.join("; ");
+                            self.checks.push(Check::failed("entries not restored", Level::Read, lost));
+                        }
                         let is_engines = matches!(error.kind(), crate::ErrorKind::Target(_));
                         let level = if is_engines { Level::Restored } else { Level::Read };
                         self.checks.push(Check::failed("snapshot is restored", level, reason.clone()));

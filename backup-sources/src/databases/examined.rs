@@ -1,6 +1,7 @@
 //! What a restored database shows against what it must show, as the checks of a drill.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use backup_core::contracts::{Check, Expectation, Level, NotReady};
 use backup_core::limits::SANDBOX_SERVER_BYTES;
@@ -98,13 +99,15 @@ fn compare(id: &str, expected: &Expectation, found: &Expectation, reading: &dyn 
     }
 }
 
-/// Refuses when what will be restored, so many times over, does not fit beside a server.
-pub(super) fn make_sure_of_space(folder: &SandboxFolder, bytes: u64) -> Result<(), NotReady> {
+/// A drill's folder in `parent`, where what will be restored fits beside a server.
+pub(super) fn folder_with_room(parent: &Path, bytes: u64) -> Result<SandboxFolder, NotReady> {
+    let folder = SandboxFolder::create(parent)
+        .map_err(|error| NotReady::cannot_run(format!("no folder can be made in {}: {error}", parent.display())))?;
     let needed = bytes.saturating_add(SANDBOX_SERVER_BYTES);
     let free =
         folder.free_bytes().map_err(|error| NotReady::cannot_run(format!("the space for it is not known: {error}")))?;
     if free >= needed {
-        return Ok(());
+        return Ok(folder);
     }
     let place = folder.path().parent().unwrap_or(folder.path()).display();
     Err(NotReady::CannotRun {

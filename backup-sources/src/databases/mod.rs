@@ -20,7 +20,7 @@
 
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "redis", feature = "sqlite"))]
 mod differences;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod examined;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod folder;

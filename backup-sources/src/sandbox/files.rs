@@ -203,8 +203,7 @@ impl Sandbox for FilesSandbox {
 
     fn remove(self: Box<Self>) -> Result<(), SandboxError> {
         let Place::Made(folder) = self.place else { return Ok(()) };
-        let path = folder.path().to_owned();
-        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+        folder.clear_away()
     }
 }
 

@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use backup_core::contracts::SandboxError;
 use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
 
 use super::leftovers::end_processes;
@@ -87,6 +88,12 @@ impl SandboxFolder {
     /// Ends every process that was started for it and still lives, and removes it.
     pub fn remove(mut self) -> io::Result<()> {
         self.clear()
+    }
+
+    /// The same for a sandbox, whose error says what is left and where.
+    pub(crate) fn clear_away(self) -> Result<(), SandboxError> {
+        let path = self.path.clone();
+        self.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
     }
 
     /// Leaves everything as a kill would.

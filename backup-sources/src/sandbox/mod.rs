@@ -15,12 +15,12 @@ mod files;
 mod folder;
 mod leftovers;
 mod live;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 mod place;
 mod program;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 mod served;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 mod walls;
 mod without_devices;
 
@@ -28,12 +28,12 @@ pub use files::{FilesSandbox, Meaning};
 pub use folder::SandboxFolder;
 pub use leftovers::{Leftover, remove_leftovers};
 pub use live::Live;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 pub use place::SandboxPlace;
 pub use program::ask_program;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 pub(crate) use served::Served;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 pub use walls::{Namespaces, RunAs};
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 pub(crate) use walls::{Walls, run};

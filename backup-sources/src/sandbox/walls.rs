@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use backup_core::contracts::NotReady;
+use backup_core::limits::SOCKET_PATH_BYTES_MAX;
 use nix::unistd::{Uid, User};
 
 use super::SandboxFolder;
@@ -131,6 +132,19 @@ impl Walls {
     /// The folder that belongs to the programs. Once one of them ran, nothing in it can be trusted.
     pub(crate) fn own(&self) -> &Path {
         &self.own
+    }
+
+    /// Where a server gets its socket, in the folder that belongs to it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel takes no path that long.
+    pub(crate) fn socket(&self, name: &str) -> Result<PathBuf, NotReady> {
+        let socket = self.own.join(name);
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(NotReady::cannot_run(format!("the path of a socket in {} is too long", self.own.display())));
+        }
+        Ok(socket)
     }
 
     /// A program, about to be run behind the walls. Only arguments may be added, and where its output goes.

@@ -33,7 +33,7 @@ fn long_name() -> String {
 }
 
 /// A database with everything in it that the server takes.
-fn fill(server: &Server, database: &str) {
+pub(crate) fn fill(server: &Server, database: &str) {
     let every_type = doc! {
         "_id": 1, "double": 1.5, "text": "ü\0\"", "document": {"b": 1, "a": {"c": []}}, "list": [1, "two", {"n": 3}],
         "binary": Binary { subtype: BinarySubtype::Generic, bytes: vec![0, 255] },
@@ -97,7 +97,7 @@ fn fill_what_only_mongodb_has(server: &Server, database: &str) {
     server.run(database, doc! {"createUser": "reader", "pwd": pwd, "roles": ["read"]});
 }
 
-fn source(server: &Server, database: &str) -> MongodbSource {
+pub(crate) fn source(server: &Server, database: &str) -> MongodbSource {
     MongodbSource::connect(&server.settings(database), database, &DumpOptions::default()).unwrap()
 }
 
@@ -106,7 +106,7 @@ fn back_up(repo: &Repo, server: &Server, database: &str) -> Report {
 }
 
 /// The files of a folder of the newest snapshot that a target has to know beforehand.
-fn beforehand(repo: &Repo, folder: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn beforehand(repo: &Repo, folder: &str) -> Vec<(String, Vec<u8>)> {
     let names = repo.names(folder).into_iter().filter(|name| is_needed_beforehand(name));
     names.map(|name| (name.clone(), repo.file(&format!("{folder}/{name}")))).collect()
 }

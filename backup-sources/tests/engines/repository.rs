@@ -7,8 +7,9 @@ use backup_core::cancel::Cancel;
 use backup_core::chunk::Chunking;
 use backup_core::clock::SystemClock;
 use backup_core::contracts::{
-    Content, ContentReader, Entry, Report, Source, SourceError, SourceEvent, SourceInfo, Target,
+    Content, ContentReader, Entry, ObjectKey, Report, Sandbox, Source, SourceError, SourceEvent, SourceInfo, Target,
 };
+use backup_core::drill::{DrillOutcome, DrillTask, Stopwatch, drill};
 use backup_core::model::{Node, Snapshot, SnapshotPath};
 use backup_core::observe::Silent;
 use backup_core::pipeline::{
@@ -20,14 +21,16 @@ use backup_core::{Error, Result};
 use backup_sources::databases::manifest::Manifest;
 
 /// A repository of its own for each test. Locks wait for others to be seen, which is tested elsewhere.
-pub(crate) struct Repo(Repository);
+pub(crate) struct Repo(Repository, Arc<MemorySink>);
 
 impl Repo {
     pub(crate) fn new() -> Self {
         let options = CreateOptions { cost: Some(ScryptCost { n: 2, r: 1, p: 1 }), ..CreateOptions::default() };
         let identity = Identity { hostname: "host".into(), username: "user".into(), uid: 1, gid: 1, pid: 1 };
         let (sink, passphrase) = (Arc::new(MemorySink::new()), Passphrase::new("x"));
-        Self(Repository::create(sink, &passphrase, &options, identity, Arc::new(SystemClock)).unwrap())
+        let clock = Arc::new(SystemClock);
+        let repository = Repository::create(Arc::clone(&sink) as _, &passphrase, &options, identity, clock).unwrap();
+        Self(repository, sink)
     }
 
     pub(crate) fn back_up(&self, source: &mut dyn Source) -> Result<BackupOutcome> {
@@ -55,6 +58,32 @@ impl Repo {
         let path = Some(SnapshotPath::parse(folder.as_bytes()));
         let options = RestoreOptions { path, lock: LockMode::None, ..RestoreOptions::default() };
         pipeline::restore(&self.0, &self.latest(), target, &options, &Cancel::new(), &Silent)
+    }
+
+    /// A drill of the newest snapshot's `folder`, as the program runs it.
+    pub(crate) fn drill(&self, folder: &str, sandbox: Box<dyn Sandbox>, report: &Report) -> DrillOutcome {
+        let (id, snapshot) = self.0.find_snapshot("latest", &Default::default()).unwrap();
+        let task = DrillTask {
+            repository: &self.0,
+            id,
+            snapshot: &snapshot,
+            part: Some(SnapshotPath::parse(folder.as_bytes())),
+            report,
+            questions: &[],
+            lock: LockMode::None,
+        };
+        drill(&task, sandbox, Stopwatch::begin(), &Cancel::new(), &Silent)
+    }
+
+    /// Where everything lies.
+    pub(crate) fn sink(&self) -> &MemorySink {
+        &self.1
+    }
+
+    /// The largest pack: that of the data.
+    pub(crate) fn pack(&self) -> ObjectKey {
+        let packs = self.1.objects().into_iter().filter(|(key, _)| key.as_str().starts_with("data/"));
+        packs.max_by_key(|(_, bytes)| bytes.len()).unwrap().0
     }
 
     /// A file of the newest snapshot.

@@ -2,16 +2,12 @@
 //! so before anything is started.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{Answer, Check, CheckResult, Expectation, Level, Question, Sandbox};
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::postgres::{Folders, PostgresSandbox, PostgresScratch};
-use backup_sources::sandbox::{Namespaces, SandboxPlace, remove_leftovers};
+use backup_sources::sandbox::{Namespaces, SandboxPlace};
 use tempfile::TempDir;
 
 use crate::drill::{LITTLE, TOO_MUCH, examined, failed, left, load, not_run, restored};
@@ -367,61 +363,6 @@ fn on_a_server_for_drills_a_database_is_made_and_dropped() {
         let reason = not_run(made(server, user, &manifest), LITTLE, parent.path());
         assert!(reason.contains(words), "{reason}");
     }
-}
-
-/// Held by [`a_killed_drill_leaves_nothing_once_the_next_one_has_looked`], in a process of its own.
-#[test]
-#[ignore = "needs postgres-15"]
-fn held_until_it_is_killed() {
-    let Some(folder) = std::env::var_os("BACKUP_TEST_HELD") else { return };
-    let folder = Path::new(&folder);
-    let manifest = Manifest::read(fs::File::open(folder.join("manifest")).unwrap()).unwrap();
-    let place = SandboxPlace::new(folder.join("drills"));
-    let folders = Folders { only: Some(programs(15)), also: Vec::new() };
-    let mut made = PostgresSandbox::new(manifest, place, folders);
-    // On a thread that ends: the server must not end with it.
-    let made = thread::spawn(move || made.start(LITTLE, &Cancel::new()).map(|()| made)).join().unwrap();
-    let _made = made.unwrap();
-    thread::sleep(Duration::from_millis(200));
-    fs::write(folder.join("started"), "").unwrap();
-    thread::sleep(Duration::from_secs(600));
-}
-
-#[test]
-#[ignore = "needs postgres-15"]
-fn a_killed_drill_leaves_nothing_once_the_next_one_has_looked() {
-    let (server, repo, folder) = (Server::new(), Repo::new(), open_folder());
-    server.database("app", "CREATE TABLE t (n integer)");
-    fs::write(folder.path().join("manifest"), server.back_up(&repo, "app").to_bytes().unwrap()).unwrap();
-    let drills = folder.path().join("drills");
-    fs::create_dir(&drills).unwrap();
-    let mut held = Command::new(std::env::current_exe().unwrap());
-    held.args(["--ignored", "--exact", "sandbox_postgres::held_until_it_is_killed"]);
-    held.env("BACKUP_TEST_HELD", folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut held = held.spawn().unwrap();
-    let began = Instant::now();
-    while !folder.path().join("started").exists() {
-        assert!(held.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60));
-        thread::sleep(Duration::from_millis(20));
-    }
-    let name = left(&drills).pop().unwrap();
-    assert!(processes_of(&name) > 0, "the server runs");
-    assert!(remove_leftovers(&drills).unwrap().is_empty(), "a living drill is left alone");
-    held.kill().unwrap();
-    held.wait().unwrap();
-    let found = remove_leftovers(&drills).unwrap();
-    assert!(found.len() == 1 && found[0].removed.is_ok(), "{found:?}");
-    assert_eq!((left(&drills), processes_of(&name)), (vec![], 0));
-}
-
-/// How many processes have a path or a mark of this drill.
-fn processes_of(name: &str) -> usize {
-    let bears = |path: &Path| {
-        ["environ", "cmdline"]
-            .iter()
-            .any(|file| fs::read(path.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(name)))
-    };
-    fs::read_dir("/proc").unwrap().filter(|entry| bears(&entry.as_ref().unwrap().path())).count()
 }
 
 #[test]

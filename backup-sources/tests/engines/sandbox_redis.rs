@@ -25,7 +25,7 @@ fn sandbox(server: &Server, manifest: &Manifest, parent: &TempDir, namespaces: N
     Box::new(RedisSandbox::new(manifest.clone(), place, programs, Arc::new(SystemClock)))
 }
 
-fn back_up(server: &Server, repo: &Repo) -> Manifest {
+pub(crate) fn back_up(server: &Server, repo: &Repo) -> Manifest {
     let clock: Arc<dyn backup_core::clock::Clock> = Arc::new(SystemClock);
     let settings = backup_sources::databases::redis::RedisSettings { name: Some("r".into()), ..server.settings() };
     repo.back_up(&mut RedisSource::connect(&settings, &clock).unwrap()).unwrap();

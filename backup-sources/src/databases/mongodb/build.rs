@@ -38,7 +38,9 @@ pub(super) fn views(connection: &Connection, database: &str, all: &[Collection])
 
 fn creation(collection: &Collection) -> Document {
     let mut command = doc! {"create": collection.name.clone()};
-    let options = collection.options.iter().filter(|(name, _)| !NOT_TAKEN.contains(&name.as_str()));
+    // What begins with a dollar is no option but a word to the server, such as which database is meant.
+    let is_option = |name: &str| !NOT_TAKEN.contains(&name) && !name.starts_with('$');
+    let options = collection.options.iter().filter(|(name, _)| is_option(name));
     command.extend(options.map(|(name, value)| (name.clone(), value.clone())));
     command
 }

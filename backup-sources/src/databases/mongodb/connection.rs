@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use backup_core::contracts::Tool;
 use backup_core::limits::{DATABASE_SILENCE_SECONDS_MAX, RUNTIME_BLOCKING_THREADS_MAX};
 use backup_core::{Error, ErrorKind, Result};
 use mongodb::Client;
@@ -42,6 +43,8 @@ pub(super) struct Server {
     pub(super) version: String,
     /// The first two parts of it.
     pub(super) release: (i32, i32),
+    /// The version of FerretDB, where it is that; `version` is then the one of MongoDB that it speaks like.
+    pub(super) ferretdb: Option<String>,
     /// Its answer to `hello`.
     hello: Document,
 }
@@ -69,6 +72,13 @@ impl Topology {
 }
 
 impl Server {
+    /// What it is, with its version.
+    pub(super) fn tools(&self) -> Vec<Tool> {
+        let named = |name: &str, version: &str| Tool { name: name.to_owned(), version: version.to_owned() };
+        let ferretdb = self.ferretdb.iter().map(|version| named("ferretdb", version));
+        std::iter::once(named("mongodb", &self.version)).chain(ferretdb).collect()
+    }
+
     pub(super) fn topology(&self) -> Topology {
         match (self.hello.get_str("msg"), self.hello.get_str("setName")) {
             (Ok("isdbgrid"), _) => Topology::Sharded,
@@ -176,7 +186,8 @@ impl Connection {
         let version = info.get_str("version").unwrap_or_default().to_owned();
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
         let release = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        self.server = Server { version, release, hello };
+        let ferretdb = info.get_str("ferretdbVersion").ok().map(|version| version.trim_start_matches('v').to_owned());
+        self.server = Server { version, release, ferretdb, hello };
         Ok(())
     }
 

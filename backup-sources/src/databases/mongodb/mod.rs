@@ -27,6 +27,7 @@ mod load;
 mod metadata;
 mod names;
 mod observe;
+mod sandbox;
 mod settings;
 mod source;
 mod target;
@@ -34,6 +35,7 @@ mod users;
 
 pub use catalog::Selection;
 pub use observe::observe;
+pub use sandbox::{MongodbDump, MongodbSandbox, MongodbScratch};
 pub use settings::MongodbSettings;
 pub use source::{DumpOptions, MongodbSource, Reads, databases};
 pub use target::{Existing, LoadOptions, MongodbTarget, is_needed_beforehand};

@@ -82,7 +82,8 @@ impl MongodbSettings {
                 text.push(',');
             }
             match &host.name {
-                socket if socket.starts_with('/') => text.push_str(&encoded(socket)),
+                // The driver knows a socket by the ending `.sock`, which it looks for before it decodes.
+                socket if socket.starts_with('/') => text.push_str(&encoded(socket).replace("%2E", ".")),
                 address if address.contains(':') => text.push_str(&format!("[{address}]")),
                 name => text.push_str(name),
             }
@@ -113,7 +114,7 @@ mod tests {
         for (url, wanted) in [
             ("mongodb:///app", "mongodb://localhost/app"),
             ("mongodb://a:1,b,[::1]:3/x?replicaSet=rs0", "mongodb://a:1,b,[::1]:3/x?replicaSet=rs0"),
-            ("mongodb://%2Ftmp%2Fm.sock/x", "mongodb://%2Ftmp%2Fm%2Esock/x"),
+            ("mongodb://%2Ftmp%2Fm.sock/x", "mongodb://%2Ftmp%2Fm.sock/x"),
             (
                 "mongodb+srv://u:p%40%2Fw@h.example/x?authSource=admin&tls=true",
                 "mongodb+srv://u:p%40%2Fw@h.example/x?authSource=admin&tls=true",

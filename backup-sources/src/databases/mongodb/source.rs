@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use backup_core::contracts::{Consistency, RecoveryPoint, Report, Source, SourceError, SourceEvent, SourceInfo, Tool};
+use backup_core::contracts::{Consistency, RecoveryPoint, Report, Source, SourceError, SourceEvent, SourceInfo};
 use backup_core::model::SnapshotPath;
 use backup_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
@@ -254,12 +254,11 @@ impl Shared {
         let consistency = if capped { Consistency::Fuzzy } else { consistency };
         let expectations =
             self.collections.iter().flat_map(|it| it.expectations(state.sums.get(&it.name).copied())).collect();
-        let version = self.connection.server().version.clone();
         let report = Report {
             recovery_point: Some(recovery_point),
             consistency,
             warnings,
-            tools: vec![Tool { name: "mongodb".to_owned(), version }],
+            tools: self.connection.server().tools(),
             expectations,
         };
         let details = self.details(&ended, state.users.take());

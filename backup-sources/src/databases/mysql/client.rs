@@ -8,8 +8,8 @@ use backup_core::contracts::Tool;
 use backup_core::{Error, ErrorKind, Result};
 
 use super::defaults::{Defaults, Flavour};
-use super::program::Program;
 use super::settings::MysqlSettings;
+use crate::program::Program;
 
 /// A server, through the client programs.
 #[derive(Debug)]
@@ -61,12 +61,12 @@ impl Client {
     pub(super) fn ask(&self, question: &str) -> std::result::Result<Vec<Vec<String>>, String> {
         let mut command = self.command(&self.query.path, &self.defaults);
         command.args(["--batch", "--skip-column-names", "--default-character-set=utf8mb4", "--connect-timeout=10"]);
-        let mut program = Program::start(command).map_err(|error| error.to_string())?;
+        let mut program = Program::start_with_input(command).map_err(|error| error.to_string())?;
         let asked = program.write_all(question.as_bytes());
         program.end_input();
         let mut text = Vec::new();
         let read = program.read_to_end(&mut text);
-        program.finish()?;
+        ended(program)?;
         asked.and(read).map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&text);
         Ok(text.lines().map(|line| line.split('\t').map(plain).collect()).collect())
@@ -119,7 +119,7 @@ impl Client {
             "--max-allowed-packet=1G",
         ]);
         command.arg("--").arg(database);
-        Program::start(command)
+        Program::start_with_input(command)
     }
 
     /// The program for questions, for the report.
@@ -146,13 +146,24 @@ impl Dump {
     pub(super) fn start(&self, arguments: &[&str], database: &str) -> io::Result<Program> {
         let mut command = Command::new(&self.found.path);
         command.args(self.defaults.arguments()).args(arguments).arg("--").arg(database);
-        Program::start(command)
+        Program::start_with_input(command)
     }
 
     /// For the report.
     pub(super) fn tool(&self) -> Tool {
         tool(&self.found)
     }
+}
+
+/// Waits for a program's end: its last words when it failed.
+pub(super) fn ended(program: Program) -> std::result::Result<(), String> {
+    let ended = program.finish()?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    // One line is the message; what came before it is mostly warnings.
+    let last = ended.said.lines().map(str::trim).rfind(|line| !line.is_empty());
+    Err(last.map_or_else(|| ended.status.to_string(), str::to_owned))
 }
 
 fn tool(found: &Found) -> Tool {

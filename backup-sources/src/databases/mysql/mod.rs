@@ -15,7 +15,6 @@ mod client;
 mod defaults;
 mod grants;
 mod inventory;
-mod program;
 mod rows;
 mod sandbox;
 mod settings;

@@ -17,13 +17,13 @@ use super::super::folder::{File, Folder, Stream, Turn, path_of};
 use super::super::manifest::{MANIFEST, Manifest};
 use super::super::ready::Ready;
 use super::super::url::Engine;
-use super::client::{Client, Dump, quoted};
+use super::client::{Client, Dump, ended, quoted};
 use super::defaults::Flavour;
 use super::grants::Rights;
 use super::inventory::Inventory;
-use super::program::Program;
 use super::rows::DumpReader;
 use super::settings::MysqlSettings;
+use crate::program::Program;
 
 /// The file of a snapshot.
 pub(super) const DUMP: &str = "dump.sql";
@@ -220,7 +220,7 @@ impl DumpStream {
 
     fn finish(self) -> Result<Passed, String> {
         let Self { looked, before, program, reader, began } = self;
-        program.finish().map_err(|why| format!("{} failed: {why}", looked.dump.tool().name))?;
+        ended(program).map_err(|why| format!("{} failed: {why}", looked.dump.tool().name))?;
         if !reader.is_complete() {
             return Err("the dump does not end with its last line: it was cut short".into());
         }

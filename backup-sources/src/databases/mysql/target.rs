@@ -12,10 +12,10 @@ use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
 
 use super::super::passed_over::PassedOver;
-use super::client::{Client, named, quoted};
-use super::program::Program;
+use super::client::{Client, ended, named, quoted};
 use super::settings::MysqlSettings;
 use super::source::DUMP;
+use crate::program::Program;
 
 /// What becomes of a database that holds something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,7 +179,7 @@ struct Loading {
 impl DumpFile {
     /// Ends the client, and keeps what it said.
     fn give_up(&self, loading: Option<Loading>, otherwise: &str) -> String {
-        let said = loading.and_then(|loading| loading.program.finish().err());
+        let said = loading.and_then(|loading| ended(loading.program).err());
         let why = said.unwrap_or_else(|| otherwise.to_owned());
         let mut outcome = lock(&self.outcome);
         if !matches!(*outcome, Outcome::Failed(_)) {
@@ -225,7 +225,7 @@ impl TargetFile for DumpFile {
         let Some(Loading { program, .. }) = loading else {
             return Err(fatal("load", &self.path, "the restore has failed".into()));
         };
-        if let Err(why) = program.finish() {
+        if let Err(why) = ended(program) {
             *lock(&self.outcome) = Outcome::Failed(why.clone());
             return Err(fatal("load", &self.path, why));
         }

@@ -7,11 +7,11 @@ use backup_core::contracts::SourceError;
 use backup_core::model::SnapshotPath;
 
 use super::archive::{Found, HEAD_BYTES, Inspector, forget_instant};
-use super::programs::{Ended, Running};
+use crate::program::{Ended, Program};
 
 /// A dump that is being made.
 pub(super) struct Dump {
-    running: Running,
+    running: Program,
     inspector: Inspector,
     /// What was read ahead.
     head: io::Cursor<Vec<u8>>,
@@ -20,7 +20,7 @@ pub(super) struct Dump {
 impl Dump {
     /// Starts the program that makes it.
     pub(super) fn start(command: Command) -> Result<Self, String> {
-        let mut running = Running::start(command)?;
+        let mut running = Program::start(command).map_err(|error| error.to_string())?;
         let mut head = vec![0; HEAD_BYTES];
         let mut length = 0;
         while length < HEAD_BYTES {

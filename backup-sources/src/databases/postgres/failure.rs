@@ -5,7 +5,8 @@ use backup_core::model::SnapshotPath;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::connection::Connection;
-use super::programs::Ended;
+use super::programs::complaint;
+use crate::program::Ended;
 
 /// What the server says when the text of one value does not fit into its memory for one.
 const TOO_LARGE: [&str; 3] =
@@ -29,7 +30,7 @@ const KNOWN: [(&str, &str); 9] = [
 
 /// The failure of pg_dump, which ended so. `connection` sees what it saw.
 pub(super) fn of_dump(path: SnapshotPath, ended: &Ended, connection: Option<&Connection>) -> SourceError {
-    let complaint = ended.complaint();
+    let complaint = complaint(ended);
     if TOO_LARGE.iter().any(|words| ended.said.contains(words))
         && let Some((table, column, bytes)) = connection.and_then(|connection| largest_value(connection, &ended.said))
     {

@@ -1,13 +1,14 @@
 //! `globals.sql`: what belongs to the server and not to one database, as pg_dumpall writes it: roles, their memberships
 //! and settings, tablespaces.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use backup_core::limits::GLOBALS_BYTES_MAX;
 
-use super::programs::{Programs, Running};
+use super::programs::{Programs, complaint};
 use super::server::Server;
 use super::tls::Protection;
+use crate::program::Program;
 
 /// What came of it.
 pub(super) struct Globals {
@@ -24,7 +25,7 @@ impl Globals {
             let mut command = programs.command("pg_dumpall");
             command.args(["--globals-only", "--no-password", "--database", database]).args(options);
             server.equip(&mut command, database, protection.authorities.as_deref());
-            read(Running::start(command)?)
+            read(Program::start(command).map_err(|error| error.to_string())?)
         };
         let (text, warning) = match run(&[]) {
             Ok(text) => (Some(text), None),
@@ -40,21 +41,12 @@ impl Globals {
     }
 }
 
-fn read(mut running: Running) -> Result<Vec<u8>, String> {
+fn read(mut running: Program) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
-    Output(&mut running).take(GLOBALS_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
+    (&mut running).take(GLOBALS_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
     if text.len() as u64 > GLOBALS_BYTES_MAX {
         return Err("they are too many".to_owned());
     }
     let ended = running.finish()?;
-    if ended.status.success() { Ok(text) } else { Err(ended.complaint()) }
-}
-
-/// The output of a program as a reader.
-struct Output<'a>(&'a mut Running);
-
-impl Read for Output<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
+    if ended.status.success() { Ok(text) } else { Err(complaint(&ended)) }
 }

@@ -69,6 +69,11 @@ pub(super) fn read(dump: &mut impl io::Read) -> io::Result<Found> {
     }
 }
 
+/// Whether it belongs to the database as a whole: its comment, its grants.
+pub(super) fn is_of_the_database(expectation: &Expectation) -> bool {
+    expectation.object.starts_with("DATABASE ")
+}
+
 /// Something that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -87,10 +92,19 @@ impl Difference {
         self.observed.is_some() && is_definition
     }
 
+    /// Whether it is the comment or the grants of the database itself. They are in the dump, by the name that the
+    /// database had, and only a restore that makes the database of that name takes them.
+    pub fn is_of_the_database(&self) -> bool {
+        is_of_the_database(&self.expected)
+    }
+
     /// In words, without any value.
     pub fn told(&self) -> String {
         let Expectation { kind, object, count, .. } = &self.expected;
         match &self.observed {
+            _ if self.is_of_the_database() => {
+                format!("{kind} {object} belongs to the database itself, and was not restored")
+            }
             None => format!("{kind} {object} is missing"),
             Some(observed) if observed.count != *count => {
                 let number = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
@@ -139,6 +153,7 @@ mod tests {
             expectation("table data", "public.other", Some(2), "rows-x:1"),
             expectation("view", "public.v", None, "definition-x:1"),
             expectation("table data", "public.same", Some(2), "rows-x:1"),
+            expectation("comment", "DATABASE app", None, "definition-x:1"),
         ];
         let observed = [
             expectation("table data", "public.short", Some(1), "rows-x:2"),
@@ -147,7 +162,9 @@ mod tests {
             expectation("table data", "public.same", Some(2), "rows-x:1"),
             expectation("table data", "public.besides", Some(2), "rows-x:1"),
         ];
-        let told: Vec<_> = compare(&expected, &observed).iter().map(|d| (d.told(), d.is_of_words())).collect();
+        let found = compare(&expected, &observed);
+        assert_eq!(found.iter().filter(|found| found.is_of_the_database()).count(), 1);
+        let told: Vec<_> = found.iter().map(|d| (d.told(), d.is_of_words())).collect();
         let told: Vec<_> = told.iter().map(|(text, words)| (text.as_str(), *words)).collect();
         assert_eq!(
             told,
@@ -156,6 +173,7 @@ mod tests {
                 ("table data public.short: 1 instead of 2", false),
                 ("table data public.other has another content", false),
                 ("view public.v is defined in other words", true),
+                ("comment DATABASE app belongs to the database itself, and was not restored", false),
             ]
         );
     }

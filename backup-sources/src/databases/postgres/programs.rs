@@ -1,15 +1,13 @@
 //! PostgreSQL's own programs: where they are, which version fits a server, and how they are run.
 //!
 //! pg_dump refuses a server newer than itself, so the programs are chosen by the server's major version: the same, else
-//! the next newer one. An error output is read to its end beside the work, and its last words are kept.
+//! the next newer one.
 
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
+use std::process::{Command, Stdio};
 
-use backup_core::limits::{PIPE_BYTES, STDERR_TAIL_BYTES};
+use crate::program::Ended;
 
 /// Where packages put the programs of each version, with their number between the two halves.
 const PACKAGED: [(&str, &str, &str); 3] =
@@ -91,7 +89,7 @@ impl Programs {
     /// A program, about to be run.
     pub(super) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.folder.join(name));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
         command
     }
 }
@@ -120,104 +118,25 @@ fn packaged() -> Vec<PathBuf> {
     found.into_iter().rev().map(|(_, path)| path).collect()
 }
 
-/// A program that runs. One that is dropped is ended.
-#[derive(Debug)]
-pub(super) struct Running {
-    child: Child,
-    errors: Option<JoinHandle<Vec<u8>>>,
-}
-
-impl Running {
-    /// Starts it. `what` is its name, for the error.
-    pub(super) fn start(mut command: Command) -> Result<Self, String> {
-        let mut child = command.spawn().map_err(|error| {
-            let program = Path::new(command.get_program()).display();
-            format!("{program} cannot be started: {error}")
-        })?;
-        if let Some(output) = &child.stdout {
-            // The usual size makes both sides wait for each other all the time. Not everybody may have more.
-            let _ = rustix::pipe::fcntl_setpipe_size(output, PIPE_BYTES);
-        }
-        // Somebody must read it, or the program stops when the pipe is full.
-        let errors = child.stderr.take().map(|errors| std::thread::spawn(move || ends(errors)));
-        Ok(Self { child, errors })
-    }
-
-    /// The next bytes of its output; 0 at the end.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.child.stdout.as_mut().map_or(Ok(0), |output| output.read(buffer))
-    }
-
-    /// Waits for its end; what it said on its error output, and whether it was content.
-    pub(super) fn finish(mut self) -> Result<Ended, String> {
-        let status = self.child.wait().map_err(|error| format!("a program's end is not known: {error}"))?;
-        let said = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        Ok(Ended { status, said: String::from_utf8_lossy(&said).into_owned() })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+/// What a program complained of, in one line: the messages, without the statements that they belong to.
+pub(super) fn complaint(ended: &Ended) -> String {
+    const MESSAGES_MAX: usize = 2;
+    let mut told: Vec<&str> = Vec::new();
+    for line in ended.said.lines() {
+        let Some((_, message)) = line.split_once("error: ").or_else(|| line.split_once("Error message from server: "))
+        else {
+            continue;
+        };
+        let message = message.trim().trim_start_matches("ERROR:").trim();
+        // "… failed: ERROR: …" already says what the detail repeats.
+        if told.len() < MESSAGES_MAX && !told.iter().any(|said| said.contains(message)) {
+            told.push(message);
         }
     }
-}
-
-/// How a program ended.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) status: ExitStatus,
-    /// The beginning and the end of what it said on its error output.
-    pub(super) said: String,
-}
-
-impl Ended {
-    /// What it complained of, in one line: the messages, without the statements that they belong to.
-    pub(super) fn complaint(&self) -> String {
-        const MESSAGES_MAX: usize = 2;
-        let mut told: Vec<&str> = Vec::new();
-        for line in self.said.lines() {
-            let Some((_, message)) =
-                line.split_once("error: ").or_else(|| line.split_once("Error message from server: "))
-            else {
-                continue;
-            };
-            let message = message.trim().trim_start_matches("ERROR:").trim();
-            // "… failed: ERROR: …" already says what the detail repeats.
-            if told.len() < MESSAGES_MAX && !told.iter().any(|said| said.contains(message)) {
-                told.push(message);
-            }
-        }
-        match (told.is_empty(), self.said.lines().rfind(|line| !line.trim().is_empty())) {
-            (false, _) => told.join(": "),
-            (true, Some(last)) => last.trim().to_owned(),
-            (true, None) => format!("it said nothing; {}", self.status),
-        }
-    }
-}
-
-/// The beginning and the end of what `errors` gives: a complaint may be followed by a statement with the names of ten
-/// thousand tables.
-fn ends(mut errors: impl Read) -> Vec<u8> {
-    let (mut kept, mut last) = (Vec::new(), Vec::new());
-    let mut buffer = [0; 4_096];
-    loop {
-        match errors.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(length @ 1..) => {
-                let (first, rest) = buffer[..length].split_at(length.min(STDERR_TAIL_BYTES - kept.len()));
-                kept.extend_from_slice(first);
-                last.extend_from_slice(rest);
-                let excess = last.len().saturating_sub(STDERR_TAIL_BYTES);
-                last.drain(..excess);
-            }
-            Ok(0) | Err(_) => {
-                kept.extend_from_slice(&last);
-                return kept;
-            }
-        }
+    match (told.is_empty(), ended.said.lines().rfind(|line| !line.trim().is_empty())) {
+        (false, _) => told.join(": "),
+        (true, Some(last)) => last.trim().to_owned(),
+        (true, None) => format!("it said nothing; {}", ended.status),
     }
 }
 
@@ -225,6 +144,7 @@ fn ends(mut errors: impl Read) -> Vec<u8> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
 
     use super::*;
 
@@ -270,13 +190,13 @@ mod tests {
         let ended = |said: &str| Ended { status: ExitStatus::from_raw(256), said: said.to_owned() };
         let said = "pg_dump: error: query failed: ERROR:  permission denied for table secret\n\
                     pg_dump: detail: Query was: LOCK TABLE public.a, public.secret IN ACCESS SHARE MODE\n";
-        assert_eq!(ended(said).complaint(), "query failed: ERROR:  permission denied for table secret");
+        assert_eq!(complaint(&ended(said)), "query failed: ERROR:  permission denied for table secret");
         let said = "pg_dump: error: Dumping the contents of table \"big\" failed: PQgetResult() failed.\n\
                     pg_dump: detail: Error message from server: ERROR:  out of memory\n\
                     DETAIL:  Cannot enlarge\npg_dump: detail: Command was: COPY public.big (v) TO stdout;\n";
-        let told = ended(said).complaint();
+        let told = complaint(&ended(said));
         assert!(told.contains("table \"big\" failed") && told.ends_with("out of memory"), "{told}");
-        assert_eq!(ended("Killed\n").complaint(), "Killed");
-        assert!(ended("").complaint().contains("said nothing"));
+        assert_eq!(complaint(&ended("Killed\n")), "Killed");
+        assert!(complaint(&ended("")).contains("said nothing"));
     }
 }

@@ -23,7 +23,7 @@ use super::archive::Found;
 use super::connection::Connection;
 use super::creation::create;
 use super::observe;
-use super::programs::{Programs, Running};
+use super::programs::{Programs, complaint};
 use super::roles;
 use super::server::Server;
 use super::source::{Roles, Version};
@@ -31,6 +31,7 @@ use super::tls::Protection;
 use crate::databases::manifest::Manifest;
 use crate::databases::url::Engine;
 use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
+use crate::program::Program;
 
 /// How a dump is loaded.
 #[derive(Clone, Debug)]
@@ -263,7 +264,7 @@ impl PostgresTarget {
         }
         command.arg(dump);
         self.server.equip(&mut command, &self.loaded, protection.authorities.as_deref());
-        let mut running = Running::start(command).map_err(&failed)?;
+        let mut running = Program::start(command).map_err(|error| failed(error.to_string()))?;
         let mut nothing = [0; 1_024];
         while running.read(&mut nothing).map_err(|error| failed(error.to_string()))? > 0 {}
         let ended = running.finish().map_err(&failed)?;
@@ -277,7 +278,7 @@ impl PostgresTarget {
         }
         let told: Vec<&str> =
             ended.said.lines().filter_map(|line| Some(line.split_once("error: ")?.1.trim())).take(TOLD_MAX).collect();
-        let what = if told.is_empty() { ended.complaint() } else { told.join("; ") };
+        let what = if told.is_empty() { complaint(&ended) } else { told.join("; ") };
         let hint = match is_part {
             true => "nothing more was loaded; an object that is there already is replaced with --clean",
             false => "the database is not complete; --no-roles loads it without its owners and grants",

@@ -16,10 +16,9 @@ use backup_core::contracts::{
     Answer, Caveats, Check, Expectation, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
     SandboxFacts, Target, Tool,
 };
-use backup_core::limits::SOCKET_PATH_BYTES_MAX;
 use backup_core::observe::Amount;
 
-use super::super::examined::{Plainly, checks, make_sure_of_space};
+use super::super::examined::{Plainly, checks, folder_with_room};
 use super::super::manifest::Manifest;
 use super::super::url::{Engine, Password};
 use super::connection::{Connection, Reply};
@@ -105,19 +104,13 @@ impl Sandbox for RedisSandbox {
 
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
         let program = self.program()?;
-        let folder = SandboxFolder::create(&self.place.parent).map_err(|error| {
-            NotReady::cannot_run(format!("no folder can be made in {}: {error}", self.place.parent.display()))
-        })?;
         // The keys are in memory; on disk there is at most what is sent when they are compared.
-        make_sure_of_space(&folder, expected.bytes)?;
+        let folder = folder_with_room(&self.place.parent, expected.bytes)?;
         let mut shown = self.place.shown.clone();
         shown.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
         let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
         self.facts.isolation = walls.isolation();
-        let socket = walls.own().join("redis.sock");
-        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(NotReady::cannot_run(format!("the path of a socket in {} is too long", walls.own().display())));
-        }
+        let socket = walls.socket("redis.sock")?;
         let mut command = walls.command(&folder, &program);
         command.args(["--port", "0", "--unixsocketperm", "700", "--save", "", "--appendonly", "no"]);
         command.args(["--daemonize", "no", "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]);
@@ -226,8 +219,7 @@ impl Sandbox for RedisSandbox {
     fn remove(mut self: Box<Self>) -> Result<(), SandboxError> {
         let Some(Running { served, folder, .. }) = self.running.take() else { return Ok(()) };
         drop(served);
-        let path = folder.path().to_owned();
-        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+        folder.clear_away()
     }
 }
 

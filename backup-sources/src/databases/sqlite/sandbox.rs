@@ -21,7 +21,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::super::examined::{Plainly, checks, make_sure_of_space};
+use super::super::examined::{Plainly, checks, folder_with_room};
 use super::observe::{Check as Depth, observe};
 use super::source::{IMAGE, connect, image_hash, told};
 use super::target::{Existing, SqliteTarget, Users};
@@ -75,10 +75,7 @@ impl Sandbox for SqliteSandbox {
     }
 
     fn start(&mut self, expected: Amount, _cancel: &Cancel) -> Result<(), NotReady> {
-        let folder = SandboxFolder::create(&self.parent).map_err(|error| {
-            NotReady::cannot_run(format!("no folder can be made in {}: {error}", self.parent.display()))
-        })?;
-        make_sure_of_space(&folder, expected.bytes)?;
+        let folder = folder_with_room(&self.parent, expected.bytes)?;
         self.folder = Some(folder);
         Ok(())
     }
@@ -170,8 +167,7 @@ impl Sandbox for SqliteSandbox {
 
     fn remove(mut self: Box<Self>) -> Result<(), SandboxError> {
         let Some(folder) = self.folder.take() else { return Ok(()) };
-        let path = folder.path().to_owned();
-        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+        folder.clear_away()
     }
 }
 

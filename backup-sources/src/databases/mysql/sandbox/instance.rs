@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{Answer, NotReady, SandboxError};
-use backup_core::limits::SOCKET_PATH_BYTES_MAX;
 
 use crate::databases::mysql::client::{Client, quoted, version_in};
 use crate::databases::mysql::defaults::Flavour;
@@ -114,10 +113,7 @@ impl Instance {
         let mut shown = place.shown.clone();
         shown.push(program.top().to_owned());
         let walls = Walls::raise(&folder, &place.run_as, place.namespaces, shown)?;
-        let socket = walls.own().join("socket");
-        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(NotReady::cannot_run(format!("the path of a socket in {} is too long", walls.own().display())));
-        }
+        let socket = walls.socket("socket")?;
         let data = walls.own().join("data");
         initialize(program, &walls, &folder, &data)
             .map_err(|why| SandboxError::new("make the server's own tables", why).ours())?;
@@ -200,8 +196,7 @@ impl Instance {
     pub(super) fn remove(self) -> Result<(), SandboxError> {
         let Self { served, folder, .. } = self;
         drop(served);
-        let path = folder.path().to_owned();
-        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+        folder.clear_away()
     }
 }
 

@@ -21,7 +21,7 @@ use backup_core::observe::Amount;
 use jiff::civil::DateTime;
 
 use self::instance::{Instance, LOADER, READER, ServerProgram};
-use super::super::examined::{Reading, checks, make_sure_of_space};
+use super::super::examined::{Reading, checks, folder_with_room};
 use super::super::manifest::Manifest;
 use super::super::url::Engine;
 use super::client::{Client, named, quoted};
@@ -29,7 +29,7 @@ use super::defaults::Flavour;
 use super::inventory::Inventory;
 use super::source::observe;
 use super::target::{Character, Existing, MysqlTarget};
-use crate::sandbox::{SandboxFolder, SandboxPlace};
+use crate::sandbox::SandboxPlace;
 
 /// A database of MySQL or MariaDB in a server of its own.
 #[derive(Debug)]
@@ -87,11 +87,8 @@ impl Sandbox for MysqlSandbox {
 
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
         let program = self.program()?;
-        let folder = SandboxFolder::create(&self.place.parent).map_err(|error| {
-            NotReady::cannot_run(format!("no folder can be made in {}: {error}", self.place.parent.display()))
-        })?;
         // Rows with their indexes, and the server's log of changes.
-        make_sure_of_space(&folder, expected.bytes.saturating_mul(2))?;
+        let folder = folder_with_room(&self.place.parent, expected.bytes.saturating_mul(2))?;
         let instance = Instance::start(&program, folder, &self.place, &self.programs, self.database(), cancel)?;
         self.facts.isolation = instance.isolation().to_vec();
         self.facts.isolation.push("restored by an account without a superuser's rights".to_owned());

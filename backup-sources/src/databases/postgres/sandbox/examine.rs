@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::restored::Rights;
 use crate::databases::examined::{Reading, checks};
 use crate::databases::postgres::connection::Connection;
-use crate::databases::postgres::observe::observe;
+use crate::databases::postgres::observe::{is_of_the_database, observe};
 use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::source::DumpOptions;
@@ -67,11 +67,6 @@ impl Words<'_> {
     fn is_of_rights(&self, expectation: &Expectation) -> bool {
         self.subject.rights == Rights::OfAnOwner && matches!(expectation.kind.as_str(), "acl" | "default acl")
     }
-}
-
-/// Whether it belongs to the database as a whole, which was made for the drill: its comment, its grants.
-fn is_of_the_database(expectation: &Expectation) -> bool {
-    expectation.object.starts_with("DATABASE ")
 }
 
 impl Reading for Words<'_> {

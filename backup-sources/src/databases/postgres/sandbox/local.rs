@@ -12,12 +12,11 @@ use backup_core::contracts::{
     Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
     Tool,
 };
-use backup_core::limits::SOCKET_PATH_BYTES_MAX;
 use backup_core::observe::Amount;
 
 use super::needs::{IsSuperuser, look_for_extensions, of_superusers, unrestrained, version_of};
 use super::restored::{Endpoint, Restored, Rights};
-use crate::databases::examined::make_sure_of_space;
+use crate::databases::examined::folder_with_room;
 use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::programs::{Folders, Programs};
@@ -102,20 +101,14 @@ impl Sandbox for PostgresSandbox {
             reason,
             hint: Some(format!("install postgresql-{major}, or name the folder of its programs")),
         })?;
-        let folder = SandboxFolder::create(&self.place.parent).map_err(|error| {
-            NotReady::cannot_run(format!("no folder can be made in {}: {error}", self.place.parent.display()))
-        })?;
         // The copy of the dump, and what becomes of it, which has indexes.
         let bytes = self.manifest.details.get("bytes").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        make_sure_of_space(&folder, expected.bytes.saturating_add(bytes.max(expected.bytes)))?;
+        let folder = folder_with_room(&self.place.parent, expected.bytes.saturating_add(bytes.max(expected.bytes)))?;
         let mut shown = self.place.shown.clone();
         shown.extend(programs.folder().parent().map(Path::to_owned));
         let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
         self.facts.isolation = walls.isolation();
-        let socket = walls.own().join(".s.PGSQL.5432");
-        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(NotReady::cannot_run(format!("the path of a socket in {} is too long", walls.own().display())));
-        }
+        walls.socket(".s.PGSQL.5432")?;
         let who = if walls.are_up() { IsSuperuser::Yes } else { IsSuperuser::No };
         look_for_extensions(&self.manifest, &share(&programs, &walls, &folder)?, who)?;
         if who == IsSuperuser::No {
@@ -182,8 +175,7 @@ impl Sandbox for PostgresSandbox {
     fn remove(mut self: Box<Self>) -> Result<(), SandboxError> {
         let Some(Cluster { served, folder, .. }) = self.cluster.take() else { return Ok(()) };
         drop(served);
-        let path = folder.path().to_owned();
-        folder.remove().map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
+        folder.clear_away()
     }
 }
 

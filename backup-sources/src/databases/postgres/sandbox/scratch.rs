@@ -22,7 +22,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::needs::{of_superusers, version_of};
 use super::restored::{Endpoint, Restored, Rights, told};
-use crate::databases::examined::make_sure_of_space;
+use crate::databases::examined::folder_with_room;
 use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::creation::create;
@@ -136,11 +136,8 @@ impl Sandbox for PostgresScratch {
         }
         let programs = Programs::find(&self.server.folders, major)
             .map_err(|(reason, hint)| NotReady::CannotRun { reason, hint: Some(hint) })?;
-        let folder = SandboxFolder::create(&self.parent).map_err(|error| {
-            NotReady::cannot_run(format!("no folder can be made in {}: {error}", self.parent.display()))
-        })?;
         // The copy of the dump is here, what becomes of it on the server.
-        make_sure_of_space(&folder, expected.bytes)?;
+        let folder = folder_with_room(&self.parent, expected.bytes)?;
         let name = format!("{PREFIX}{}", random().map_err(NotReady::cannot_run)?);
         let word = format!("made by a drill, {}", random().map_err(NotReady::cannot_run)?);
         let (connection, server) = maintenance(&self.server.with_application(&name), &name)
