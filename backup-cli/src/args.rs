@@ -130,6 +130,8 @@ pub(crate) enum Command {
     Migrate,
     /// Run jobs when they are due, until stopped; show how things are over HTTP
     Daemon,
+    /// Write how to get everything back, step by step
+    Runbook(commands::runbook::Args),
     /// Print the configuration's schedules for cron, systemd or Kubernetes
     #[command(subcommand)]
     Schedule(commands::schedule::Command),

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use backup_core::drill::{Estimate, PastDrill, StageName, estimate, samples};
 use backup_core::look::{Histories, histories};
 use backup_core::policy::{CopyFacts, Drill, History, JobFacts, Place, Trigger};
 use backup_core::repository::Repository;
@@ -136,6 +137,25 @@ fn drills(job: &Job, readings: &BTreeMap<String, Reading>) -> Vec<Drill> {
     }
     drills.sort_by_key(|drill| drill.ended);
     drills
+}
+
+/// The same with all that their records say.
+pub(crate) fn past_drills(job: &str, repositories: &[String], readings: &BTreeMap<String, Reading>) -> Vec<PastDrill> {
+    let mut drills = Vec::new();
+    for name in repositories {
+        let histories = readings.get(name).and_then(|reading| reading.histories.as_ref());
+        let told = histories.and_then(|histories| histories.past_drills.get(job)).into_iter().flatten();
+        drills.extend(told.map(|drill| PastDrill { repository: name.clone(), ..drill.clone() }));
+    }
+    drills.sort_by_key(|drill| drill.ended);
+    drills
+}
+
+/// How long a restore of a job's newest backups would take until the data answers, from its past drills. `None` without
+/// a drill that passed.
+pub(crate) fn estimate_of(facts: &JobFacts, drills: &[PastDrill]) -> Option<Estimate> {
+    let bytes = facts.copies.iter().filter_map(|copy| copy.history.newest_bytes()).max()?;
+    estimate(&samples(drills), bytes, StageName::is_technical)
 }
 
 /// What makes a job run, as policy sees it.

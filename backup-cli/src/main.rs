@@ -14,6 +14,7 @@ mod facts;
 mod jobs;
 mod located;
 mod network;
+mod runbooks;
 mod secrets;
 mod session;
 mod telling;

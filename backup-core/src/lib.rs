@@ -39,6 +39,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod repository;
 pub mod retention;
+pub mod runbook;
 pub mod schedule;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -84,6 +84,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("schedule", &["limits"]),
     ("policy", &["contracts", "limits", "model", "retention"]),
     ("metrics", &["contracts", "policy"]),
+    // Facts and the figures of past drills in, a document out.
+    ("runbook", &["contracts", "drill", "model", "policy", "retention"]),
     // Proposes what the other rooms that think will hold it to: their schedules, rules and copies; the size of a pack,
     // because requests are counted in packs.
     ("advice", &["contracts", "limits", "model", "policy", "retention", "schedule"]),

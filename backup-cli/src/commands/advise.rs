@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use backup_core::advice::{Answers, Bearable, Criticality, Prices, Strategy, advise};
 use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::runbook::{markdown, runbook};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::commands::alerts;
 use crate::config::{self, Config};
 use crate::console::amounts;
 use crate::exit::{Exit, Failure};
+use crate::runbooks;
 use crate::session::Session;
 use crate::units::{self, Program, Timed};
 
@@ -76,7 +78,7 @@ pub(crate) struct Args {
     /// Ask nothing: take what was found and what is usual
     #[arg(short, long)]
     yes: bool,
-    /// Write backup.toml, MATRIX.md, units, alert rules and scripts into this folder
+    /// Write backup.toml, MATRIX.md, RUNBOOK.md, units, alert rules and scripts into this folder
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Replace files that are there
@@ -370,6 +372,7 @@ fn outputs(args: &Args, folder: &Path, plan: &Plan<'_>, config: &Config, text: &
     let mut outputs = vec![
         plain("backup.toml".to_owned(), text.to_owned()),
         plain("MATRIX.md".to_owned(), told::matrix(plan)),
+        plain("RUNBOOK.md".to_owned(), markdown(&[runbook(&runbooks::of_proposal(config))])),
         plain("alerts.yml".to_owned(), alerts::rules(config)),
     ];
     let path = match &args.program {

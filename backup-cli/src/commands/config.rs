@@ -213,7 +213,7 @@ fn document(job: &Job, now: Timestamp) -> Value {
 }
 
 fn drill_document(drill: &Drill) -> Value {
-    let Drill { schedule, snapshot, repository, checks, sandbox } = drill;
+    let Drill { schedule, snapshot, repository, limit, checks, sandbox } = drill;
     let snapshot = match snapshot {
         Picked::Latest => "latest",
         Picked::Random => "random",
@@ -224,6 +224,7 @@ fn drill_document(drill: &Drill) -> Value {
         "schedule": schedule.as_ref().map(|schedule| schedule.text()),
         "snapshot": snapshot,
         "repository": repository,
+        "limit_seconds": limit.map(|limit| limit.as_secs()),
         "checks": checks.len(),
         // Where a server is may be told by a secret.
         "sandbox": {"server": server.is_some(), "bin": bin, "user": user, "folder": folder},

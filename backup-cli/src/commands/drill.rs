@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use backup_core::drill::Choice;
 use backup_core::evidence::Objectives;
 use backup_core::repository::SnapshotQuery;
+use backup_core::runbook::{RestoreCommand, restore_command};
 use jiff::Timestamp;
 
 use crate::args::Which;
@@ -13,6 +14,7 @@ use crate::drills::evidence::{self, KeyArgs};
 use crate::drills::{self, Asked, CopyRef, Sandboxes, told};
 use crate::exit::{Exit, Failure};
 use crate::network::Caching;
+use crate::runbooks;
 use crate::session::Session;
 use crate::telling;
 
@@ -27,6 +29,10 @@ pub(crate) struct Args {
     /// As on a machine that knows nothing: no cache of this one is used
     #[arg(long)]
     cold: bool,
+    /// Restore by the runbook's own command for a lost host, as a process with an empty home that knows only what the
+    /// runbook says; the sandbox takes the place of its target
+    #[arg(long, conflicts_with = "snapshot")]
+    runbook: bool,
     /// Make the sandbox in this folder, in place of the one for temporary files
     #[arg(long, value_name = "DIR")]
     sandbox: Option<String>,
@@ -106,6 +112,9 @@ impl Args {
 
 /// Each repository that was named, one after the other.
 fn by_place(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    if args.runbook {
+        return Err(Failure::usage("--runbook is for jobs of the configuration", "name the job"));
+    }
     let key = args.key.read(session)?;
     let sandboxes = Sandboxes::new(args.place(SandboxPlace::default()));
     let checks = args.checks();
@@ -128,8 +137,10 @@ fn by_place(args: &Args, session: &Session) -> Result<Exit, Failure> {
             caching: args.caching(),
             trigger: "manual",
             objectives: Objectives::default(),
+            runbook: None,
+            limit: None,
         };
-        exit = exit.graver(one(&asked, key.as_ref(), &[], session)?);
+        exit = exit.graver(one(&asked, key.as_ref(), &[], None, session)?);
         session.cancel.check()?;
     }
     Ok(exit)
@@ -159,7 +170,8 @@ fn job_drill(
     let sandboxes = Sandboxes::new(args.place(drill.map(|drill| drill.sandbox.clone()).unwrap_or_default()));
     let mut checks = drill.map(|drill| drill.checks.clone()).unwrap_or_default();
     checks.extend(args.checks());
-    let pick = args.snapshot.clone().unwrap_or(Pick::Word(drill.map(|drill| drill.snapshot).unwrap_or_default()));
+    let usual = if args.runbook { Picked::Latest } else { drill.map(|drill| drill.snapshot).unwrap_or_default() };
+    let pick = args.snapshot.clone().unwrap_or(Pick::Word(usual));
     let named = session.globals.repo.iter().filter(|place| !place.is_empty()).cloned().collect::<Vec<_>>();
     let copies = match (named.is_empty(), drill.and_then(|drill| drill.repository.clone())) {
         (false, _) => named,
@@ -185,6 +197,8 @@ fn job_drill(
             caching: args.caching(),
             trigger: "manual",
             objectives: objectives(job),
+            runbook: runbooks_command(config, job, copy, args, session)?,
+            limit: drill.and_then(|drill| drill.limit).and_then(|limit| limit.try_into().ok()),
         };
         let others: Vec<_> = job
             .repositories
@@ -192,15 +206,34 @@ fn job_drill(
             .filter(|other| *other != name)
             .filter_map(|other| config.repository(other))
             .collect();
-        let ended = one(&asked, key, &others, session)?;
-        if ended != Exit::Interrupted {
-            for warning in telling::tell(config, &[telling::of_drill(&job.name, ended)], session) {
-                session.console.warn(&warning);
-            }
-        }
-        exit = exit.graver(ended);
+        exit = exit.graver(one(&asked, key, &others, Some(config), session)?);
     }
     Ok(exit)
+}
+
+/// The runbook's command that brings a job back from a copy, when it is to be tried.
+fn runbooks_command<'a>(
+    config: &config::Config,
+    job: &config::Job,
+    copy: &'a config::Repository,
+    args: &Args,
+    session: &Session,
+) -> Result<Option<(RestoreCommand, &'a config::Repository)>, Failure> {
+    if !args.runbook {
+        return Ok(None);
+    }
+    let facts = runbooks::of_config(config, &[job], session);
+    let store = facts.repositories.iter().find(|store| store.name == copy.name);
+    let (Some(store), Some(job)) = (store, facts.jobs.first()) else {
+        return Err(Failure::new(format!("the runbook does not know {}", copy.name)));
+    };
+    match job.parts.as_slice() {
+        [part] => Ok(Some((restore_command(job, part, store), copy))),
+        parts => Err(Failure::usage(
+            format!("{} consists of {} databases, and a drill restores one", job.name(), parts.len()),
+            "drill it without --runbook",
+        )),
+    }
 }
 
 /// The copy whose last drill lies furthest back, so that each gets its turn; one that never had any comes first.
@@ -218,11 +251,12 @@ fn objectives(job: &config::Job) -> Objectives {
     }
 }
 
-/// One drill with its evidence, told.
+/// One drill with its evidence, told to who asked, and by the configuration to who wants to know.
 fn one(
     asked: &Asked<'_>,
     key: Option<&backup_core::evidence::SigningKey>,
     others: &[&config::Repository],
+    config: Option<&config::Config>,
     session: &Session,
 ) -> Result<Exit, Failure> {
     let drilled = drills::run(asked, session)?;
@@ -243,7 +277,16 @@ fn one(
         written.record.recovery_time.is_met == Some(false) || written.record.recovery_point.is_met == Some(false)
     });
     let exit = drilled.exit(session);
-    Ok(if is_missed { exit.graver(Exit::Missed) } else { exit })
+    let exit = if is_missed { exit.graver(Exit::Missed) } else { exit };
+    // Who stopped it knows.
+    if let (Some(config), Some(job)) = (config, asked.job)
+        && exit != Exit::Interrupted
+    {
+        for warning in telling::tell(config, &[telling::of_drill(job, &drilled.outcome, exit)], session) {
+            session.console.warn(&warning);
+        }
+    }
+    Ok(exit)
 }
 
 #[cfg(test)]

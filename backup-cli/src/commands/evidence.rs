@@ -276,17 +276,13 @@ fn public_key(text: &str) -> Result<PublicKey, Failure> {
     Ok(PublicKey::parse(&text)?)
 }
 
-fn noted(chain: &str, head: Head) -> String {
-    format!("{chain}:{}:{}", head.sequence, head.hash)
-}
-
 fn chain_document(report: &ChainReport) -> Value {
     json!({
         "chain": report.chain,
         "records": report.sound,
         "first": report.first,
         "last": report.last,
-        "head": report.head.map(|head| noted(&report.chain, head)),
+        "head": report.head.map(|head| head.noted(&report.chain)),
         "faults": report.faults.iter().map(|fault| json!({
             "kind": fault.kind.word(),
             "sequence": fault.sequence,
@@ -308,7 +304,7 @@ fn told(place: &str, reports: &[ChainReport]) -> String {
             text += &format!("    {fault}\n");
         }
         if let Some(head) = report.head {
-            text += &format!("    note down its end: {}\n", noted(&report.chain, head));
+            text += &format!("    note down its end: {}\n", head.noted(&report.chain));
         }
         for sentence in &report.not_excluded {
             text += &format!("    cannot be excluded: {sentence}\n");
@@ -353,7 +349,7 @@ mod tests {
         let hash = "ab".repeat(32);
         let (chain, end) = head(&format!("0123:7:{hash}")).unwrap();
         assert_eq!((chain.as_str(), end.sequence), ("0123", 7));
-        assert_eq!(noted(&chain, end), format!("0123:7:{hash}"));
+        assert_eq!(end.noted(&chain), format!("0123:7:{hash}"));
         for wrong in ["", "7", "a:b:c", "0123:7", &format!("0123:7:{hash}:x")] {
             assert!(head(wrong).is_err(), "{wrong}");
         }

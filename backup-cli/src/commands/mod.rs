@@ -26,6 +26,7 @@ pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod run;
+pub(crate) mod runbook;
 pub(crate) mod schedule;
 pub(crate) mod selection;
 pub(crate) mod snapshots;
@@ -107,6 +108,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Unlock(args) => unlock::run(&args, session),
         Command::Migrate => migrate::run(session),
         Command::Daemon => crate::daemon::run(session),
+        Command::Runbook(args) => runbook::run(&args, session),
         Command::Schedule(command) => schedule::run(&command, session),
         Command::Advise(args) => advise::run(&args, session),
         Command::Alerts(command) => alerts::run(&command, session),

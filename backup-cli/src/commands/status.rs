@@ -2,16 +2,19 @@
 
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::contracts::Proof;
+use backup_core::drill::Estimate;
 use backup_core::policy::{
     Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Monitoring, Practice, Standards, checklist,
     exposure_of, in_words,
 };
 use backup_core::repository::Repository;
+use backup_core::runbook::estimated;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Job};
 use crate::console::{amounts, table::Table};
+use crate::drills::told;
 use crate::exit::{Exit, Failure};
 use crate::facts;
 use crate::session::Session;
@@ -39,17 +42,25 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         chosen.iter().map(|job| (*job, facts::of_job(&config, job, &readings, now))).collect();
     let standings: Vec<JobStanding> =
         all.iter().map(|(job, facts)| JobStanding::of(facts, &job.standards, now)).collect();
+    let estimates: Vec<_> = all
+        .iter()
+        .map(|(job, known)| facts::estimate_of(known, &facts::past_drills(&job.name, &job.repositories, &readings)))
+        .collect();
     let lines = {
         let facts: Vec<_> = all.iter().map(|(_, facts)| facts.clone()).collect();
         checklist(&facts, &practice(&config, documented), &Standards::default(), now)
     };
-    let documents: Vec<_> =
-        all.iter().zip(&standings).map(|((_, facts), standing)| document(facts, standing, now)).collect();
+    let documents: Vec<_> = all
+        .iter()
+        .zip(&standings)
+        .zip(&estimates)
+        .map(|(((_, facts), standing), estimate)| document(facts, standing, estimate.as_ref(), now))
+        .collect();
     let told = json!({"time": now.to_string(), "jobs": documents, "checklist": lines});
     session.console.either(&told, || {
         let mut text = String::new();
-        for ((_, facts), standing) in all.iter().zip(&standings) {
-            text += &told_of(facts, standing, now);
+        for (((_, facts), standing), estimate) in all.iter().zip(&standings).zip(&estimates) {
+            text += &told_of(facts, standing, estimate.as_ref(), now);
             text.push('\n');
         }
         if args.checklist {
@@ -99,7 +110,7 @@ fn seen_in(repository: &Repository, config: &Config, now: Timestamp) -> Option<T
     Some(if newest.text == config.kept { now } else { newest.time })
 }
 
-fn document(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> Value {
+fn document(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>, now: Timestamp) -> Value {
     let copies = facts.copies.iter().map(|copy| {
         let newest = copy.history.backups.last();
         let counts = standing.three_two_one.verdicts.iter().find(|verdict| verdict.repository == copy.repository);
@@ -120,10 +131,11 @@ fn document(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> Value {
         })
     });
     let copies: Vec<_> = copies.collect();
-    json!({"job": facts.job, "standing": standing, "copies": copies})
+    let estimate = estimate.map(told::estimate_document);
+    json!({"job": facts.job, "standing": standing, "copies": copies, "estimate": estimate})
 }
 
-fn told_of(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> String {
+fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>, now: Timestamp) -> String {
     let mut text = format!("{}\n", facts.job);
     let mut table = Table::new(&["", "", "", "", ""]);
     for copy in &facts.copies {
@@ -145,6 +157,9 @@ fn told_of(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> String {
             Exposure::Unknown => "not known".to_owned(),
         };
         lines.push(format!("would be lost now: {exposed}, {} allowed: {}", in_words(rpo), word(met)));
+    }
+    if let Some(estimate) = estimate {
+        lines.push(format!("a restore would take: {}", estimated(estimate)));
     }
     let rule = &standing.three_two_one;
     lines.push(format!(

@@ -16,6 +16,8 @@ pub(crate) struct Drill {
     pub(crate) snapshot: Picked,
     /// From which repository; the job's first when not given.
     pub(crate) repository: Option<String>,
+    /// How long it may take; as long as it does when not given.
+    pub(crate) limit: Option<SignedDuration>,
     /// What is asked of what was restored.
     pub(crate) checks: Vec<DrillCheck>,
     /// Where it is restored to.
@@ -90,6 +92,12 @@ pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
         schedule,
         snapshot: section.word("snapshot", &picks).unwrap_or_default(),
         repository: section.text("repository"),
+        limit: section.duration("limit").filter(|limit| {
+            if limit.is_zero() {
+                section.fault("limit is nothing", Some(String::from("write \"2h\", or leave it away")));
+            }
+            limit.is_positive()
+        }),
         checks,
         sandbox,
     };

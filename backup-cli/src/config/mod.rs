@@ -37,7 +37,7 @@ pub(crate) use file::find;
 pub(crate) use job::{Job, Retries, Starts};
 pub(crate) use length::parse as length;
 pub(crate) use notify::{Channel, Encryption, Event, Notify, Preset};
-pub(crate) use repository::{Credentials, Pruning, Repository};
+pub(crate) use repository::{Credentials, Limits, Pruning, Repository};
 pub(crate) use service::{Daemon, Metrics, Pushgateway};
 pub(crate) use source::Source;
 

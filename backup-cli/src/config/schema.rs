@@ -87,7 +87,7 @@ fn the_schema_has_the_keys_that_are_read_and_no_others() {
 
 /// What is wrong in ways that a schema has no words for: names that are not there, values that are read further, keys that
 /// need or exclude each other in another table. By the key and a part of what is said.
-const BEYOND_A_SCHEMA: [(&str, &str); 28] = [
+const BEYOND_A_SCHEMA: [(&str, &str); 29] = [
     ("timezone", "no time zone"),
     ("repositories.a.url", "not supported"),
     ("repositories.a.region", "for buckets"),
@@ -100,6 +100,7 @@ const BEYOND_A_SCHEMA: [(&str, &str); 28] = [
     ("repositories.a.password", "it is empty"),
     ("repositories.a", "more than once"),
     ("jobs.a", "repositories is missing"),
+    ("jobs.a.source.url", "an option for MongoDB"),
     ("jobs.a.repositories", "no repository is called t"),
     ("jobs.a.repositories", "named twice"),
     ("jobs.a.source", "not a path from the root"),

@@ -327,6 +327,12 @@ pub(super) const WRONG: &[(&str, usize, &str, &str)] = &[
         "jobs.a.drill.repository",
         "does not go to q",
     ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { limit = \"0s\" }\n",
+        5,
+        "jobs.a.drill",
+        "limit is nothing",
+    ),
     ("[defaults]\nrepositories = [\"nowhere\"]\n", 2, "defaults.repositories", "no repository is called nowhere"),
     ("[defaults]\nsource = \"/a\"\n", 2, "defaults.source", "no such key"),
     ("[notify.ops]\non = [\"failure\"]\n", 1, "notify.ops", "one of webhook, mail and command"),

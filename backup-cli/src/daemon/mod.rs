@@ -13,7 +13,6 @@
 
 mod child;
 mod health;
-mod html;
 mod page;
 mod plot;
 mod readers;

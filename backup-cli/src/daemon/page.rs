@@ -10,10 +10,10 @@ use backup_core::policy::{Answer, Backup, CopyFacts, DrillVerdict, Exposure, Fin
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::html::escaped;
 use super::plot::{BARS_MAX, Bar, plot};
 use super::view::{JobView, View};
 use crate::console::amounts;
+use backup_core::runbook::escaped;
 
 const STYLE: &str = include_str!("page.css");
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::html::escaped;
+use backup_core::runbook::escaped;
 
 /// One bar.
 #[derive(Clone, Debug, PartialEq)]

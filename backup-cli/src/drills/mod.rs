@@ -4,6 +4,7 @@
 //! What is always true: once it is known what is to be drilled, whatever goes wrong is a verdict with a record, not an
 //! error. Leftovers of killed drills are removed before anything is started.
 
+mod commands;
 mod engines;
 pub(crate) mod evidence;
 mod questions;
@@ -11,14 +12,18 @@ mod sandboxes;
 pub(crate) mod told;
 
 use std::path::Path;
+use std::time::Duration;
 
+use backup_core::cancel::Cancel;
 use backup_core::contracts::Report;
 use backup_core::drill::{
-    Choice, DrillOutcome, DrillTask, Extent, StageName, Stopwatch, Verdict, choose, drill, write_down,
+    Choice, DrillOutcome, DrillTask, Estimate, Extent, PastDrill, StageName, Stopwatch, Verdict, choose, drill,
+    drill_by, estimate, samples, within, write_down,
 };
 use backup_core::evidence::{CopyUnderTest, Objectives, SnapshotFigures, Times};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath};
 use backup_core::repository::{Repository, SnapshotQuery};
+use backup_core::runbook::RestoreCommand;
 use backup_core::{Error, ErrorKind};
 use backup_sources::sandbox::remove_leftovers;
 use jiff::Timestamp;
@@ -50,6 +55,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) trigger: &'static str,
     /// What has to be kept to.
     pub(crate) objectives: Objectives,
+    /// The runbook's command that restores it, and the copy's settings, in place of this process.
+    pub(crate) runbook: Option<(RestoreCommand, &'a config::Repository)>,
+    /// How long it may take once the snapshot is found.
+    pub(crate) limit: Option<Duration>,
 }
 
 /// A repository as a drill names it.
@@ -93,6 +102,8 @@ pub(crate) struct Drilled {
     pub(crate) outcome: DrillOutcome,
     /// The repository, when it could be opened.
     pub(crate) repository: Option<Repository>,
+    /// How long the newest snapshot would take, when another one was drilled: from the drills of this copy.
+    pub(crate) estimate: Option<Estimate>,
     /// Why the repository does not know of it.
     pub(crate) unrecorded: Option<String>,
 }
@@ -143,11 +154,12 @@ pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failu
         consistency: None,
         outcome: DrillOutcome::ended_early(Verdict::Passed, Vec::new()),
         repository: None,
+        estimate: None,
         unrecorded: None,
     };
     let found = watch.time(StageName::Open, || open(asked, &mut drilled, session));
     drilled.outcome = match found {
-        Ok(found) => restore(&drilled, found, watch, session),
+        Ok(found) => restore(asked, &drilled, found, watch, session),
         Err(failure) if matches!(failure.exit, Exit::Usage | Exit::Interrupted) => return Err(failure),
         Err(failure) => {
             let reason = failure.what;
@@ -157,6 +169,7 @@ pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failu
     };
     drilled.times.ended = Timestamp::now();
     drilled.unrecorded = record(asked, &drilled);
+    drilled.estimate = estimated(asked, &drilled);
     Ok(drilled)
 }
 
@@ -205,7 +218,7 @@ fn find(repository: &Repository, asked: &Asked<'_>) -> Result<(SnapshotId, Snaps
     })
 }
 
-fn restore(drilled: &Drilled, found: Found, watch: Stopwatch, session: &Session) -> DrillOutcome {
+fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch, session: &Session) -> DrillOutcome {
     let (Some(repository), Some((id, snapshot))) = (&drilled.repository, &drilled.chosen) else {
         let reason = "no snapshot was found".to_owned();
         return DrillOutcome::ended_early(Verdict::NotRun { reason }, watch.stages().to_vec());
@@ -220,9 +233,49 @@ fn restore(drilled: &Drilled, found: Found, watch: Stopwatch, session: &Session)
         lock: session.globals.shared_lock(),
     };
     let reporter = session.console.reporter();
-    let outcome = drill(&task, found.sandbox, watch, &session.cancel, &*reporter);
+    let shell = match &asked.runbook {
+        Some((_, copy)) => match commands::Shell::of(copy, session) {
+            Ok(shell) => Some(shell),
+            Err(failure) => {
+                let verdict = Verdict::NotRun { reason: format!("runbook: {}", failure.what) };
+                return DrillOutcome::ended_early(verdict, watch.stages().to_vec());
+            }
+        },
+        None => None,
+    };
+    let work = |cancel: &Cancel| match (&asked.runbook, &shell) {
+        (Some((command, _)), Some(shell)) => {
+            let parent = &asked.sandboxes.parent;
+            let mut restorer =
+                |address: &str, cancel: &Cancel| commands::execute(command, address, shell, parent, *id, cancel);
+            drill_by(&task, found.sandbox, Some(&mut restorer), watch, cancel, &*reporter)
+        }
+        _ => drill(&task, found.sandbox, watch, cancel, &*reporter),
+    };
+    let outcome = match asked.limit {
+        Some(limit) => within(limit, &session.cancel, work),
+        None => work(&session.cancel),
+    };
     reporter.finish();
     outcome
+}
+
+/// The estimate for the newest snapshot, where it is not the one that was measured.
+fn estimated(asked: &Asked<'_>, drilled: &Drilled) -> Option<Estimate> {
+    let (repository, (id, _)) = (drilled.repository.as_ref()?, drilled.chosen.as_ref()?);
+    if asked.choice == Choice::Latest {
+        return None;
+    }
+    let (newest, snapshot) =
+        repository.find_snapshot("latest", &asked.query).ok().filter(|(newest, _)| newest != id)?;
+    let bytes = snapshot.summary.as_ref()?.total_bytes_processed;
+    let records = repository.records().ok()?;
+    let past: Vec<_> = records
+        .iter()
+        .filter_map(|(_, record)| PastDrill::from_record(record, ""))
+        .filter(|past| past.snapshot == Some(newest) || past.figures.job.as_deref() == asked.job)
+        .collect();
+    estimate(&samples(&past), bytes, StageName::is_technical)
 }
 
 /// Tells the repository, so that `status` and retention know; returns why it could not.

@@ -1,8 +1,9 @@
 //! What came of a drill, for people and for programs.
 
 use backup_core::contracts::{Check, CheckResult};
-use backup_core::drill::{DrillOutcome, Stage, Verdict};
+use backup_core::drill::{Confidence, DrillOutcome, Estimate, Stage, Verdict};
 use backup_core::model::format_timestamp;
+use backup_core::runbook::estimated;
 use serde_json::{Value, json};
 
 use super::Drilled;
@@ -33,6 +34,7 @@ pub(crate) fn document(drilled: &Drilled, job: Option<&str>, evidence: Option<&W
         "recovery_point_age_seconds": outcome.age(drilled.times.began).map(|age| age.as_secs()),
         "technical_seconds": seconds(outcome.technical()),
         "verified_seconds": seconds(outcome.verified()),
+        "estimate": drilled.estimate.as_ref().map(estimate_document),
         "stages": outcome.stages,
         "files": outcome.restored.as_ref().map(|restored| restored.files),
         "bytes": outcome.restored.as_ref().map(|restored| restored.bytes),
@@ -40,6 +42,7 @@ pub(crate) fn document(drilled: &Drilled, job: Option<&str>, evidence: Option<&W
         "checks": outcome.checks,
         "answers": outcome.told,
         "sandbox": outcome.sandbox,
+        "commands": outcome.commands,
         "warnings": outcome.warnings,
         "not_tested": outcome.not_tested,
         "recorded": drilled.unrecorded.is_none() && drilled.chosen.is_some(),
@@ -51,6 +54,19 @@ pub(crate) fn document(drilled: &Drilled, job: Option<&str>, evidence: Option<&W
             "delivered": written.delivered,
             "waiting": written.waiting.iter().map(|(place, why)| json!({"repository": place, "reason": why})).collect::<Vec<_>>(),
         })),
+    })
+}
+
+/// An estimate, for programs.
+pub(crate) fn estimate_document(estimate: &Estimate) -> Value {
+    json!({
+        "median_seconds": estimate.median.as_secs_f64(),
+        "ninety_seconds": estimate.ninety.as_secs_f64(),
+        "confidence": match estimate.confidence {
+            Confidence::Low => "low",
+            Confidence::High => "high",
+        },
+        "reasons": estimate.reasons,
     })
 }
 
@@ -93,6 +109,10 @@ pub(crate) fn text(drilled: &Drilled, job: Option<&str>, evidence: Option<&Writt
         let ready = amounts::span(technical.as_secs_f64());
         row("time to recover", format!("data ready after {ready}{}", verified.unwrap_or_default()));
     }
+    if let Some(estimate) = &drilled.estimate {
+        row("the newest", format!("would take {}", estimated(estimate)));
+    }
+    outcome.commands.iter().for_each(|command| row("restored by", command.clone()));
     outcome.told.iter().for_each(|told| row("answer", told.clone()));
     outcome.warnings.iter().for_each(|warning| row("warning", warning.clone()));
     outcome.not_tested.iter().for_each(|what| row("not tested", what.clone()));

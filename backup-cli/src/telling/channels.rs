@@ -94,7 +94,8 @@ fn mail(transport: &SmtpTransport, from: &str, to: &str, words: &Words) -> Resul
         text.parse::<Mailbox>()
             .map_err(|_| Failure::usage(format!("{text:?} is no address of mail"), "write me@example.org"))
     };
-    let body = format!("{}\n\nAt {}. `backup status {}` tells more.\n", words.line(), words.time, words.job);
+    let heads: String = words.evidence.iter().map(|head| format!("Evidence ends with {head}\n")).collect();
+    let body = format!("{}\n\nAt {}. `backup status {}` tells more.\n{heads}", words.line(), words.time, words.job);
     let message = lettre::Message::builder()
         .from(address(from)?)
         .to(address(to)?)
@@ -144,6 +145,7 @@ mod tests {
             state,
             text: "disk full".into(),
             time: "2026-11-22T02:00:00Z".into(),
+            evidence: Vec::new(),
         }
     }
 

@@ -10,6 +10,8 @@ mod figures;
 mod state;
 
 use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::drill::{DrillOutcome, Verdict as Drilled};
+use backup_core::evidence::journal_heads;
 use backup_core::policy::{self, JobStanding, LastTold};
 use serde_json::json;
 
@@ -18,6 +20,7 @@ pub(crate) use figures::deliver;
 use crate::config::{Channel, Config, Event, Notify, Preset};
 use crate::exit::Exit;
 use crate::jobs::{Outcome, Verdict};
+use crate::network::state_folder;
 use crate::session::{Session, identity};
 use state::State;
 
@@ -43,6 +46,9 @@ pub(crate) struct Words {
     pub(crate) state: &'static str,
     pub(crate) text: String,
     pub(crate) time: String,
+    /// The ends of the chains of evidence on this machine, as `evidence verify --expect-head` reads them: who has the
+    /// message can see later that a chain was cut.
+    pub(crate) evidence: Vec<String>,
 }
 
 /// The matters of a run.
@@ -71,9 +77,13 @@ pub(crate) fn of_standing(standing: &JobStanding) -> Matter {
 }
 
 /// Whether a restore of a job was tried and came to a good end.
-pub(crate) fn of_drill(job: &str, ended: Exit) -> Matter {
-    let trouble = (ended != Exit::Done)
-        .then(|| format!("the last drill did not bring the data back in time: `backup drill {job}` says why"));
+pub(crate) fn of_drill(job: &str, outcome: &DrillOutcome, ended: Exit) -> Matter {
+    let trouble = match &outcome.verdict {
+        Drilled::Failed { reason } => Some(format!("it failed: {reason}")),
+        Drilled::NotRun { reason } => Some(format!("it could not run: {reason}")),
+        Drilled::Passed => (ended != Exit::Done)
+            .then(|| format!("the last drill did not bring the data back in time: `backup drill {job}` says why")),
+    };
     Matter { job: job.to_owned(), event: Event::Drill, trouble }
 }
 
@@ -85,9 +95,11 @@ pub(crate) fn tell(config: &Config, matters: &[Matter], session: &Session) -> Ve
     }
     let mut state = State::load();
     let now = SystemClock.now();
+    let heads = heads();
     for notify in &config.notify {
         for matter in matters {
             let Some(words) = wanted(notify, matter, &state, now) else { continue };
+            let words = Words { evidence: heads.clone(), ..words };
             match channels::send(&notify.channel, &words, session) {
                 Ok(()) => {
                     let told = LastTold { time: now, was_bad: matter.trouble.is_some() };
@@ -105,6 +117,12 @@ pub(crate) fn tell(config: &Config, matters: &[Matter], session: &Session) -> Ve
     warnings
 }
 
+/// The ends of the chains on this machine; none where they cannot be read, which is no reason to tell nothing.
+fn heads() -> Vec<String> {
+    let heads = state_folder().and_then(|state| journal_heads(&state).ok()).unwrap_or_default();
+    heads.iter().map(|(chain, head)| head.noted(chain)).collect()
+}
+
 /// What somebody is to be told of a matter now.
 fn wanted(notify: &Notify, matter: &Matter, state: &State, now: jiff::Timestamp) -> Option<Words> {
     if !notify.jobs.is_empty() && !notify.jobs.contains(&matter.job) {
@@ -119,6 +137,7 @@ fn wanted(notify: &Notify, matter: &Matter, state: &State, now: jiff::Timestamp)
         state,
         text,
         time: now.to_string(),
+        evidence: Vec::new(),
     };
     let trouble = matter.trouble.clone().unwrap_or_default();
     // A watchdog wants to hear of every run.
@@ -164,8 +183,10 @@ impl Words {
 
     /// For programs.
     pub(crate) fn document(&self) -> serde_json::Value {
-        let Self { job, host, event, state, text, time } = self;
-        json!({"event": event, "state": state, "job": job, "host": host, "text": text, "time": time})
+        let Self { job, host, event, state, text, time, evidence } = self;
+        json!({
+            "event": event, "state": state, "job": job, "host": host, "text": text, "time": time, "evidence": evidence,
+        })
     }
 }
 
@@ -208,6 +229,19 @@ mod tests {
         assert_eq!(told(&usual, &failed, &state), None, "once for each change");
         assert_eq!(told(&usual, &good, &state), Some(("failure", "recovered")));
         assert_eq!(told(&usual, &matter(Event::Objective, Some("late")), &state), None);
+    }
+
+    #[test]
+    fn a_message_carries_the_ends_of_the_chains() {
+        let outcome = |verdict, exit| of_drill("app", &DrillOutcome::ended_early(verdict, Vec::new()), exit);
+        assert_eq!(outcome(Drilled::Passed, Exit::Done).trouble, None);
+        assert!(outcome(Drilled::Passed, Exit::Missed).trouble.is_some_and(|why| why.contains("in time")));
+        let not_run = outcome(Drilled::NotRun { reason: "no space".to_owned() }, Exit::Missed);
+        let usual = notify(&[Event::Drill], &[]);
+        let words = wanted(&usual, &not_run, &State::default(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(words.line().split_once(": ").unwrap().1, "drill: it could not run: no space");
+        let words = Words { evidence: vec!["ab:3:cd".to_owned()], ..words };
+        assert_eq!(words.document()["evidence"][0], "ab:3:cd");
     }
 
     #[test]

@@ -61,8 +61,17 @@ fn what_is_proposed_is_in_order_runs_and_comes_back_by_its_own_scripts() {
     let mut names: Vec<_> =
         fs::read_dir(folder(&world)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    let expected =
-        ["MATRIX.md", "alerts.yml", "backup-db", "backup-files", "backup.toml", "restore-db", "test-restore", "units"];
+    let expected = [
+        "MATRIX.md",
+        "RUNBOOK.md",
+        "alerts.yml",
+        "backup-db",
+        "backup-files",
+        "backup.toml",
+        "restore-db",
+        "test-restore",
+        "units",
+    ];
     assert_eq!(names, expected);
     let mode = |name: &str| fs::metadata(folder(&world).join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("backup.toml"), mode("restore-db"), mode("units")), (0o600, 0o700, 0o700));
@@ -73,6 +82,11 @@ fn what_is_proposed_is_in_order_runs_and_comes_back_by_its_own_scripts() {
         matrix.contains("## Region lost") && matrix.contains("backup -r local restore latest --job app"),
         "{matrix}"
     );
+
+    let runbook = fs::read_to_string(folder(&world).join("RUNBOOK.md")).unwrap();
+    for said in ["never measured", "backup restore", "restic"] {
+        assert!(runbook.to_lowercase().contains(said), "{said}: {runbook}");
+    }
 
     backup(&world, &["init"]).succeeds();
     backup(&world, &["config", "check"]).succeeds();

@@ -10,7 +10,7 @@ use crate::json::assert_documented;
 
 /// A world with a configuration of two repositories and what `more` says. The repositories count as two sites, as they
 /// would with a disk that is carried home.
-fn world(more: &str) -> World {
+pub(crate) fn world(more: &str) -> World {
     let world = World::new();
     fs::write(world.path().join("passphrase"), format!("{PASSPHRASE}\n")).unwrap();
     fs::set_permissions(world.path().join("passphrase"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -52,13 +52,13 @@ retries = {{ attempts = 1 }}
 const FILES: &str =
     "[jobs.files]\nsource = \"PATH/source\"\nschedule = \"0 2 * * *\"\nobjectives = { rpo = \"26h\" }\n";
 
-fn run(world: &World, arguments: &[&str]) -> Ran {
+pub(crate) fn run(world: &World, arguments: &[&str]) -> Ran {
     let mut command = world.command();
     command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD");
     Ran::of(&command.args(arguments).output().unwrap())
 }
 
-fn json(world: &World, arguments: &[&str], code: i32) -> Vec<Value> {
+pub(crate) fn json(world: &World, arguments: &[&str], code: i32) -> Vec<Value> {
     let arguments: Vec<_> = ["--json"].iter().chain(arguments).copied().collect();
     run(world, &arguments).ends_with(code).lines()
 }

@@ -15,6 +15,8 @@ mod json;
 #[cfg(test)]
 mod pair;
 #[cfg(test)]
+mod runbook;
+#[cfg(test)]
 mod versions;
 #[cfg(test)]
 mod wrong_use;

@@ -41,8 +41,15 @@ pub trait Sandbox: Send + Debug {
     /// `expected` is what will be restored: entries, and logical bytes.
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady>;
 
-    /// Where the snapshot is restored to: always the sandbox's own endpoint.
+    /// Where the snapshot is restored to: always the sandbox's own endpoint. A failure that is not ours says that what
+    /// describes the dump cannot be understood.
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError>;
+
+    /// How a command line names it as the target of a restore: a folder, the address of a database. `None` where no
+    /// program outside of it can reach it, which is as good: a drill then cannot execute a runbook's commands.
+    fn address(&self) -> Option<String> {
+        None
+    }
 
     /// Returns when the restored data answers its first query. RTO_technical ends here.
     fn ready(&mut self) -> Result<(), SandboxError>;

@@ -55,7 +55,8 @@ pub fn estimate(samples: &[Sample], bytes: u64, counts: impl Fn(StageName) -> bo
     let largest = samples.iter().map(|sample| sample.bytes).max()?;
     let mut reasons = Vec::new();
     if samples.len() < SAMPLES_MIN {
-        reasons.push(format!("there are {} drills, and a line takes {SAMPLES_MIN}", samples.len()));
+        let (verb, ending) = if samples.len() == 1 { ("is", "") } else { ("are", "s") };
+        reasons.push(format!("there {verb} {} drill{ending}, and a line takes {SAMPLES_MIN}", samples.len()));
     }
     if largest < smallest.saturating_mul(SPREAD_MIN) {
         reasons.push("the drills were all of nearly the same size".to_owned());

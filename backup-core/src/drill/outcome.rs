@@ -50,6 +50,8 @@ impl Verdict {
     pub fn of_error(error: &Error) -> Self {
         let reason = with_causes(error);
         match error.kind() {
+            // No room for the restored data says nothing of the backup.
+            ErrorKind::Target(_) if is_disk_full(&reason) => Self::NotRun { reason: format!("disk: {reason}") },
             ErrorKind::Damaged(_)
             | ErrorKind::Missing
             | ErrorKind::Limit(_)
@@ -60,6 +62,14 @@ impl Verdict {
             _ => Self::NotRun { reason },
         }
     }
+}
+
+/// Whether somebody says that there is no room left, in the words of the system or of an engine. Children have the C
+/// locale, so that the system's words are always these.
+pub(super) fn is_disk_full(text: &str) -> bool {
+    ["No space left on device", "os error 28", "Disk quota exceeded", "database or disk is full"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// An error with its causes in one line.
@@ -95,6 +105,8 @@ pub struct DrillOutcome {
     pub restored: Option<RestoreOutcome>,
     /// The state that the snapshot returns to, and where that is known from.
     pub recovery_point: Option<(RecoveryPoint, PointSource)>,
+    /// The commands that restored it, as a runbook has them; none where this program did it by itself.
+    pub commands: Vec<String>,
     /// What is unusual and no failure.
     pub warnings: Vec<String>,
     /// What was not looked at.
@@ -127,6 +139,7 @@ impl DrillOutcome {
             stored_bytes: None,
             restored: None,
             recovery_point: None,
+            commands: Vec::new(),
             warnings: Vec::new(),
             not_tested: Vec::new(),
             told: Vec::new(),
@@ -187,6 +200,21 @@ mod tests {
         let one_wrong = [(Restored, Passed), (Examined, Passed), (Examined, Failed), (Asked, Passed)];
         assert_eq!(reached(&one_wrong), Some(Restored), "one table that differs is enough");
         assert_eq!(reached(&[(Restored, Passed), (Examined, Passed), (Asked, Failed)]), Some(Examined));
+    }
+
+    #[test]
+    fn a_disk_that_is_full_says_nothing_of_the_backup() {
+        let verdict = |what: &str| Verdict::of_error(&Error::new(ErrorKind::Target(what.to_owned()), "x"));
+        for full in [
+            "failed to write: No space left on device (os error 28)",
+            "failed to load: could not extend file \"base/5/1\": No space left on device",
+            "failed to write: database or disk is full",
+        ] {
+            let verdict = verdict(full);
+            assert_eq!(verdict.word(), "not_run", "{full}");
+            assert!(verdict.reason().is_some_and(|reason| reason.starts_with("disk: ")), "{verdict:?}");
+        }
+        assert_eq!(verdict("failed to load: relation does not exist").word(), "failed");
     }
 
     #[test]

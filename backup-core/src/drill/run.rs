@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::answers::UserCheck;
 use super::entries::with_entries;
-use super::outcome::{DrillOutcome, PointSource, Verdict, level_reached};
+use super::outcome::{DrillOutcome, PointSource, Verdict, is_disk_full, level_reached};
 use super::stages::{StageName, Stopwatch};
 use crate::cancel::Cancel;
 use crate::care::{SnapshotPresence, snapshot_presence};
@@ -34,13 +34,39 @@ pub struct DrillTask<'a> {
     pub lock: LockMode,
 }
 
+/// What came of a restore that others did.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// What they say of it.
+    pub outcome: RestoreOutcome,
+    /// The command that did it, as a runbook has it.
+    pub command: String,
+}
+
+/// Restores into the sandbox at an address ([`Sandbox::address`]) by other means than the pipeline, until it is asked to
+/// stop.
+pub type Restorer<'a> = dyn FnMut(&str, &Cancel) -> Result<Restored, Verdict> + 'a;
+
 /// Restores the snapshot into the sandbox, compares, and removes the sandbox again.
 ///
 /// `watch` was begun by the caller before the repository was opened, and has that as its first stage. There is no error:
 /// whatever goes wrong is a verdict.
 pub fn drill(
     task: &DrillTask<'_>,
+    sandbox: Box<dyn Sandbox>,
+    watch: Stopwatch,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> DrillOutcome {
+    drill_by(task, sandbox, None, watch, cancel, observer)
+}
+
+/// The same, with a restorer in place of the pipeline: a runbook's own command. Everything else, the comparison above
+/// all, is as in any drill.
+pub fn drill_by(
+    task: &DrillTask<'_>,
     mut sandbox: Box<dyn Sandbox>,
+    restorer: Option<&mut Restorer<'_>>,
     watch: Stopwatch,
     cancel: &Cancel,
     observer: &dyn Observer,
@@ -55,6 +81,8 @@ pub fn drill(
         stored_bytes: None,
         restored: None,
         point: None,
+        commands: Vec::new(),
+        restorer,
         is_made: false,
     };
     let ended = run.through(&mut *sandbox);
@@ -64,7 +92,11 @@ pub fn drill(
     if let Err(error) = run.watch.time(StageName::Remove, || sandbox.remove()) {
         warnings.push(format!("the sandbox could not be removed: {error}"));
     }
-    let Run { watch, checks, told, stored_bytes, restored, point, .. } = run;
+    let Run { watch, checks, told, stored_bytes, restored, point, commands, .. } = run;
+    let mut not_tested = caveats.not_tested;
+    if !commands.is_empty() {
+        not_tested.push("the command's own target: the sandbox was put in its place".to_owned());
+    }
     let level = level_reached(&checks);
     DrillOutcome {
         verdict: verdict(ended, &checks, level),
@@ -75,8 +107,9 @@ pub fn drill(
         stored_bytes,
         restored,
         recovery_point: point,
+        commands,
         warnings,
-        not_tested: caveats.not_tested,
+        not_tested,
         told,
     }
 }
@@ -102,7 +135,7 @@ fn verdict(ended: Result<(), Verdict>, checks: &[Check], level: Option<Level>) -
 }
 
 /// A drill that is under way.
-struct Run<'a> {
+struct Run<'a, 'r> {
     task: &'a DrillTask<'a>,
     watch: Stopwatch,
     cancel: &'a Cancel,
@@ -112,10 +145,12 @@ struct Run<'a> {
     stored_bytes: Option<u64>,
     restored: Option<RestoreOutcome>,
     point: Option<(RecoveryPoint, PointSource)>,
+    commands: Vec<String>,
+    restorer: Option<&'a mut Restorer<'r>>,
     is_made: bool,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
     fn through(&mut self, sandbox: &mut dyn Sandbox) -> Result<(), Verdict> {
         let (task, cancel, observer) = (self.task, self.cancel, self.observer);
         self.point = Some(match &task.report.recovery_point {
@@ -188,6 +223,9 @@ impl Run<'_> {
 
     /// Level 1: every byte that reaches the target was opened and hashed.
     fn restore(&mut self, sandbox: &mut dyn Sandbox, index: &Index) -> Result<(), Verdict> {
+        if let Some(restorer) = self.restorer.take() {
+            return self.restore_by_command(sandbox, restorer);
+        }
         let task = self.task;
         let target = self.stands(sandbox.target(), "dump can be understood", Level::Parsed)?;
         let listener = Listener { inner: self.observer, problems: Mutex::default() };
@@ -204,6 +242,8 @@ impl Run<'_> {
             Ok(outcome) => outcome,
             Err(error) => {
                 return Err(match Verdict::of_error(&error) {
+                    // An engine whose work is stopped complains of it.
+                    Verdict::Failed { reason } if cancel.requested() => Verdict::NotRun { reason },
                     Verdict::Failed { reason } => {
                         // What did not come out of the store whole is why an engine then has too little.
                         if !problems.is_empty() {
@@ -220,8 +260,31 @@ impl Run<'_> {
             }
         };
         self.watch.amount(Some(outcome.bytes), Some(outcome.files + outcome.dirs + outcome.others));
+        if let Some(problem) = problems.iter().find(|problem| is_disk_full(problem)) {
+            return Err(Verdict::NotRun { reason: format!("disk: {problem}") });
+        }
         let read = Check::compare("entries not restored", Level::Read, 0, outcome.losses);
         self.checks.push(if problems.is_empty() { read } else { read.with_detail(problems.join("; ")) });
+        self.restored = Some(outcome);
+        self.stop_if_failed()
+    }
+
+    /// The same by a command, whose own words of what it lost are taken.
+    fn restore_by_command(&mut self, sandbox: &dyn Sandbox, restorer: &mut Restorer<'_>) -> Result<(), Verdict> {
+        let Some(address) = sandbox.address() else {
+            let reason = "runbook: no command line can name this sandbox; drill it without the runbook".to_owned();
+            return Err(Verdict::NotRun { reason });
+        };
+        let cancel = self.cancel;
+        let restored = self.watch.time(StageName::Restore, || restorer(&address, cancel));
+        let Restored { outcome, command } = restored.inspect_err(|verdict| {
+            if let Verdict::Failed { reason } = verdict {
+                self.checks.push(Check::failed("runbook's command restores", Level::Read, reason.clone()));
+            }
+        })?;
+        self.watch.amount(Some(outcome.bytes), Some(outcome.files + outcome.dirs + outcome.others));
+        self.checks.push(Check::compare("entries not restored", Level::Read, 0, outcome.losses));
+        self.commands.push(command);
         self.restored = Some(outcome);
         self.stop_if_failed()
     }
@@ -278,6 +341,9 @@ impl Run<'_> {
         step.map_err(|error| {
             if error.is_ours || self.cancel.requested() {
                 return not_run(error);
+            }
+            if is_disk_full(&error.reason) {
+                return Verdict::NotRun { reason: format!("disk: {error}") };
             }
             self.checks.push(Check::failed(id, level, error.to_string()));
             Verdict::Failed { reason: error.to_string() }

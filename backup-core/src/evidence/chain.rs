@@ -21,6 +21,13 @@ pub struct Head {
     pub hash: Id,
 }
 
+impl Head {
+    /// As it is noted down, and as `evidence verify --expect-head` reads it: `CHAIN:COUNT:HASH`.
+    pub fn noted(&self, chain: &str) -> String {
+        format!("{chain}:{}:{}", self.sequence, self.hash)
+    }
+}
+
 /// A record as it was found: under its name, or the reason why it could not be read.
 pub type Stored = (EvidenceName, Result<SealedRecord, String>);
 

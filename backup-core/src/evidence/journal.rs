@@ -5,6 +5,7 @@
 //! chain. A record is a file before it is anywhere else, and appears under its name as a whole; killed at any moment, the
 //! chain has the record or it has not.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -36,21 +37,43 @@ pub struct Journal {
 
 /// Every record of every chain on this machine, without waiting for anybody: one that is just being written is not seen.
 pub fn journal_records(state: &Path) -> Result<Vec<Stored>> {
+    let read = |(name, files): (EvidenceName, Files)| {
+        let sealed = files.read(&name).map_err(|error| error.to_string());
+        (name, sealed)
+    };
+    Ok(journal_names(state)?.into_iter().map(read).collect())
+}
+
+/// The names of all records, each with the files of its chain.
+fn journal_names(state: &Path) -> Result<Vec<(EvidenceName, Files)>> {
     let top = state.join("evidence");
     let entries = match fs::read_dir(&top) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|error| failed("list", &top, error))?,
     };
-    let mut records = Vec::new();
+    let mut all = Vec::new();
     for entry in entries {
         let folder = entry.map_err(|error| failed("list", &top, error))?.path();
         let Some(chain) = folder.file_name().and_then(|name| name.to_str()).filter(|_| folder.is_dir()) else {
             continue;
         };
         let files = Files { chain: chain.to_owned(), folder: folder.clone() };
-        records.extend(files.records()?);
+        all.extend(files.names()?.into_iter().map(|name| (name, files.clone())));
     }
-    Ok(records)
+    Ok(all)
+}
+
+/// The end of every chain on this machine, without waiting for anybody. Names alone are read.
+pub fn journal_heads(state: &Path) -> Result<Vec<(String, Head)>> {
+    let mut heads = BTreeMap::<String, Head>::new();
+    for (name, _) in journal_names(state)? {
+        let head = Head { sequence: name.sequence, hash: name.hash };
+        let known = heads.entry(name.chain).or_insert(head);
+        if (known.sequence, known.hash) < (head.sequence, head.hash) {
+            *known = head;
+        }
+    }
+    Ok(heads.into_iter().collect())
 }
 
 /// What became of a record in one repository.
@@ -130,7 +153,7 @@ impl Journal {
 }
 
 /// The files of one chain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Files {
     folder: PathBuf,
     chain: String,
@@ -213,6 +236,9 @@ mod tests {
         drop(journal);
         let other = Journal::open(state.path(), None).unwrap();
         assert_eq!(other.head().unwrap(), None, "each key has a chain of its own");
+        let heads = journal_heads(state.path()).unwrap();
+        assert_eq!(heads.len(), 1, "a chain without a record has no end");
+        assert_eq!((heads[0].0.as_str(), heads[0].1.sequence), (key.public().id().as_str(), 3));
     }
 
     #[test]

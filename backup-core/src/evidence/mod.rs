@@ -29,7 +29,7 @@ pub use canonical::canonical;
 pub use chain::{ChainReport, Expectations, Fault, FaultKind, Head, Stored, verify};
 pub use controls::{CONTROLS, Control};
 pub use export::{Export, ExportedFile, export};
-pub use journal::{Delivery, Journal, journal_records};
+pub use journal::{Delivery, Journal, journal_heads, journal_records};
 pub use key::{PublicKey, SigningKey};
 pub use record::{
     ChecksSummary, Context, CopyUnderTest, EvidenceRecord, Host, Objectives, RecoveryTime, Signer, SnapshotFigures,

@@ -70,6 +70,9 @@ pub struct EvidenceRecord {
     pub warnings: Vec<String>,
     /// What was not looked at.
     pub not_tested: Vec<String>,
+    /// The commands that restored it, when those of a runbook did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
     /// The requirements that such a record speaks to.
     pub controls: Vec<String>,
 }
@@ -269,6 +272,7 @@ impl EvidenceRecord {
             recovery_time,
             warnings: outcome.warnings.clone(),
             not_tested: outcome.not_tested.clone(),
+            commands: outcome.commands.clone(),
             controls: CONTROLS.iter().map(|control| control.id.to_owned()).collect(),
         })
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::care::{Standing, standings};
 use crate::contracts::{Proof, SnapshotFacts};
-use crate::drill::DrillFigures;
+use crate::drill::{PastDrill, Verdict};
 use crate::model::{Snapshot, SnapshotId};
 use crate::policy::{Amounts, Backup, Drill, DrillVerdict, History, Outcome, Run};
 use crate::repository::{Record, RecordBody, Repository};
@@ -26,6 +26,8 @@ pub struct Histories {
     pub jobs: BTreeMap<String, History>,
     /// Each job's drills from this copy, by its name, oldest first.
     pub drills: BTreeMap<String, Vec<Drill>>,
+    /// The same drills with all their figures. Their repository is where this copy lies.
+    pub past_drills: BTreeMap<String, Vec<PastDrill>>,
     /// Snapshots that could not be read.
     pub damaged: u64,
 }
@@ -44,8 +46,10 @@ pub fn histories(repository: &Repository) -> Result<Histories> {
     })?;
     let records = repository.records()?;
     let jobs = of(&snapshots, records.iter().map(|(_, record)| record));
-    let drills = drills(&snapshots, records.iter().map(|(_, record)| record), &repository.store().location());
-    Ok(Histories { read, jobs, drills, damaged })
+    let past_drills = drills(&snapshots, records.iter().map(|(_, record)| record), &repository.store().location());
+    let facts = |(job, drills): (&String, &Vec<PastDrill>)| (job.clone(), drills.iter().map(fact).collect());
+    let drills = past_drills.iter().map(facts).collect();
+    Ok(Histories { read, jobs, drills, past_drills, damaged })
 }
 
 /// The histories that these snapshots and records tell.
@@ -89,30 +93,29 @@ fn drills<'a>(
     snapshots: &[(SnapshotId, Snapshot)],
     records: impl Iterator<Item = &'a Record>,
     repository: &str,
-) -> BTreeMap<String, Vec<Drill>> {
+) -> BTreeMap<String, Vec<PastDrill>> {
     let job_of: HashMap<SnapshotId, String> =
         snapshots.iter().filter_map(|(id, snapshot)| Some((*id, part(&snapshot.tags, &snapshot.paths).job?))).collect();
-    let mut drills = BTreeMap::<String, Vec<Drill>>::new();
+    let mut drills = BTreeMap::<String, Vec<PastDrill>>::new();
     for record in records {
-        let Some((verdict, snapshot, figures)) = DrillFigures::from_record(record) else { continue };
-        let of_snapshot = || snapshot.and_then(|id| job_of.get(&id).cloned());
-        let Some(job) = figures.job.clone().or_else(of_snapshot) else { continue };
-        let verdict = match verdict {
-            "passed" => DrillVerdict::Passed,
-            "failed" => DrillVerdict::Failed,
-            // A word that a newer version wrote is no success either.
-            _ => DrillVerdict::NotRun(figures.reason.unwrap_or_else(|| verdict.to_owned())),
-        };
-        let took = figures.technical_ms.and_then(|took| i64::try_from(took).ok()).map(SignedDuration::from_millis);
-        drills.entry(job).or_default().push(Drill {
-            ended: record.time,
-            repository: repository.to_owned(),
-            verdict,
-            took,
-        });
+        let Some(drill) = PastDrill::from_record(record, repository) else { continue };
+        let of_snapshot = || drill.snapshot.and_then(|id| job_of.get(&id).cloned());
+        let Some(job) = drill.figures.job.clone().or_else(of_snapshot) else { continue };
+        drills.entry(job).or_default().push(drill);
     }
     drills.values_mut().for_each(|drills| drills.sort_by_key(|drill| drill.ended));
     drills
+}
+
+/// What policy wants to know of a drill.
+fn fact(drill: &PastDrill) -> Drill {
+    let took = drill.figures.technical_ms.and_then(|took| i64::try_from(took).ok()).map(SignedDuration::from_millis);
+    let verdict = match &drill.verdict {
+        Verdict::Passed => DrillVerdict::Passed,
+        Verdict::Failed { .. } => DrillVerdict::Failed,
+        Verdict::NotRun { reason } => DrillVerdict::NotRun(reason.clone()),
+    };
+    Drill { ended: drill.ended, repository: drill.repository.clone(), verdict, took }
 }
 
 /// What records tell of single snapshots.

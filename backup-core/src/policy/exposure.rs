@@ -150,7 +150,8 @@ fn is_protection_known(copy: &CopyFacts, scenario: Scenario) -> bool {
     scenario != Scenario::Compromised || copy.history.backups.iter().all(|backup| backup.immutable_until.is_some())
 }
 
-fn survives(copy: &CopyFacts, facts: &JobFacts, scenario: Scenario) -> Answer {
+/// Whether a copy outlives the scenario.
+pub fn survives(copy: &CopyFacts, facts: &JobFacts, scenario: Scenario) -> Answer {
     let differ = |one: &Option<String>, other: &Option<String>| match (one, other) {
         (Some(one), Some(other)) if one == other => Answer::No,
         (Some(_), Some(_)) => Answer::Yes,

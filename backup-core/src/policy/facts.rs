@@ -1,5 +1,6 @@
 //! What is known of a job, as plain data.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -63,6 +64,20 @@ pub struct History {
     pub backups: Vec<Backup>,
     /// Its runs, oldest first, also those whose snapshots were forgotten and those that made none.
     pub runs: Vec<Run>,
+}
+
+impl History {
+    /// Logical bytes of the newest backup of each part together: what a full restore writes. `None` where a part's are
+    /// not known, or nothing is backed up.
+    pub fn newest_bytes(&self) -> Option<u64> {
+        let mut newest = BTreeMap::new();
+        // Oldest first: the newest of each part stays.
+        for backup in &self.backups {
+            newest.insert(&backup.part, backup.size);
+        }
+        let sizes: Option<Vec<_>> = newest.into_values().map(|size| Some(size?.logical)).collect();
+        sizes.filter(|sizes| !sizes.is_empty()).map(|sizes| sizes.iter().sum())
+    }
 }
 
 /// One snapshot of a job.

@@ -29,7 +29,7 @@ mod worst;
 
 pub use checklist::{Item, Line, Monitoring, Practice, checklist};
 pub use copies::{CopyVerdict, ThreeTwoOne, three_two_one};
-pub use exposure::{Exposure, Scenario, exposure, exposure_of};
+pub use exposure::{Exposure, Scenario, exposure, exposure_of, survives};
 pub use facts::{
     Amounts, Answer, Backup, CopyFacts, Drill, DrillVerdict, Finding, FindingKind, History, JobFacts, Objectives,
     Offsite, Outcome, Place, Run, Standards, Trigger,

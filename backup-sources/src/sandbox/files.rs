@@ -139,6 +139,10 @@ impl Sandbox for FilesSandbox {
         Ok(if is_root { Box::new(target) } else { Box::new(WithoutDevices::new(target)) })
     }
 
+    fn address(&self) -> Option<String> {
+        self.root().ok()?.into_os_string().into_string().ok()
+    }
+
     /// A folder answers when it can be listed.
     fn ready(&mut self) -> Result<(), SandboxError> {
         let root = self.root()?;

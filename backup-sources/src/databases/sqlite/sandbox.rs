@@ -84,6 +84,10 @@ impl Sandbox for SqliteSandbox {
         Ok(Box::new(SqliteTarget::new(self.path()?, Existing::Refuse, Users::Refuse)))
     }
 
+    fn address(&self) -> Option<String> {
+        Some(format!("sqlite:{}", self.path().ok()?.to_str()?))
+    }
+
     fn ready(&mut self) -> Result<(), SandboxError> {
         let view = self.view()?;
         view.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
