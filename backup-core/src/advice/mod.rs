@@ -40,19 +40,4 @@ pub use strategy::{Impossible, JobPlan, StorePlan, Strategy, advise};
 pub use terms::{TERMS, Term};
 pub use volume::Volume;
 
-use jiff::SignedDuration;
-use serde::Serializer;
-
-/// Durations are whole seconds wherever they are printed for programs.
-fn as_seconds<S: Serializer>(duration: &SignedDuration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_i64(duration.as_secs())
-}
-
-/// As [`as_seconds`]; nothing for no duration.
-#[expect(clippy::ref_option, reason = "the signature that `serialize_with` calls")]
-fn as_seconds_or_none<S: Serializer>(duration: &Option<SignedDuration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => serializer.serialize_i64(duration.as_secs()),
-        None => serializer.serialize_none(),
-    }
-}
+use crate::policy::{as_seconds, as_seconds_or_none};
