@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod drill;
+mod loads;
 mod mongodb;
 mod mongodb_server;
 mod mysql;
