@@ -1,6 +1,7 @@
 //! Dumps by several connections: what lies in the snapshot, what comes back, and what is left on this machine.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -126,7 +127,7 @@ fn a_database_by_several_connections_keeps_the_contract_of_a_source() {
     let settings = Settings { folders: Folders { only, also: Vec::new() }, ..Settings::default() };
     let database = Database::new(&DatabaseUrl::parse(server.url("app")).unwrap(), &settings).unwrap();
     let spool = spool(&server);
-    let parallel = Some(Parallel { jobs: 2.try_into().unwrap(), spool: spool.clone() });
+    let parallel = Some(Parallel { jobs: NonZeroUsize::new(2).unwrap(), spool: spool.clone() });
     let options = DumpOptions { roles: Roles::LeftOut, parallel, ..DumpOptions::default() };
     source_suite(|| Box::new(PostgresSource::connect(&database, "app", &options).unwrap()));
     assert_nothing_left(&spool);
@@ -171,13 +172,14 @@ fn what_fails_leaves_no_snapshot_and_no_folder() {
     fs::create_dir(&folder).unwrap();
     let whole = format!("{DIR}\n$real \"$@\" --file $dir.whole || exit 1");
     let gone = "echo 'pg_dump: error: server closed the connection unexpectedly' >&2; exit 1";
+    let middle = format!("mkdir $dir; mv $dir.whole/toc.dat $dir; sleep 0.3; {gone}");
     for (then, words) in [
         ("truncate -s -3 $(ls -S $dir.whole/*.dat | head -1); mv $dir.whole $dir", "public.t did not come"),
         ("rm $(ls -S $dir.whole/*.dat | head -1); mv $dir.whole $dir", "did not write"),
         ("truncate -s -3 $dir.whole/toc.dat; mv $dir.whole $dir", "ends in the middle"),
         ("echo more > $dir.whole/more.dat; mv $dir.whole $dir", "more.dat"),
         // In the middle of the data, and before any.
-        (&format!("mkdir $dir; mv $dir.whole/toc.dat $dir; sleep 0.3; {gone}"), "server closed the connection"),
+        (middle.as_str(), "server closed the connection"),
         (gone, "server closed the connection"),
         ("exit 0", "ends in the middle"),
     ] {

@@ -58,7 +58,7 @@ pub(super) enum Turn {
 
 /// What lies in the folder.
 enum Inner {
-    File(Entitled, File),
+    File(Box<(Entitled, File)>),
     #[cfg(feature = "postgres")]
     Folder(Vec<(Entitled, File)>),
 }
@@ -80,7 +80,8 @@ impl Folder {
 
     /// The same, where the names of files, or what is said of them, are only known now.
     pub(super) fn entitled(engine: Engine, name: &str, files: Vec<(Entitled, File)>, time: Timestamp) -> Self {
-        let files = files.into_iter().map(|(entitled, file)| (entitled.name.clone(), Inner::File(entitled, file)));
+        let files =
+            files.into_iter().map(|(entitled, file)| (entitled.name.clone(), Inner::File(Box::new((entitled, file)))));
         Self::of(engine, name, files.collect(), time)
     }
 
@@ -95,7 +96,7 @@ impl Folder {
     ) -> Self {
         let plain = |file: File| {
             let entitled = Entitled { name: file.name.to_owned(), metadata: None };
-            (entitled.name.clone(), Inner::File(entitled, file))
+            (entitled.name.clone(), Inner::File(Box::new((entitled, file))))
         };
         let mut all: Vec<_> = files.into_iter().map(plain).collect();
         all.push((inner.to_owned(), Inner::Folder(inner_files)));
@@ -109,7 +110,7 @@ impl Folder {
         let mut steps = vec![SourceEvent::Leave, SourceEvent::Leave];
         for (name, inner) in inner.into_iter().rev() {
             match inner {
-                Inner::File(entitled, file) => steps.push(entry(&path, entitled, file, time, &fate)),
+                Inner::File(file) => steps.push(entry(&path, file.0, file.1, time, &fate)),
                 #[cfg(feature = "postgres")]
                 Inner::Folder(mut files) => {
                     let path = path.join(name.as_bytes());

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use ::mongodb::bson::doc;
 use backup_core::contracts::Target;
@@ -46,7 +47,7 @@ fn a_database_of_postgresql_keeps_the_contract_of_a_target() {
     let server = postgres_server::Server::new();
     server.database("app", "CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, 500) n; CREATE ROLE r");
     let spool = tempdir().unwrap();
-    let parallel = Parallel { jobs: 2.try_into().unwrap(), spool: spool.path().to_owned() };
+    let parallel = Parallel { jobs: NonZeroUsize::new(2).unwrap(), spool: spool.path().to_owned() };
     for (way, parallel) in [("streamed", None), ("parallel", Some(parallel))] {
         let repo = Repo::new();
         let inner = parallel.is_some().then_some("dump");

@@ -49,7 +49,7 @@ impl Accounts {
             new.retain(|one| {
                 let id = one.get_str("_id").unwrap_or_default();
                 // A dump of ours has no others; one that was tampered with could.
-                let is_own = one.get_str("db") == Ok(database);
+                let is_own = one.get_str("db").is_ok_and(|db| db == database);
                 if there.contains(id) && is_own {
                     warnings.push(format!("{id}, of the {kind}, is there already and stays as it is"));
                 }
