@@ -56,10 +56,7 @@ const TABLES: [(&str, &str); 24] = [
     ("jobs.files.retention.a", "/$defs/rules/properties"),
     ("jobs.files.drill", "/$defs/drill/properties"),
     ("jobs.files.drill.sandbox", "/$defs/drill/properties/sandbox/properties"),
-    (
-        "jobs.files.drill.sandbox.container",
-        "/$defs/drill/properties/sandbox/properties/container/oneOf/1/properties",
-    ),
+    ("jobs.files.drill.sandbox.container", "/$defs/drill/properties/sandbox/properties/container/oneOf/1/properties"),
     ("jobs.files.drill.checks[0]", "/$defs/drill/properties/checks/items/properties"),
     ("notify.hook", "/$defs/notify/properties"),
     ("notify.hook.webhook", "/$defs/notify/properties/webhook/properties"),

@@ -132,10 +132,7 @@ fn place(sandboxes: &Sandboxes) -> SandboxPlace {
     let container = sandboxes.place.container.as_ref().map(|container| ContainerSettings {
         image: container.image.clone(),
         program: for_containers(container.program.as_deref()),
-        environment: OF_CONTAINERS
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?)))
-            .collect(),
+        environment: OF_CONTAINERS.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?))).collect(),
         bin: sandboxes.place.bin.clone().map(PathBuf::from),
         memory_bytes: container.memory,
         processes_max: container.processes,

@@ -288,9 +288,8 @@ impl Client {
             hint: Some("install podman or docker, or name its program".to_owned()),
         })?;
         let said = String::from_utf8_lossy(&said).into_owned();
-        product(&said).ok_or_else(|| {
-            NotReady::cannot_run(format!("{} is neither podman nor docker", self.program.display()))
-        })
+        product(&said)
+            .ok_or_else(|| NotReady::cannot_run(format!("{} is neither podman nor docker", self.program.display())))
     }
 
     /// The id of an image that is here.

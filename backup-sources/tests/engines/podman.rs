@@ -28,6 +28,11 @@ pub(crate) struct Podman {
 impl Podman {
     /// With these images of `scripts/tools images`.
     pub(crate) fn with(images: &[&str]) -> Self {
+        Self::from("BACKUP_TEST_IMAGES", images)
+    }
+
+    /// With these images of a tool that brings some.
+    pub(crate) fn from(tool: &str, images: &[&str]) -> Self {
         let podman = Self { folder: tempdir().unwrap() };
         let storage = format!(
             "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/graph\"\nrunroot = \"{0}/run\"\n",
@@ -35,13 +40,14 @@ impl Podman {
         );
         fs::write(podman.folder.path().join("storage.conf"), storage).unwrap();
         fs::write(podman.folder.path().join("containers.conf"), CONTAINERS).unwrap();
-        let mut load = podman.equipped(&named("BACKUP_TEST_IMAGES"));
+        let mut load = podman.equipped(&named(tool));
         let loaded = load.args(images).output().unwrap();
         assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
         podman
     }
 
-    fn environment(&self) -> Vec<(String, OsString)> {
+    /// By which the program finds this storage.
+    pub(crate) fn environment(&self) -> Vec<(String, OsString)> {
         let own = |name: &str| self.folder.path().join(name).into_os_string();
         vec![
             ("PATH".into(), std::env::var_os("PATH").unwrap()),

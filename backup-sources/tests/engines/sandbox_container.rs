@@ -66,8 +66,7 @@ fn passed(checks: &[Check], ids: &[&str]) {
 #[test]
 #[ignore = "needs podman, images and postgres-15"]
 fn a_good_backup_of_postgresql_passes_without_programs_of_this_machine() {
-    let (podman, server, repo, parent) =
-        (Podman::with(&["postgres-15"]), Server::new(), Repo::new(), open_folder());
+    let (podman, server, repo, parent) = (Podman::with(&["postgres-15"]), Server::new(), Repo::new(), open_folder());
     server.database("app", APP);
     let manifest = server.back_up(&repo, "app");
     // What a container left whose folder is gone, and one that is nobody's of ours.
@@ -84,7 +83,12 @@ fn a_good_backup_of_postgresql_passes_without_programs_of_this_machine() {
     let checks = examined(&mut *sandbox, &manifest.report);
     passed(
         &checks,
-        &["table data public.users count", "table data public.users content", "pg_amcheck", "event trigger noted"],
+        &[
+            "table data public.users count",
+            "table data public.users content",
+            "pg_amcheck",
+            "event trigger noted definition",
+        ],
     );
     assert_eq!(asked(&mut *sandbox, Question::Sql("SELECT count(*) FROM users".into())).as_deref(), Some("1000"));
     let psql = server.programs.join("psql").display().to_string();
@@ -140,7 +144,8 @@ fn damage_fails_in_a_container_as_it_does_without() {
     let mut made = restored(made, &altered, "/postgres/app");
     assert_eq!(failed(&examined(&mut *made, &manifest.report)), ["table data public.t content"]);
     drop(made);
-    let outcome = repo.drill("/postgres/app", postgres(&manifest, podman.place(&parent, "postgres-15")), &manifest.report);
+    let outcome =
+        repo.drill("/postgres/app", postgres(&manifest, podman.place(&parent, "postgres-15")), &manifest.report);
     assert_eq!(outcome.verdict, Verdict::Passed);
     assert_eq!((podman.containers(), left(parent.path())), (String::new(), vec![]));
 }
@@ -237,8 +242,7 @@ fn a_program_that_a_dump_starts_in_a_container_reaches_nothing() {
 #[test]
 #[ignore = "needs podman, images and postgres-15"]
 fn a_version_that_this_machine_has_not_got_is_restored_in_its_image() {
-    let (podman, server, repo, parent) =
-        (Podman::with(&["postgres-18"]), Server::new(), Repo::new(), open_folder());
+    let (podman, server, repo, parent) = (Podman::with(&["postgres-18"]), Server::new(), Repo::new(), open_folder());
     server.database("app", "CREATE TABLE t AS SELECT generate_series(1, 100) AS n");
     let mut manifest = server.back_up(&repo, "app");
     // What version 15 dumps, 18 restores.
