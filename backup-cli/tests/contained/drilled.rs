@@ -77,7 +77,7 @@ fn a_job_is_drilled_in_its_container_and_its_record_says_so() {
     // The command line's image comes before the configuration's.
     let ran = drill(&["drill", "app", "--container", "localhost/nothing"]).ends_with(4);
     assert!((ran.out + &ran.err).contains("the image localhost/nothing is not here"));
-    let ran = drill(&["drill", "app", "--container", "--privileged"]).ends_with(2);
+    let ran = drill(&["drill", "app", "--container=--privileged"]).ends_with(2);
     assert!(ran.err.contains("write an image by tag or digest"), "{}", ran.err);
     let checked = drill(&["--json", "config", "check"]);
     assert!(checked.out.contains("\"image\":\"localhost/postgres-15\""), "{}", checked.out);

@@ -19,3 +19,5 @@ mod podman;
 #[expect(dead_code, reason = "the tests of databases need more of it")]
 #[path = "../postgres/server.rs"]
 mod postgres;
+#[cfg(test)]
+mod unit;
