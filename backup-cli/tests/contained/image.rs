@@ -26,8 +26,7 @@ fn the_image_is_built_and_its_user_backs_up_drills_and_serves() {
     install.args(["--strip", env!("CARGO_BIN_EXE_backup")]).arg(context.join("backup"));
     Ran::of(&install.output().unwrap()).succeeds();
     let file = format!("{TOP}/Containerfile");
-    // One layer for all: without an overlay each is a copy of everything.
-    let words = ["build", "--quiet", "--pull=never", "--layers=false", "--network=host", "--tag=backup:test", "--file"];
+    let words = ["build", "--quiet", "--pull=never", "--network=host", "--tag=backup:test", "--file"];
     let arguments = ["--build-arg=PROGRAM=ready", "--build-arg=DEBIAN=localhost/debian"];
     let context = context.display().to_string();
     podman.said(&[&words[..], &[file.as_str()], &arguments[..], &[context.as_str()]].concat());

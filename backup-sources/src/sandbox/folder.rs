@@ -40,7 +40,7 @@ pub struct SandboxFolder {
     /// Locked as long as it is open.
     lock: Option<File>,
     #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
-    container: Option<Container>,
+    container: Option<Box<Container>>,
 }
 
 impl SandboxFolder {
@@ -98,13 +98,13 @@ impl SandboxFolder {
     /// Takes over a container that was started for this drill.
     #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
     pub(super) fn keep(&mut self, container: Container) -> &Container {
-        self.container.insert(container)
+        self.container.insert(Box::new(container))
     }
 
     /// The drill's container, where its programs run in one.
     #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
     pub(crate) fn container(&self) -> Option<&Container> {
-        self.container.as_ref()
+        self.container.as_deref()
     }
 
     /// Ends every process that was started for it and still lives, and removes it.

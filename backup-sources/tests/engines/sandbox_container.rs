@@ -50,8 +50,8 @@ fn with(place: SandboxPlace, change: impl FnOnce(&mut ContainerSettings)) -> San
     SandboxPlace { container: Some(container), ..place }
 }
 
-fn asked(sandbox: &mut dyn Sandbox, question: Question) -> Option<String> {
-    let Answer(answer) = sandbox.ask(&question, &Cancel::new()).unwrap();
+fn asked(sandbox: &mut dyn Sandbox, question: &Question) -> Option<String> {
+    let Answer(answer) = sandbox.ask(question, &Cancel::new()).unwrap();
     answer
 }
 
@@ -90,10 +90,10 @@ fn a_good_backup_of_postgresql_passes_without_programs_of_this_machine() {
             "event trigger noted definition",
         ],
     );
-    assert_eq!(asked(&mut *sandbox, Question::Sql("SELECT count(*) FROM users".into())).as_deref(), Some("1000"));
+    assert_eq!(asked(&mut *sandbox, &Question::Sql("SELECT count(*) FROM users".into())).as_deref(), Some("1000"));
     let psql = server.programs.join("psql").display().to_string();
     let program = [psql.as_str(), "-Atc", "SELECT count(*) FROM users"].map(str::to_owned).to_vec();
-    assert_eq!(asked(&mut *sandbox, Question::Program(program)).as_deref(), Some("1000"));
+    assert_eq!(asked(&mut *sandbox, &Question::Program(program)).as_deref(), Some("1000"));
 
     let facts = sandbox.facts();
     assert_eq!(facts.provider, "container");
@@ -250,7 +250,7 @@ fn a_version_that_this_machine_has_not_got_is_restored_in_its_image() {
     let made = postgres(&manifest, podman.place(&parent, "localhost/postgres-18:latest"));
     let mut sandbox = restored(made, &repo, "/postgres/app");
     passed(&examined(&mut *sandbox, &manifest.report), &["table data public.t content"]);
-    assert_eq!(asked(&mut *sandbox, Question::Sql("SELECT sum(n) FROM t".into())).as_deref(), Some("5050"));
+    assert_eq!(asked(&mut *sandbox, &Question::Sql("SELECT sum(n) FROM t".into())).as_deref(), Some("5050"));
     assert!(sandbox.facts().engine.unwrap().version.starts_with("18."));
 }
 
@@ -265,7 +265,7 @@ fn the_other_engines_pass_in_their_containers_too() {
     let mut sandbox = restored(Box::new(made), &repo, "/mysql/app");
     let ids = ["table users count", "table users content", "check table users", "event tidies"];
     passed(&examined(&mut *sandbox, &manifest.report), &ids);
-    assert_eq!(asked(&mut *sandbox, Question::Sql("SELECT count(*) FROM newest".into())).as_deref(), Some("10"));
+    assert_eq!(asked(&mut *sandbox, &Question::Sql("SELECT count(*) FROM newest".into())).as_deref(), Some("10"));
     sandbox.remove().unwrap();
     let older = MysqlSandbox::new(manifest, podman.place(&parent, "redis"), Vec::new());
     let reason = not_run(Box::new(older), LITTLE, parent.path());
@@ -280,7 +280,7 @@ fn the_other_engines_pass_in_their_containers_too() {
     let mut sandbox = restored(of(&manifest), &repo, "/redis/r");
     passed(&examined(&mut *sandbox, &manifest.report), &["database 3 content"]);
     let question = Question::Engine(["GET", "text"].map(str::to_owned).to_vec());
-    assert_eq!(asked(&mut *sandbox, question).as_deref(), Some("plain"));
+    assert_eq!(asked(&mut *sandbox, &question).as_deref(), Some("plain"));
     sandbox.remove().unwrap();
     let mut newer = manifest;
     newer.report.tools.iter_mut().find(|tool| tool.name == "redis").unwrap().version = "8.0.1".into();
