@@ -134,6 +134,9 @@ pub const FINDING_NAMES_MAX: usize = 20;
 /// Requests to the store that one thread has under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 
+/// Bytes of snapshots or records that are read while the passphrase is turned into a key: a thousand snapshots or more.
+pub const FORESEEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Threads on which a sink may block.
 pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;
 
@@ -159,7 +162,7 @@ pub const RESTORE_RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// See [`RESTORE_RANGE_BYTES_MAX`].
 pub const RESTORE_GAP_BYTES_MAX: u64 = 64 * 1024;
 
-/// Pieces in one such range; those of one file each are open at once.
+/// Pieces of one such range that are written together; those of one file each are open at once.
 pub const RESTORE_RANGE_BLOBS_MAX: usize = 128;
 
 /// Trees lie beside their neighbours: what is read of a pack for one of them, in stretches of this size.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use backup_core::contracts::{Target as _, TargetError};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath, format_timestamp};
 use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
+use backup_core::repository::FirstLook;
 use backup_sources::databases::url::DatabaseUrl;
 use backup_sources::files::{self, Extra, FilesTarget, Owner, SpaceCheck, Zeros};
 use serde_json::json;
@@ -130,7 +131,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if args.to.exists() && !args.to.is_dir() {
         return Err(Failure::usage(format!("{} is not a folder", args.to.display()), "give a folder to restore into"));
     }
-    let repository = session.open()?;
+    let repository = session.open_to(&[FirstLook::Snapshots])?;
     let (id, snapshot) = session.find(&repository, &args.snapshot, &args.which)?;
     if is_in_place(&args.to) && !args.dry_run && !args.yes {
         confirm(args, &format!("{id:.8} of {}", amounts::local_time(snapshot.time)))?;
@@ -172,7 +173,7 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if args.verify {
         args.databases.require_whole()?;
     }
-    let repository = session.open()?;
+    let repository = session.open_to(&[FirstLook::Snapshots])?;
     let (id, snapshot) = session.find(&repository, &args.snapshot, &args.which)?;
     let reporter = session.console.reporter();
     let path = match &args.path {

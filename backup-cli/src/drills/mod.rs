@@ -73,7 +73,7 @@ pub(crate) enum CopyRef<'a> {
 impl CopyRef<'_> {
     fn open(self, caching: Caching, session: &Session) -> Result<Repository, Failure> {
         match self {
-            Self::Nth(number) => session.open_through(number, None, caching),
+            Self::Nth(number) => session.open_through(number, None, caching, &[]),
             Self::Configured(repository) => session.open_configured_through(repository, None, caching),
         }
     }
