@@ -137,6 +137,12 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 /// Bytes of snapshots or records that are read while the passphrase is turned into a key: a thousand snapshots or more.
 pub const FORESEEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Objects in an archive that are asked about at once: a thousand packs are looked at in a few seconds.
+pub const THAW_LOOKS_MAX: usize = 16;
+
+/// How long a store may not answer while somebody waits for its archive: a wait of hours must bear a restart.
+pub const THAW_SILENCE_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// Threads on which a sink may block.
 pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;
 

@@ -291,6 +291,7 @@ fn word(phase: Phase) -> &'static str {
         Phase::LoadIndex => "load_index",
         Phase::Backup => "backup",
         Phase::Confirm => "confirm",
+        Phase::Thaw => "thaw",
         Phase::Plan => "plan",
         Phase::Restore => "restore",
         Phase::Verify => "verify",
@@ -319,7 +320,7 @@ fn sentence(phase: Phase) -> &'static str {
 fn things(phase: Phase) -> &'static str {
     match phase {
         Phase::Backup | Phase::Restore | Phase::Verify => "files",
-        Phase::ReadPacks | Phase::Repack => "packs",
+        Phase::ReadPacks | Phase::Repack | Phase::Thaw => "packs",
         Phase::Copy => "pieces",
         _ => "objects",
     }

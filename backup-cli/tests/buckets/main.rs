@@ -2,6 +2,10 @@
 //! restic (`BACKUP_TEST_RESTIC`) reads what lies there. A missing program fails its tests.
 
 #[cfg(test)]
+mod archive;
+#[cfg(test)]
+mod copies;
+#[cfg(test)]
 #[expect(dead_code, reason = "the other tests need more of the driver")]
 #[path = "../program/driver.rs"]
 mod driver;
@@ -10,9 +14,21 @@ mod immutable;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod midrun;
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests of the store need more of it")]
+#[path = "../../../backup-store/tests/rest/proxy.rs"]
+mod proxy;
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests of the store need more of it")]
+#[path = "../../../backup-store/tests/rest/server.rs"]
+mod rest;
+#[cfg(test)]
 #[expect(dead_code, reason = "the tests of the store need more of it")]
 #[path = "../../../backup-store/tests/servers/mod.rs"]
 mod servers;
+#[cfg(test)]
+mod thaw;
 #[cfg(test)]
 #[path = "../tree/mod.rs"]
 mod tree;
