@@ -16,6 +16,8 @@ mod life;
 #[cfg(test)]
 mod midrun;
 #[cfg(test)]
+mod pair;
+#[cfg(test)]
 #[expect(dead_code, reason = "the tests of the store need more of it")]
 #[path = "../../../backup-store/tests/rest/proxy.rs"]
 mod proxy;
