@@ -123,6 +123,7 @@ impl Located {
         {
             return Ok(Arc::new(S3Archive::open(bucket, &self.access(session)?)?));
         }
+        #[cfg(not(feature = "s3"))]
         let _ = session;
         Err(Failure::usage(
             format!("nothing in {place} can be thawed from here"),

@@ -205,7 +205,7 @@ impl Store {
             // Nobody waits any more when the verb has ended.
             let _ = sender.send(listed);
             let reads = wanted.into_iter().map(|(key, sender)| {
-                let sink = &sink;
+                let sink = Arc::clone(&sink);
                 async move {
                     let _ = sender.send(sink.get(&key, None).await);
                 }

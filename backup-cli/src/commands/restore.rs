@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use backup_core::contracts::{Target as _, TargetError};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath, format_timestamp};
-use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
 use backup_core::observe::Observer;
+use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
 use backup_core::repository::{FirstLook, Repository};
 use backup_sources::databases::url::DatabaseUrl;
 use backup_sources::files::{self, Extra, FilesTarget, Owner, SpaceCheck, Zeros};

@@ -29,9 +29,7 @@ pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exi
         halves.push(Half { place: bucket.short(), store, versions, lost });
     }
     let all = || halves.iter().flat_map(|half| half.lost.iter().map(|lost| (half.place.as_str(), lost)));
-    let document_of = |(place, lost): (&str, &Lost)| {
-        json!({"place": place, "key": lost.key.as_str(), "was": word(lost.kind), "bytes": lost.bytes})
-    };
+    let document_of = |(place, lost): (&str, &Lost)| json!({"place": place, "key": lost.key.as_str(), "was": word(lost.kind), "bytes": lost.bytes});
     let objects: Vec<Value> = all().map(document_of).collect();
     let lines: String = all().map(|(_, lost)| format!("{} was {}\n", lost.key, word(lost.kind))).collect();
     let count = objects.len();

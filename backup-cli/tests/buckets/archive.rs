@@ -143,10 +143,13 @@ fn serve(mut client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> io:
             let restore = match looks {
                 None => None,
                 Some(looks) if looks < LOOKS => Some("x-amz-restore: ongoing-request=\"true\""),
-                Some(_) => Some("x-amz-restore: ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2035 00:00:00 GMT\""),
+                Some(_) => {
+                    Some("x-amz-restore: ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2035 00:00:00 GMT\"")
+                }
             };
             state.lock().unwrap().asked.entry(path.to_owned()).and_modify(|looks| *looks += 1);
-            let kept = answer.trim_end().lines().filter(|line| !line.to_ascii_lowercase().starts_with("x-amz-storage-class"));
+            let kept =
+                answer.trim_end().lines().filter(|line| !line.to_ascii_lowercase().starts_with("x-amz-storage-class"));
             let lines: Vec<_> = kept.chain(["x-amz-storage-class: GLACIER"]).chain(restore).chain(["", ""]).collect();
             client.write_all(lines.join("\r\n").as_bytes())
         }
@@ -155,7 +158,8 @@ fn serve(mut client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> io:
 }
 
 fn refusal(status: u16, code: &str) -> Vec<u8> {
-    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told by the archive</Message></Error>");
+    let body =
+        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told by the archive</Message></Error>");
     let length = body.len();
     format!("HTTP/1.1 {status} Refused\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes()
 }

@@ -79,7 +79,8 @@ fn a_copy_between_buckets_that_is_cut_off_shows_nothing_half_and_the_next_one_go
         run(&world, &there, to.variables(), &["check"]).succeeds();
     }
     let mut copy = command(&world, &here, from.variables());
-    let told = Ran::of(&copy.args(["--json", "copy", "--to", &there]).output().unwrap()).succeeds().lines().pop().unwrap();
+    let told =
+        Ran::of(&copy.args(["--json", "copy", "--to", &there]).output().unwrap()).succeeds().lines().pop().unwrap();
     let stored = told["done"]["bytes_stored"].as_u64().unwrap();
     assert!(stored < 3 * BYTES as u64 - 5_000_000, "what was stored before is not sent again: {told}");
     holds_all(&world, &to, &there);

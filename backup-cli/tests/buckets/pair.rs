@@ -74,9 +74,13 @@ fn what_was_deleted_in_either_half_comes_back() {
     thread::sleep(Duration::from_millis(1_100));
     let at = Timestamp::now().to_string();
     thread::sleep(Duration::from_millis(1_100));
-    let all: Vec<_> = ["hot", "cold"].iter().flat_map(|bucket| pair.keys(bucket).into_iter().map(move |key| (bucket, key))).collect();
+    let all: Vec<_> =
+        ["hot", "cold"].iter().flat_map(|bucket| pair.keys(bucket).into_iter().map(move |key| (bucket, key))).collect();
     for (bucket, key) in &all {
-        assert_eq!(s3(&pair.server.keys(), "DELETE", &pair.server.url(&format!("{bucket}/{key}")), &[], "").status, 204);
+        assert_eq!(
+            s3(&pair.server.keys(), "DELETE", &pair.server.url(&format!("{bucket}/{key}")), &[], "").status,
+            204
+        );
     }
     pair.run(&["snapshots"]).ends_with(10);
     let planned = pair.json(0, &["repair", "undelete", "--at", &at, "--dry-run"]);

@@ -62,7 +62,11 @@ fn a_restore_from_an_archive_names_what_is_frozen_and_the_way_out_and_waits_wher
     assert!(frozen.archive.requests().is_empty(), "nothing was asked for yet");
 
     let late = frozen.run(&["restore", "latest", "--to", to_name, "--thaw", "--thaw-limit", "0s"]).ends_with(1);
-    assert!(late.err.contains(&format!("{packs} of {packs} packs")) && late.err.contains("run it again"), "{}", late.err);
+    assert!(
+        late.err.contains(&format!("{packs} of {packs} packs")) && late.err.contains("run it again"),
+        "{}",
+        late.err
+    );
     frozen.archive.freeze();
     let bulk = ["restore", "latest", "--to", to_name, "--thaw", "--thaw-speed", "bulk", "--thaw-days", "3"];
     let done = frozen.json(0, &bulk);

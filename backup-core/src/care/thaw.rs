@@ -100,7 +100,8 @@ pub fn thaw(
         if !is_told {
             is_told = true;
             let (count, of) = (waiting.len(), packs.len());
-            observer.event(Event::Notice(&format!("{count} of {of} packs are asked for from the archive, and waited for")));
+            observer
+                .event(Event::Notice(&format!("{count} of {of} packs are asked for from the archive, and waited for")));
         }
         let left = options.limit.saturating_sub(began.elapsed());
         if left.is_zero() {

@@ -65,9 +65,8 @@ fn a_repository_made_through_a_bad_network_is_sound() {
     let proxy = Proxy::start(address(&server), at_random(31, 100, every_fault()));
     let bad = || Arc::new(RetrySink::new(through(&server, proxy.address, "repo"), brisk()));
     drop(Repository::create(bad(), &passphrase, &options, identity.clone(), clock.clone()).unwrap());
-    let open_by = |sink: Arc<dyn Sink>| {
-        Repository::open(sink, &passphrase, identity.clone(), clock.clone(), &Silent).unwrap()
-    };
+    let open_by =
+        |sink: Arc<dyn Sink>| Repository::open(sink, &passphrase, identity.clone(), clock.clone(), &Silent).unwrap();
     let cancel = Cancel::new();
     let mut snapshots = Vec::new();
     let mut tree = MemoryTree::new();

@@ -232,6 +232,7 @@ fn refusal(status: u16, retry_after: Option<u64>) -> Vec<u8> {
 
 fn refusal_of_s3(status: u16, code: &str) -> Vec<u8> {
     let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told by the proxy</Message></Error>");
-    let head = format!("HTTP/1.1 {status} Fault\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 {status} Fault\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n", body.len());
     format!("{head}Connection: close\r\n\r\n{body}").into_bytes()
 }

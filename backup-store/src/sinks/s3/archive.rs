@@ -90,7 +90,8 @@ impl State {
         let header = |name: &str| headers.get(name)?.to_str().ok();
         let is_tier = header("x-amz-archive-status").is_some();
         // A bucket's usual class is not named.
-        let is_archived = is_tier || header("x-amz-storage-class").is_some_and(|class| ARCHIVE_CLASSES.contains(&class));
+        let is_archived =
+            is_tier || header("x-amz-storage-class").is_some_and(|class| ARCHIVE_CLASSES.contains(&class));
         let readiness = match header("x-amz-restore") {
             _ if !is_archived => Readiness::Ready,
             Some(restore) if restore.contains("ongoing-request=\"true\"") => Readiness::Thawing,
