@@ -12,7 +12,7 @@ use crate::servers::Server;
 use crate::{command, rest, run, tree};
 
 /// What each of the snapshots adds.
-const BYTES: usize = 20_000_000;
+const BYTES: usize = 16_000_000;
 
 /// A world with three snapshots in a bucket.
 fn with_snapshots(server: &Server, place: &str) -> World {
@@ -68,10 +68,10 @@ fn a_copy_between_buckets_that_is_cut_off_shows_nothing_half_and_the_next_one_go
     run(&world, &there, to.variables(), &["init", "--like", &here]).succeeds();
     for signal in [Signal::KILL, Signal::TERM] {
         let mut copy = command(&world, &here, from.variables());
-        // Six seconds for all of it.
+        // Five seconds for all of it.
         copy.args(["copy", "--to", &there, "--limit-upload", "10MB"]).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = copy.spawn().unwrap();
-        thread::sleep(Duration::from_millis(3_500));
+        thread::sleep(Duration::from_millis(3_000));
         assert!(child.try_wait().unwrap().is_none(), "it was through before it could be cut off");
         kill_process(Pid::from_child(&child), signal).unwrap();
         let ended = child.wait().unwrap();

@@ -6,7 +6,6 @@ mod archive;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
-#[expect(dead_code, reason = "the other tests need more of the driver")]
 #[path = "../program/driver.rs"]
 mod driver;
 #[cfg(test)]

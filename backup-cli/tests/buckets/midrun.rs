@@ -39,7 +39,7 @@ fn credentials_that_expire_and_a_clock_that_is_wrong_are_two_lines_and_the_next_
     for (prefix, code, word) in [("a", "ExpiredToken", "expired"), ("b", "RequestTimeTooSkewed", "clock")] {
         let world = World::new();
         let source = world.source();
-        fs::write(source.join("large"), tree::noise(60_000_000, 3)).unwrap();
+        fs::write(source.join("large"), tree::noise(40_000_000, 3)).unwrap();
         let direct = server.place(prefix);
         run(&world, &direct, server.variables(), &["init"]).succeeds();
         // The lock and what is looked at first pass, and a pack or two.
@@ -65,7 +65,7 @@ fn one_of_two_places_that_goes_away_is_behind_and_the_next_run_catches_it_up() {
     for place in [&near, &far] {
         run(&world, place, server.variables(), &["init"]).succeeds();
     }
-    fs::write(source.join("large"), tree::noise(60_000_000, 4)).unwrap();
+    fs::write(source.join("large"), tree::noise(40_000_000, 4)).unwrap();
     let proxy = proxy(&server, Fault::Refused(403, "ExpiredToken"), |number| number >= 9);
     let through = seen_through(&server, &proxy, "far");
     let both = |far: &str| {
@@ -93,7 +93,7 @@ fn a_backup_to_two_places_that_is_killed_in_the_middle_leaves_both_sound_and_the
         run(&world, place, server.variables(), &["init"]).succeeds();
     }
     run(&world, "", server.variables(), &["create", "-r", &near, "-r", &far, source.to_str().unwrap()]).succeeds();
-    fs::write(source.join("large"), tree::noise(80_000_000, 6)).unwrap();
+    fs::write(source.join("large"), tree::noise(50_000_000, 6)).unwrap();
     let is_seen = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&is_seen);
     // The far one is slow, and says when packs have begun to arrive.

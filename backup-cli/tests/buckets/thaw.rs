@@ -23,7 +23,7 @@ impl Frozen {
         let archive = Archive::start(([127, 0, 0, 1], server.port).into());
         let place = server.place("p").replace(&format!("127.0.0.1:{}", server.port), &archive.address.to_string());
         let frozen = Self { place: format!("{place}&storage_class=REDUCED_REDUNDANCY"), world, server, archive };
-        fs::write(frozen.world.source().join("large"), tree::noise(20_000_000, 9)).unwrap();
+        fs::write(frozen.world.source().join("large"), tree::noise(30_000_000, 9)).unwrap();
         frozen.run(&["init"]).succeeds();
         frozen.run(&["create", frozen.world.source().to_str().unwrap()]).succeeds();
         assert!(frozen.archive.objects() >= 2, "two packs of content at least");

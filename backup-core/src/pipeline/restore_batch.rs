@@ -351,7 +351,7 @@ impl Work<'_> {
                     Err(error) => Err(Error::new(error.kind().clone(), error.subject())),
                 };
                 // The rest of a cut pack may be whole, and another pack may hold the same piece.
-                let opened = opened.or_else(|_| {
+                let opened: Result<()> = opened.or_else(|_| {
                     buffers.plain = self.repository.read_blob(self.index, BlobKind::Data, &blob.id)?;
                     Ok(())
                 });
