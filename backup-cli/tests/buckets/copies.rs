@@ -3,12 +3,13 @@
 use std::fs;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::driver::{Ran, World};
-use crate::servers::Server;
+use crate::servers::signed::s3;
+use crate::servers::{BUCKET, Server};
 use crate::{command, rest, run, tree};
 
 /// What each of the snapshots adds.
@@ -35,6 +36,12 @@ fn holds_all(world: &World, server: &Server, place: &str) {
     run(world, place, server.variables(), &arguments).succeeds();
     let found = tree::differences(&source, to.path());
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// How many packs lie in the server's bucket.
+fn packs(server: &Server) -> usize {
+    let listed = s3(&server.keys(), "GET", &server.url(&format!("{BUCKET}?list-type=2")), &[], "").body;
+    listed.matches("/data/").count()
 }
 
 #[test]
@@ -68,10 +75,14 @@ fn a_copy_between_buckets_that_is_cut_off_shows_nothing_half_and_the_next_one_go
     run(&world, &there, to.variables(), &["init", "--like", &here]).succeeds();
     for signal in [Signal::KILL, Signal::TERM] {
         let mut copy = command(&world, &here, from.variables());
-        // Five seconds for all of it.
-        copy.args(["copy", "--to", &there, "--limit-upload", "10MB"]).stdout(Stdio::null()).stderr(Stdio::null());
+        // Six seconds for all of it.
+        copy.args(["copy", "--to", &there, "--limit-upload", "8MB"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let before = packs(&to);
         let mut child = copy.spawn().unwrap();
-        thread::sleep(Duration::from_millis(3_000));
+        let end = Instant::now() + Duration::from_secs(60);
+        while packs(&to) == before && Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
+        }
         assert!(child.try_wait().unwrap().is_none(), "it was through before it could be cut off");
         kill_process(Pid::from_child(&child), signal).unwrap();
         let ended = child.wait().unwrap();
