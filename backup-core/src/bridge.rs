@@ -169,6 +169,16 @@ impl Store {
         self.start(async move { sink.get(&key, range).await })
     }
 
+    /// Begins to read many objects, `at_once` of them at a time: one answer for each, in their order.
+    pub fn start_get_many(&self, keys: Vec<ObjectKey>, at_once: usize) -> Pending<Vec<Result<Bytes, SinkError>>> {
+        let sink = Arc::clone(&self.sink);
+        self.start(async move {
+            let mut reads = Vec::with_capacity(keys.len());
+            reads.extend(keys.iter().map(|key| sink.get(key, None)));
+            futures::stream::iter(reads).buffered(at_once.max(1)).collect().await
+        })
+    }
+
     /// Stores an object.
     pub fn put(&self, key: &ObjectKey, bytes: Bytes, mode: PutMode) -> Result<()> {
         self.start_put(key, bytes, mode).wait()

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use backup_core::care::objects_in_use;
+use backup_core::contracts::ObjectKey;
+use backup_core::model::SnapshotId;
+use backup_core::repository::layout::{Named as _, SNAPSHOTS};
+use backup_core::repository::{ObjectLock, RecordBody, Repository};
 use backup_store::Place;
-use backup_store::sinks::{Prolong, S3Retention};
+use backup_store::sinks::{COMPLIANCE, Prolong, Retention, S3Retention};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -40,6 +44,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let keys = Arc::new(keys);
     let asked = Arc::clone(&keys);
     let report = repository.store().start(async move { retention.ensure(&asked, until, prolong).await }).wait()?;
+    let recorded = match (prolong, &report.least) {
+        (Prolong::Now, Some(least)) if report.short.is_empty() => Some(record(&repository, &keys, least, session)),
+        _ => None,
+    };
     let short: Vec<_> = report
         .short
         .iter()
@@ -48,16 +56,39 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let document = json!({
         "event": "summary", "dry_run": args.dry_run, "until": until.to_string(), "objects": keys.len(),
         "enough": report.enough, "prolonged": report.prolonged, "short": short,
+        "least": report.least.as_ref().map(|least| json!({"until": least.until.to_string(), "mode": least.mode})),
+        "recorded": recorded.unwrap_or(false),
     });
     session.console.either(&document, || {
         format!(
-            "{} until {}: {} protected already, {} prolonged, {} not protected\n",
+            "{} until {}: {} protected already, {} prolonged, {} not protected\n{}",
             amounts::counted(keys.len() as u64, "object"),
             amounts::local_time(until),
             report.enough,
             report.prolonged,
             report.short.len(),
+            match &report.least {
+                Some(least) if least.mode != COMPLIANCE =>
+                    "who may pass over governance can remove them all the same, so `status` takes none for immutable\n",
+                _ => "",
+            },
         )
     })?;
     Ok(if report.short.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// Writes down what the store said of every object, so that `status` knows of it without asking again. Credentials that
+/// may not write records have protected all the same.
+fn record(repository: &Repository, keys: &[ObjectKey], least: &Retention, session: &Session) -> bool {
+    let is_snapshot = |key: &&ObjectKey| key.as_str().starts_with(SNAPSHOTS);
+    let snapshots: Vec<_> = keys.iter().filter(is_snapshot).filter_map(SnapshotId::from_key).collect();
+    let mode = if least.mode == COMPLIANCE { ObjectLock::Compliance } else { ObjectLock::Governance };
+    match repository.save_record(RecordBody::Locked { snapshots, until: least.until, mode }) {
+        Ok(_) => true,
+        Err(error) => {
+            let why = Failure::from(error).what;
+            session.console.warn(&format!("`status` will not know of it, because it could not be recorded: {why}"));
+            false
+        }
+    }
 }

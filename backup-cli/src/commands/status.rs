@@ -125,6 +125,7 @@ fn document(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate
                 "recovery_point": backup.recovery_point.to_string(),
                 "proof": backup.proof,
                 "verified": backup.verified.map(|verified| verified.to_string()),
+                "immutable_until": backup.immutable_until.map(|until| until.to_string()),
             })),
             "exposure": exposure_of(copy, facts, Proof::Present, now),
             "counts": counts.map(|verdict| verdict.counts),
@@ -161,6 +162,9 @@ fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>
     if let Some(estimate) = estimate {
         lines.push(format!("a restore would take: {}", estimated(estimate)));
     }
+    if let Some(words) = immutable(facts, standing, now) {
+        lines.push(words);
+    }
     let rule = &standing.three_two_one;
     lines.push(format!(
         "3-2-1: {} (three copies: {}, two media: {}, one at another site: {})",
@@ -176,6 +180,19 @@ fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>
         text += &format!("  - {}\n      try: {}\n", finding.what, finding.mend);
     }
     text
+}
+
+/// What is left when somebody holds all credentials; nothing where no copy is known to be immutable.
+fn immutable(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> Option<String> {
+    let Exposure::Since { age, repository, .. } = &standing.compromised else { return None };
+    let copy = facts.copies.iter().find(|copy| copy.repository == *repository)?;
+    let until =
+        copy.history.backups.iter().filter_map(|backup| backup.immutable_until).filter(|until| *until > now).min()?;
+    Some(format!(
+        "whoever holds all credentials leaves a backup that is {} old: nobody can delete it in {repository} before {}",
+        in_words(*age),
+        amounts::local_time(until)
+    ))
 }
 
 fn newest_of(copy: &CopyFacts, facts: &JobFacts, now: Timestamp) -> [String; 3] {

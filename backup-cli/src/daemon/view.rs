@@ -129,7 +129,7 @@ pub(super) mod sample {
             has_retention: true,
             read: Some(now()),
             unreachable: None,
-            history: history(),
+            history: history().into(),
         };
         let facts = JobFacts {
             job: name.to_owned(),

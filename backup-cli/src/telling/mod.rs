@@ -18,7 +18,7 @@ use serde_json::json;
 pub(crate) use figures::deliver;
 
 use crate::config::{Channel, Config, Event, Notify, Preset};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::jobs::{Outcome, Verdict};
 use crate::network::state_folder;
 use crate::session::{Session, identity};
@@ -27,7 +27,7 @@ use state::State;
 /// How a matter stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Matter {
-    /// The job.
+    /// The job; of a reading, the word `repository` and its name, which is no job's.
     pub(crate) job: String,
     /// What of it.
     pub(crate) event: Event,
@@ -40,7 +40,7 @@ pub(crate) struct Matter {
 pub(crate) struct Words {
     pub(crate) job: String,
     pub(crate) host: String,
-    /// `failure`, `objective`, `drill`, `success`.
+    /// `failure`, `objective`, `drill`, `check`, `success`.
     pub(crate) event: &'static str,
     /// `bad`, `still`, `recovered`, `good`.
     pub(crate) state: &'static str,
@@ -65,6 +65,16 @@ pub(crate) fn of_run(outcome: &Outcome) -> Option<Matter> {
     let is_bad = !matches!(outcome.exit(), Exit::Done | Exit::Losses);
     let trouble = if is_bad { trouble.or_else(|| Some("it did not come to a good end".to_owned())) } else { None };
     Some(Matter { job: outcome.job.clone(), event: Event::Failure, trouble })
+}
+
+/// Whether everything that a repository holds could be read and was what it was.
+pub(crate) fn of_reading(repository: &str, ended: &Result<Exit, Failure>) -> Option<Matter> {
+    let trouble = match ended {
+        Err(failure) if failure.exit == Exit::Interrupted => return None,
+        Err(failure) => Some(failure.what.clone()),
+        Ok(_) => None,
+    };
+    Some(Matter { job: format!("repository {repository}"), event: Event::Check, trouble })
 }
 
 /// Whether a job keeps to its objectives.
@@ -129,6 +139,8 @@ fn wanted(notify: &Notify, matter: &Matter, state: &State, now: jiff::Timestamp)
         return None;
     }
     let event = word(matter.event);
+    // Who wants to hear of failures means those of repositories too.
+    let asked_for = if matter.event == Event::Check { Event::Failure } else { matter.event };
     let is_bad = matter.trouble.is_some();
     let words = |state: &'static str, event: &'static str, text: String| Words {
         job: matter.job.clone(),
@@ -150,8 +162,8 @@ fn wanted(notify: &Notify, matter: &Matter, state: &State, now: jiff::Timestamp)
         Some(policy::Notice::Recovered) if notify.on.contains(&Event::Recovery) => {
             Some(words("recovered", event, "it is good again".to_owned()))
         }
-        Some(policy::Notice::Bad) if notify.on.contains(&matter.event) => Some(words("bad", event, trouble)),
-        Some(policy::Notice::Still) if notify.on.contains(&matter.event) => Some(words("still", event, trouble)),
+        Some(policy::Notice::Bad) if notify.on.contains(&asked_for) => Some(words("bad", event, trouble)),
+        Some(policy::Notice::Still) if notify.on.contains(&asked_for) => Some(words("still", event, trouble)),
         _ if !is_bad && matter.event == Event::Failure && notify.on.contains(&Event::Success) => {
             Some(words("good", "success", "done".to_owned()))
         }
@@ -165,6 +177,7 @@ fn word(event: Event) -> &'static str {
         Event::Recovery => "recovery",
         Event::Objective => "objective",
         Event::Drill => "drill",
+        Event::Check => "check",
         Event::Success => "success",
     }
 }
@@ -242,6 +255,22 @@ mod tests {
         assert_eq!(words.line().split_once(": ").unwrap().1, "drill: it could not run: no space");
         let words = Words { evidence: vec!["ab:3:cd".to_owned()], ..words };
         assert_eq!(words.document()["evidence"][0], "ab:3:cd");
+    }
+
+    #[test]
+    fn a_repository_that_is_damaged_is_told_to_who_wants_failures_and_is_no_ping_of_a_watchdog() {
+        let damaged = Err(Failure::new("the repository is damaged: 1 finding"));
+        let matter = of_reading("local", &damaged).unwrap();
+        let told = |notify: &Notify| wanted(notify, &matter, &State::default(), Timestamp::UNIX_EPOCH);
+        let words = told(&notify(&[Event::Failure], &[])).unwrap();
+        assert!(words.line().ends_with(": check: the repository is damaged: 1 finding"), "{}", words.line());
+        assert!(told(&notify(&[Event::Drill], &[])).is_none());
+        assert!(told(&notify(&[Event::Failure], &["app"])).is_none(), "who asked for jobs alone");
+        let good = of_reading("local", &Ok(Exit::Done)).unwrap();
+        let url = crate::secrets::origin::Origin::Variable("X".to_owned());
+        let channel = Channel::Webhook { url, preset: Preset::Healthchecks, authorization: None };
+        let watchdog = Notify { channel, ..notify(&[], &[]) };
+        assert!(wanted(&watchdog, &good, &State::default(), Timestamp::UNIX_EPOCH).is_none());
     }
 
     #[test]

@@ -399,7 +399,7 @@ mod tests {
                 Answer::Unknown,
                 &[FactsOld],
             ),
-            ("empty", |facts| facts.copies[1].history.backups.clear(), Answer::No, &[CopyEmpty]),
+            ("empty", |facts| facts.copies[1].history_mut().backups.clear(), Answer::No, &[CopyEmpty]),
             (
                 "newest not seen complete",
                 |facts| facts.copies[1].history.backups[1].proof = Proof::Uploaded,
@@ -412,7 +412,7 @@ mod tests {
                 Answer::No,
                 &[NotVerified],
             ),
-            ("behind", |facts| drop(facts.copies[1].history.backups.pop()), Answer::Yes, &[CopyBehind]),
+            ("behind", |facts| drop(facts.copies[1].history_mut().backups.pop()), Answer::Yes, &[CopyBehind]),
         ];
         for (name, change, answer, found) in cases {
             let mut facts = sound();
@@ -437,7 +437,7 @@ mod tests {
     fn a_part_of_a_job_that_a_copy_lacks_makes_it_none() {
         let mut facts = sound();
         let dump = backup("2026-11-22T02:00:00Z").of_dump("/postgres/users").proven(Proof::Verified);
-        facts.copies[0].history.backups.push(dump);
+        facts.copies[0].history_mut().backups.push(dump);
         let rule = rule(&facts);
         assert_eq!((rule.answer, kinds(&rule)), (Answer::No, vec![FindingKind::CopyEmpty]));
         assert_eq!(rule.findings[0].what, "offsite holds nothing of job app, paths /postgres/users");

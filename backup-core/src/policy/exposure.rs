@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(lost(&facts, NOW).age(), Some(hours(106)));
         // It has run out, and of the other nothing is known.
         assert_eq!(lost(&facts, "2026-12-02T00:00:00Z"), Exposure::Unknown);
-        facts.copies[0].history.backups.pop();
+        facts.copies[0].history_mut().backups.pop();
         assert_eq!(lost(&facts, "2026-12-02T00:00:00Z"), Exposure::Everything);
     }
 

@@ -138,7 +138,7 @@ proptest! {
     fn a_record_of_a_run_that_made_nothing_new_changes_no_number(facts in facts()) {
         let mut more = facts.clone();
         let ended = ago(1).to_string();
-        more.copies.iter_mut().for_each(|copy| copy.history.runs.push(Run { took: None, ..run(&ended, Outcome::Done) }));
+        more.copies.iter_mut().for_each(|copy| copy.history_mut().runs.push(Run { took: None, ..run(&ended, Outcome::Done) }));
         let (before, after) = (JobStanding::of(&facts, &Standards::default(), now()), JobStanding::of(&more, &Standards::default(), now()));
         prop_assert_eq!(before, after);
     }

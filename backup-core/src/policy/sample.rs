@@ -41,7 +41,7 @@ pub(super) fn copy<const N: usize>(repository: &str, backups: [Backup; N]) -> Co
         has_retention: true,
         read: Some(at("2026-11-22T12:00:00Z")),
         unreachable: None,
-        history: History { backups: backups.into(), runs: Vec::new() },
+        history: History { backups: backups.into(), runs: Vec::new() }.into(),
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
             let recovery_point = Some(at(&format!("2026-11-{day}T02:00:00Z")));
             let part = Some(GroupKey::of_job("app"));
             let done = run(&format!("2026-11-{day}T03:00:00Z"), Outcome::Done);
-            facts.copies[0].history.runs.push(Run { part, recovery_point, ..done });
+            facts.copies[0].history_mut().runs.push(Run { part, recovery_point, ..done });
         }
         assert_eq!(worst_in(&facts, 30).unwrap().0, 25);
     }

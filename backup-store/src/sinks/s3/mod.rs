@@ -7,7 +7,7 @@ mod requests;
 mod retention;
 mod versions;
 
-pub use retention::{Prolong, Retention, RetentionReport, S3Retention};
+pub use retention::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention};
 pub use versions::{Lost, LostKind, S3Versions};
 
 use std::sync::Arc;
