@@ -4,8 +4,8 @@ use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::contracts::Proof;
 use backup_core::drill::Estimate;
 use backup_core::policy::{
-    Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Monitoring, Practice, Standards, checklist,
-    exposure_of, in_words,
+    Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Practice, Standards, checklist, exposure_of,
+    in_words,
 };
 use backup_core::repository::Repository;
 use backup_core::runbook::estimated;
@@ -18,6 +18,7 @@ use crate::drills::told;
 use crate::exit::{Exit, Failure};
 use crate::facts;
 use crate::session::Session;
+use crate::telling;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 4: an objective is missed. 5: a copy is missing, behind, or cannot be read.")]
@@ -92,9 +93,8 @@ fn exit(standing: &JobStanding) -> Exit {
 
 /// What is known beside the jobs.
 fn practice(config: &Config, documented: Option<Timestamp>) -> Practice {
-    let pushes = config.metrics.textfile.is_some() || config.metrics.pushgateway.is_some();
     Practice {
-        monitoring: Monitoring { configured: pushes || !config.notify.is_empty(), ..Monitoring::default() },
+        monitoring: telling::monitoring(config),
         passphrase_elsewhere: config.checklist.passphrase_copy.clone(),
         rehearsed: config.checklist.rehearsed.clone(),
         documented,

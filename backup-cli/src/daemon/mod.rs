@@ -40,6 +40,7 @@ use crate::console::say;
 use crate::exit::{Exit, Failure};
 use crate::facts::{self, Reading};
 use crate::session::{Session, identity};
+use crate::telling;
 use crate::units::Program;
 use child::Child;
 use health::{BEAT_SECONDS, Health};
@@ -97,6 +98,7 @@ pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
         running: None,
         is_reload_wanted: false,
         is_stopping: false,
+        fetch_noted: None,
         trouble: None,
         watch_troubles: Vec::new(),
         program,
@@ -137,6 +139,8 @@ struct Daemon<'a> {
     running: Option<Child>,
     is_reload_wanted: bool,
     is_stopping: bool,
+    /// The fetching of figures that was noted last.
+    fetch_noted: Option<Timestamp>,
     /// Why the configuration could not be read again.
     trouble: Option<String>,
     /// What cannot be watched.
@@ -196,6 +200,7 @@ impl Daemon<'_> {
             let now = SystemClock.now();
             self.health.beat(now);
             tell_systemd(&[NotifyState::Watchdog]);
+            self.note_fetched();
             if self.is_stopping && self.running.is_none() {
                 return;
             }
@@ -213,6 +218,18 @@ impl Daemon<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Notes once an hour that figures are fetched: evidence that somebody watches, which `status --checklist` asks for.
+    fn note_fetched(&mut self) {
+        let is_news = |fetched: &Timestamp| {
+            self.fetch_noted.is_none_or(|noted| fetched.duration_since(noted) >= SignedDuration::from_hours(1))
+        };
+        if let Some(fetched) = self.health.fetched().filter(is_news) {
+            self.fetch_noted = Some(fetched);
+            // Without it the checklist says that it is not known.
+            drop(telling::note_figures(fetched));
         }
     }
 

@@ -12,10 +12,11 @@ mod state;
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::drill::{DrillOutcome, Verdict as Drilled};
 use backup_core::evidence::journal_heads;
-use backup_core::policy::{self, JobStanding, LastTold};
+use backup_core::policy::{self, JobStanding, LastTold, Monitoring};
 use serde_json::json;
 
 pub(crate) use figures::deliver;
+pub(crate) use state::note_figures;
 
 use crate::config::{Channel, Config, Event, Notify, Preset};
 use crate::exit::{Exit, Failure};
@@ -125,6 +126,18 @@ pub(crate) fn tell(config: &Config, matters: &[Matter], session: &Session) -> Ve
         warnings.push(format!("what was told is not remembered, and will be told again: {error}"));
     }
     warnings
+}
+
+/// Who is told, and when something was last heard of that: what this machine remembers of messages that were delivered and
+/// figures that were taken. Nothing else can know it.
+pub(crate) fn monitoring(config: &Config) -> Monitoring {
+    let pushes = config.metrics.textfile.is_some() || config.metrics.pushgateway.is_some();
+    let who: Vec<_> = config.notify.iter().map(|notify| notify.name.as_str()).collect();
+    Monitoring {
+        configured: pushes || !who.is_empty(),
+        fetched: state::figures(),
+        notified: State::load().newest(&who),
+    }
 }
 
 /// The ends of the chains on this machine; none where they cannot be read, which is no reason to tell nothing.
@@ -242,6 +255,17 @@ mod tests {
         assert_eq!(told(&usual, &failed, &state), None, "once for each change");
         assert_eq!(told(&usual, &good, &state), Some(("failure", "recovered")));
         assert_eq!(told(&usual, &matter(Event::Objective, Some("late")), &state), None);
+    }
+
+    #[test]
+    fn that_somebody_listens_is_known_from_what_was_told_to_those_who_are_configured() {
+        let mut state = State::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (who, second) in [("ops", 10), ("ops", 30), ("gone", 50)] {
+            state.note(who, &format!("job-{second}"), "failure", LastTold { time: at(second), was_bad: true });
+        }
+        assert_eq!(state.newest(&["ops", "other"]), Some(at(30)));
+        assert_eq!(state.newest(&["op"]), None);
     }
 
     #[test]

@@ -36,8 +36,16 @@ fn cron_gets_a_line_for_each_schedule_and_a_word_for_what_it_cannot_say() {
     let lines: Vec<_> = ran.out.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(lines.len(), 6, "{}", ran.out);
     // Who shares a repository runs a slot once.
-    assert!(lines[0].starts_with("0 2 * * * sleep ") && lines[0].ends_with(" run nightly --slot --quiet"), "{}", lines[0]);
-    assert!(lines[5].starts_with("0 6 1 * * ") && lines[5].contains(" -r local check --read-data --slot "), "{}", lines[5]);
+    assert!(
+        lines[0].starts_with("0 2 * * * sleep ") && lines[0].ends_with(" run nightly --slot --quiet"),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[5].starts_with("0 6 1 * * ") && lines[5].contains(" -r local check --read-data --slot "),
+        "{}",
+        lines[5]
+    );
     assert!(lines[4].starts_with("0 5 * * 0 ") && lines[4].contains(" drill hourly "), "{}", lines[4]);
     assert!(ran.out.contains("# changes runs on change: only `backup daemon` watches files."), "{}", ran.out);
 }
