@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use backup_core::advice::{Answers, Bearable, Criticality, Prices, Strategy, advise};
+use backup_core::advice::{Answers, Bearable, Criticality, Prices, advise};
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::runbook::{markdown, runbook};
 use jiff::SignedDuration;

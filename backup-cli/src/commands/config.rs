@@ -190,7 +190,7 @@ fn reach(config: &Config, session: &Session) -> Vec<Problem> {
             problems.push(Problem::unreached(format!("repositories.{}", repository.name), Failure { hint, ..failure }));
         }
     }
-    let places: Vec<_> = config.repositories.iter().flat_map(crate::config::Repository::places).collect();
+    let places: Vec<_> = config.repositories.iter().flat_map(Repository::places).collect();
     for job in &config.jobs {
         for failure in jobs::reach_source(job, &places, session) {
             problems.push(Problem::unreached(format!("jobs.{}.source", job.name), failure));

@@ -103,6 +103,7 @@ fn named_here(place: &Place) -> config::Repository {
         limits: config::Limits::default(),
         is_lock_free: false,
         pruning: config::Pruning::Never,
+        read_back: None,
     }
 }
 

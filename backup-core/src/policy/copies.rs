@@ -402,7 +402,7 @@ mod tests {
             ("empty", |facts| facts.copies[1].history_mut().backups.clear(), Answer::No, &[CopyEmpty]),
             (
                 "newest not seen complete",
-                |facts| facts.copies[1].history.backups[1].proof = Proof::Uploaded,
+                |facts| facts.copies[1].history_mut().backups[1].proof = Proof::Uploaded,
                 Answer::No,
                 &[NotPresent],
             ),

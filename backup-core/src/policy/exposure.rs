@@ -266,7 +266,7 @@ mod tests {
             Some(point.duration_since(at("2026-11-22T02:00:00Z")))
         );
         let mut ahead = facts.clone();
-        ahead.copies[0].history.backups[0].recovery_point = at("2026-11-23T02:00:00Z");
+        ahead.copies[0].history_mut().backups[0].recovery_point = at("2026-11-23T02:00:00Z");
         assert_eq!(exposure(&ahead, Proof::Present, Scenario::DataLost, at(NOW)).age(), Some(hours(0)));
     }
 }

@@ -50,7 +50,7 @@ fn a_copy(name: &'static str) -> impl Strategy<Value = CopyFacts> {
     let unreachable = option::weighted(0.1, Just("timed out".to_owned()));
     (a_place(), vec(a_backup(), 0..8), read, unreachable).prop_map(move |(place, backups, read, unreachable)| {
         let mut made = copy(name, []);
-        made.history.backups = backups;
+        made.history_mut().backups = backups;
         CopyFacts { place, read, unreachable, ..made }
     })
 }

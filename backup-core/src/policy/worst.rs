@@ -173,7 +173,7 @@ mod tests {
         ]);
         assert_eq!(worst_in(&facts, 30).unwrap().0, 25);
         let mut parts = facts;
-        parts.copies[1].history.backups[0].part = GroupKey::of_dump("app", "/mysql/shop");
+        parts.copies[1].history_mut().backups[0].part = GroupKey::of_dump("app", "/mysql/shop");
         assert_eq!(worst_in(&parts, 30).unwrap(), (34, "2026-11-21T02:00:00Z".to_owned()));
     }
 
