@@ -293,7 +293,7 @@ mod tests {
     fn job(name: &str) -> JobFacts {
         let backup = |point: &str, dump: &str| Backup {
             snapshot: SnapshotId::of(point.as_bytes()),
-            part: GroupKey::of_dump(name, dump),
+            part: GroupKey::of_dump(name, dump).into(),
             recovery_point: at(point),
             durable: at(point) + SignedDuration::from_secs(90),
             proof: Proof::Present,

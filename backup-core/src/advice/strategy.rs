@@ -190,7 +190,7 @@ fn promised(item: &Item, stores: &[Store], gap: SignedDuration, now: Timestamp) 
         history: Arc::new(History {
             backups: vec![Backup {
                 snapshot: SnapshotId::of(item.name.as_bytes()),
-                part: GroupKey::of_job(&item.name),
+                part: GroupKey::of_job(&item.name).into(),
                 recovery_point: now,
                 durable: now,
                 proof: Proof::Verified,

@@ -3,7 +3,7 @@
 //! Snapshots and records are read, nothing else, and nothing is written. What cannot be read is left out and counted:
 //! facts with a hole show less than there is, and never more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -72,14 +72,15 @@ fn of<'a>(
     let mut told = Told::default();
     records.clone().for_each(|record| told.hear(record));
     let mut jobs = BTreeMap::<String, History>::new();
-    let mut groups = HashMap::<SnapshotId, (String, GroupKey)>::new();
+    let mut parts = Parts::default();
+    let mut groups = HashMap::<SnapshotId, Arc<GroupKey>>::new();
     for (id, snapshot) in snapshots {
         let standing = standings.get(id).copied();
-        let part = part(&snapshot.tags, &snapshot.paths);
+        let part = parts.shared(part(&snapshot.tags, &snapshot.paths));
         let Some(job) = part.job.clone() else { continue };
-        groups.insert(*id, (job.clone(), part.clone()));
+        groups.insert(*id, Arc::clone(&part));
         if let Some(original) = snapshot.original {
-            groups.insert(original, (job.clone(), part.clone()));
+            groups.insert(original, Arc::clone(&part));
         }
         jobs.entry(job).or_default().backups.push(told.backup(*id, snapshot, part, standing));
     }
@@ -88,8 +89,10 @@ fn of<'a>(
         if !matches!(verb.as_str(), "create" | "run") {
             continue;
         }
-        let known = snapshot.as_ref().and_then(|id| groups.get(id)).cloned();
-        let Some((job, part)) = known.map(|(job, part)| (job, Some(part))).or_else(|| said(figures)) else { continue };
+        let known = snapshot.as_ref().and_then(|id| groups.get(id));
+        let known = known.and_then(|part| Some((part.job.clone()?, Some(Arc::clone(part)))));
+        let said = || said(figures).map(|(job, part)| (job, part.map(|part| parts.shared(part))));
+        let Some((job, part)) = known.or_else(said) else { continue };
         jobs.entry(job).or_default().runs.push(run(record, outcome, part, figures));
     }
     for history in jobs.values_mut() {
@@ -100,6 +103,21 @@ fn of<'a>(
         history.runs.shrink_to_fit();
     }
     jobs.into_iter().map(|(job, history)| (job, Arc::new(history))).collect()
+}
+
+/// Parts that many backups are of, each held once.
+#[derive(Default)]
+struct Parts(HashSet<Arc<GroupKey>>);
+
+impl Parts {
+    fn shared(&mut self, part: GroupKey) -> Arc<GroupKey> {
+        if let Some(known) = self.0.get(&part) {
+            return Arc::clone(known);
+        }
+        let part = Arc::new(part);
+        self.0.insert(Arc::clone(&part));
+        part
+    }
 }
 
 /// The drills that these records tell of. One that names no job is its snapshot's job's.
@@ -165,7 +183,7 @@ impl Told {
         }
     }
 
-    fn backup(&self, id: SnapshotId, snapshot: &Snapshot, part: GroupKey, standing: Option<Standing>) -> Backup {
+    fn backup(&self, id: SnapshotId, snapshot: &Snapshot, part: Arc<GroupKey>, standing: Option<Standing>) -> Backup {
         let summary = snapshot.summary.as_ref();
         // A program that does not say when it began leaves the beginning of the epoch.
         let began = summary.map(|summary| summary.backup_start).filter(|began| *began > Timestamp::UNIX_EPOCH);
@@ -197,7 +215,7 @@ impl Told {
     }
 }
 
-fn run(record: &Record, outcome: &str, part: Option<GroupKey>, figures: &Map<String, Value>) -> Run {
+fn run(record: &Record, outcome: &str, part: Option<Arc<GroupKey>>, figures: &Map<String, Value>) -> Run {
     let number = |name: &str| figures.get(name).and_then(Value::as_u64);
     let outcome = match outcome {
         "done" if number("losses").unwrap_or_default() > 0 => Outcome::Losses,
@@ -307,7 +325,7 @@ mod tests {
         let backup = &jobs["app"].backups[0];
         assert_eq!((backup.recovery_point, backup.durable), (at(5), at(70)));
         assert_eq!((backup.proof, backup.verified, backup.restored), (Proof::Verified, Some(at(9_000)), None));
-        assert_eq!(backup.part, GroupKey::of_dump("app", "/postgres/app"));
+        assert_eq!(*backup.part, GroupKey::of_dump("app", "/postgres/app"));
         assert_eq!(backup.size.unwrap(), Amounts { files: 3, logical: 30, new: 20, stored: 10 });
         let run = &jobs["app"].runs[0];
         assert_eq!((run.outcome, run.took), (Outcome::Done, Some(SignedDuration::from_millis(61_500))));
@@ -344,9 +362,9 @@ mod tests {
         assert_eq!(
             runs,
             [
-                (Outcome::Done, Some(GroupKey::of_dump("app", "/mysql/shop")), None),
+                (Outcome::Done, Some(GroupKey::of_dump("app", "/mysql/shop").into()), None),
                 (Outcome::Failed, None, Some("no space left".to_owned())),
-                (Outcome::Losses, Some(GroupKey::of_job("app")), None),
+                (Outcome::Losses, Some(GroupKey::of_job("app").into()), None),
             ]
         );
     }

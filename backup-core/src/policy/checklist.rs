@@ -334,7 +334,7 @@ mod tests {
     fn a_schedule_that_has_not_run_is_no_automation() {
         let mut late = sound();
         late.copies.iter_mut().for_each(|copy| {
-            copy.history_mut().backups.retain(|backup| backup.recovery_point < at("2026-11-20T00:00:00Z"))
+            copy.history_mut().backups.retain(|backup| backup.recovery_point < at("2026-11-20T00:00:00Z"));
         });
         assert_eq!(line(&[late.clone()], &practice(), Item::Automated).0, Answer::No);
         let done = run("2026-11-20T03:00:00Z", Outcome::Done);

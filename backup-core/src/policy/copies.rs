@@ -187,7 +187,7 @@ fn one_of_each_domain(verdicts: &mut [(&CopyFacts, Answer)]) -> Vec<Finding> {
 fn contents(copy: &CopyFacts, facts: &JobFacts, standards: &Standards, now: Timestamp) -> Vec<Remark> {
     let (name, job) = (&copy.repository, &facts.job);
     let of_copy = |part: &GroupKey| {
-        copy.history.backups.iter().filter(|backup: &&Backup| backup.part == *part).collect::<Vec<_>>()
+        copy.history.backups.iter().filter(|backup: &&Backup| *backup.part == *part).collect::<Vec<_>>()
     };
     let mut remarks = Vec::new();
     let parts = parts(&facts.copies);
@@ -220,7 +220,7 @@ fn contents(copy: &CopyFacts, facts: &JobFacts, standards: &Standards, now: Time
             remarks.extend(what.map(remark));
         }
         let others = facts.copies.iter().filter(|other| is_readable(other)).flat_map(|other| &other.history.backups);
-        let ahead = others.filter(|other| other.part == *part).map(|other| other.recovery_point).max();
+        let ahead = others.filter(|other| *other.part == *part).map(|other| other.recovery_point).max();
         if let Some(ahead) = ahead.filter(|ahead| *ahead > newest.recovery_point) {
             let behind = in_words(ahead.duration_since(newest.recovery_point));
             let what = format!("{name} is {behind} behind another copy of {part}");

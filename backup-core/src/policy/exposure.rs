@@ -106,7 +106,7 @@ pub(super) fn is_readable(copy: &CopyFacts) -> bool {
 
 /// The parts of a job that any of its copies holds.
 pub(super) fn parts(copies: &[CopyFacts]) -> BTreeSet<&GroupKey> {
-    copies.iter().flat_map(|copy| &copy.history.backups).map(|backup| &backup.part).collect()
+    copies.iter().flat_map(|copy| &copy.history.backups).map(|backup| &*backup.part).collect()
 }
 
 /// The part whose newest backup is the oldest; `None` when a part has none.
@@ -122,7 +122,7 @@ fn of_parts(
         let newest = copies.iter().flat_map(|copy| {
             let backups = copy.history.backups.iter();
             let counts = move |backup: &&Backup| {
-                backup.part == **part
+                *backup.part == **part
                     && backup.proof >= step
                     && backup.durable <= now
                     && outlives(backup, scenario, now)

@@ -94,7 +94,7 @@ pub struct Backup {
     /// Its id in this repository.
     pub snapshot: SnapshotId,
     /// Which part of the job it is of: a job that dumps two databases makes two snapshots, and both must be fresh.
-    pub part: GroupKey,
+    pub part: Arc<GroupKey>,
     /// To which instant a restore returns: what the source said, or when the backup began.
     pub recovery_point: Timestamp,
     /// When it was durable.
@@ -135,7 +135,7 @@ pub struct Run {
     /// How it ended.
     pub outcome: Outcome,
     /// Which part of the job it backed up, when that is known.
-    pub part: Option<GroupKey>,
+    pub part: Option<Arc<GroupKey>>,
     /// The recovery point of what it made, when it made something.
     pub recovery_point: Option<Timestamp>,
     /// What it read and stored.

@@ -1,7 +1,7 @@
 //! Many small objects of one kind, read and opened by all cores: the snapshots and records of years.
 //!
 //! What is always true: objects come back in the order in which they were asked for; no more requests are under way at once
-//! than [`REQUESTS_IN_FLIGHT_MAX`]; no thread holds more than two portions. They are asked for in portions, because for an
+//! than [`SMALL_REQUESTS_IN_FLIGHT_MAX`]; no thread holds more than two portions. They are asked for in portions, because for an
 //! object of five hundred bytes the way from thread to thread costs more than reading it.
 
 use std::num::NonZeroUsize;
@@ -16,7 +16,7 @@ use super::unpacked;
 use crate::bridge::{Pending, Store};
 use crate::codec::MasterKey;
 use crate::contracts::SinkError;
-use crate::limits::{PORTION_BYTES, PORTION_OBJECTS, REQUESTS_IN_FLIGHT_MAX};
+use crate::limits::{PORTION_BYTES, PORTION_OBJECTS, SMALL_REQUESTS_IN_FLIGHT_MAX};
 use crate::{Error, ErrorKind, Result};
 
 /// Reads and opens the objects that were `listed`, which is their names and sizes.
@@ -27,9 +27,9 @@ where
 {
     let portions = portions(listed);
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let workers = cores.min(portions.len()).min(REQUESTS_IN_FLIGHT_MAX);
+    let workers = cores.min(portions.len()).min(SMALL_REQUESTS_IN_FLIGHT_MAX);
     let next = AtomicUsize::new(0);
-    let worker = || work(store, master, &portions, &next, (REQUESTS_IN_FLIGHT_MAX / workers.max(1)).max(1));
+    let worker = || work(store, master, &portions, &next, (SMALL_REQUESTS_IN_FLIGHT_MAX / workers.max(1)).max(1));
     if workers <= 1 {
         return worker().into_iter().flat_map(|(_, opened)| opened).collect();
     }
