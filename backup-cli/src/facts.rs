@@ -13,7 +13,7 @@ use std::sync::Arc;
 use backup_core::drill::{Estimate, PastDrill, StageName, estimate, samples};
 use backup_core::look::{Histories, histories};
 use backup_core::policy::{CopyFacts, Drill, JobFacts, Place, Trigger};
-use backup_core::repository::Repository;
+use backup_core::repository::{FirstLook, Repository};
 use backup_sources::databases::url::Engine;
 use backup_store::Place as StorePlace;
 use jiff::{SignedDuration, Timestamp};
@@ -58,7 +58,8 @@ fn read(
     session: &Session,
 ) -> Result<Histories, Failure> {
     if open.is_none() {
-        *open = Some(session.open_configured(repository, None)?);
+        let looks = [FirstLook::Snapshots, FirstLook::Records];
+        *open = Some(session.open_configured_to(repository, None, &looks)?);
     }
     match open {
         Some(open) => Ok(histories(open)?),

@@ -17,6 +17,7 @@ use crate::network::Caching;
 use crate::runbooks;
 use crate::session::Session;
 use crate::telling;
+use crate::thawing::ThawArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -48,6 +49,8 @@ pub(crate) struct Args {
     /// Run this by /bin/sh in the restored folder; it must end with 0 (for Redis: a command of Redis)
     #[arg(long, value_name = "COMMAND")]
     program: Vec<String>,
+    #[command(flatten)]
+    thaw: ThawArgs,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
@@ -95,6 +98,10 @@ impl Args {
         if self.cold { Caching::Forbidden } else { Caching::Allowed }
     }
 
+    fn thaw(&self) -> Option<&ThawArgs> {
+        Some(&self.thaw).filter(|thaw| thaw.thaw)
+    }
+
     /// What the command line says comes before the configuration.
     fn place(&self, place: SandboxPlace) -> SandboxPlace {
         let (folder, bin) = (self.sandbox.clone().or(place.folder), self.bin.clone().or(place.bin));
@@ -135,6 +142,7 @@ fn by_place(args: &Args, session: &Session) -> Result<Exit, Failure> {
             checks: &checks,
             sandboxes: &sandboxes,
             caching: args.caching(),
+            thaw: args.thaw(),
             trigger: "manual",
             objectives: Objectives::default(),
             runbook: None,
@@ -195,6 +203,7 @@ fn job_drill(
             checks: &checks,
             sandboxes: &sandboxes,
             caching: args.caching(),
+            thaw: args.thaw(),
             trigger: "manual",
             objectives: objectives(job),
             runbook: runbooks_command(config, job, copy, args, session)?,

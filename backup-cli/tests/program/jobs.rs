@@ -213,7 +213,7 @@ fn a_repository_is_read_back_once_for_a_slot_and_its_copies_count_then() {
     );
 
     let checked = json(&world, &["config", "check", "--offline"], 2).pop().unwrap();
-    assert_documented(&checked, "status.md", "config check");
+    assert_documented(&checked, "status.md", "`config check`");
     let problems = checked["problems"].as_array().unwrap();
     assert!(problems.iter().any(|problem| problem["of"] == "repositories.near"), "once a year is too rare: {checked}");
     let rare = fs::read_to_string(world.path().join("backup.toml")).unwrap();

@@ -13,11 +13,10 @@ use serde::de::DeserializeOwned;
 
 use super::layout::Named;
 use super::unpacked;
-use crate::bridge::{Pending, Store};
+use crate::Result;
+use crate::bridge::Store;
 use crate::codec::MasterKey;
-use crate::contracts::SinkError;
 use crate::limits::{PORTION_BYTES, PORTION_OBJECTS, SMALL_REQUESTS_IN_FLIGHT_MAX};
-use crate::{Error, ErrorKind, Result};
 
 /// Reads and opens the objects that were `listed`, which is their names and sizes.
 pub(super) fn open_each<N, T>(store: &Store, master: &MasterKey, listed: &[(N, u64)]) -> Vec<(N, Result<T>)>
@@ -62,7 +61,7 @@ fn work<N: Named, T: DeserializeOwned>(
     let mut opened = Vec::new();
     let mut asked = ask();
     while let Some((number, portion, pending)) = asked {
-        let read = answers(pending, portion.len());
+        let read = pending.wait();
         asked = ask();
         let open = |((id, _), read): (&(N, u64), Result<Bytes>)| {
             (*id, read.and_then(|stored| unpacked::open_named(master, *id, &stored)))
@@ -70,16 +69,6 @@ fn work<N: Named, T: DeserializeOwned>(
         opened.push((number, portion.iter().zip(read).map(open).collect()));
     }
     opened
-}
-
-fn answers(pending: Pending<Vec<Result<Bytes, SinkError>>>, count: usize) -> Vec<Result<Bytes>> {
-    match pending.join() {
-        Some(answers) => answers.into_iter().map(|answer| answer.map_err(Error::from)).collect(),
-        None => {
-            let panicked = || Err(Error::new(ErrorKind::Broken("a request to the store panicked"), "store"));
-            (0..count).map(|_| panicked()).collect()
-        }
-    }
 }
 
 /// Neighbours, so many and of so many bytes that it is worth it.

@@ -61,7 +61,8 @@ pub struct RetentionReport {
 }
 
 impl RetentionReport {
-    fn see(&mut self, found: Retention) {
+    /// Takes what protects one more object, or what protects others at least.
+    pub fn see(&mut self, found: Retention) {
         self.least = Some(match self.least.take() {
             None => found,
             Some(least) => {
