@@ -43,7 +43,12 @@ impl Verb {
 
     /// What stands behind the job on the command line.
     pub(super) fn option(self) -> Option<&'static str> {
-        (self == Self::ReadAgain).then_some("--read-again")
+        match self {
+            Self::Run => None,
+            Self::ReadAgain => Some("--read-again"),
+            // Its evidence tells it from one that a person asked for.
+            Self::Drill => Some("--trigger=schedule"),
+        }
     }
 
     /// Whether it makes a backup.

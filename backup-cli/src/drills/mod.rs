@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::Report;
+use backup_core::contracts::{Entrance, Report};
 use backup_core::drill::{
     Choice, DrillOutcome, DrillTask, Estimate, Extent, PastDrill, StageName, Stopwatch, Verdict, choose, drill,
     drill_by, estimate, samples, within, write_down,
@@ -234,7 +234,7 @@ fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch,
     };
     let reporter = session.console.reporter();
     let shell = match &asked.runbook {
-        Some((_, copy)) => match commands::Shell::of(copy, session) {
+        Some((_, copy)) => match commands::Shell::of(copy, asked.sandboxes.place.bin.as_deref(), session) {
             Ok(shell) => Some(shell),
             Err(failure) => {
                 let verdict = Verdict::NotRun { reason: format!("runbook: {}", failure.what) };
@@ -245,9 +245,8 @@ fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch,
     };
     let work = |cancel: &Cancel| match (&asked.runbook, &shell) {
         (Some((command, _)), Some(shell)) => {
-            let parent = &asked.sandboxes.parent;
             let mut restorer =
-                |address: &str, cancel: &Cancel| commands::execute(command, address, shell, parent, *id, cancel);
+                |entrance: &Entrance, cancel: &Cancel| commands::execute(command, entrance, shell, *id, cancel);
             drill_by(&task, found.sandbox, Some(&mut restorer), watch, cancel, &*reporter)
         }
         _ => drill(&task, found.sandbox, watch, cancel, &*reporter),
