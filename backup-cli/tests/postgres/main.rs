@@ -14,6 +14,8 @@ mod contract;
 #[expect(dead_code, reason = "other tests need the rest")]
 mod driver;
 #[cfg(test)]
+mod drilled;
+#[cfg(test)]
 mod fails;
 #[cfg(test)]
 mod protected;

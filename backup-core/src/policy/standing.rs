@@ -177,9 +177,7 @@ pub(super) fn last_run(facts: &JobFacts) -> Option<&Run> {
 
 /// When a drill last restored a job.
 pub(super) fn restored(facts: &JobFacts) -> Option<Timestamp> {
-    let passed = facts.drills.iter().filter(|drill| drill.verdict == DrillVerdict::Passed).map(|drill| drill.ended);
-    let backups = facts.copies.iter().flat_map(|copy| &copy.history.backups);
-    passed.chain(backups.filter_map(|backup| backup.restored)).max()
+    facts.copies.iter().filter_map(|copy| facts.restored_from(&copy.repository)).max()
 }
 
 /// How long the last drill that passed took.
