@@ -1,16 +1,13 @@
 //! `backup drill`: restores a snapshot into a sandbox, compares it, times it, and writes down what was proven.
 
-use std::collections::BTreeMap;
-
 use backup_core::drill::Choice;
 use backup_core::evidence::Objectives;
 use backup_core::repository::SnapshotQuery;
 use backup_core::runbook::{Part, RestoreCommand, restore_command};
-use jiff::Timestamp;
 
 use crate::args::Which;
 use crate::config::{self, DrillCheck, Expected, Picked, Probe, SandboxPlace};
-use crate::drills::evidence::{self, KeyArgs};
+use crate::drills::evidence::{self, KeyArgs, LastDrills};
 use crate::drills::{self, Asked, CopyRef, Sandboxes, told};
 use crate::exit::{Exit, Failure};
 use crate::network::Caching;
@@ -277,8 +274,8 @@ fn restores(
 }
 
 /// The copy whose last drill lies furthest back, so that each gets its turn; one that never had any comes first.
-fn longest_undrilled(job: &config::Job, last: &BTreeMap<String, Timestamp>) -> Vec<String> {
-    job.repositories.iter().min_by_key(|name| last.get(*name)).cloned().into_iter().collect()
+fn longest_undrilled(job: &config::Job, last: &LastDrills) -> Vec<String> {
+    job.repositories.iter().min_by_key(|name| last.of_copy(name)).cloned().into_iter().collect()
 }
 
 fn objectives(job: &config::Job) -> Objectives {

@@ -18,7 +18,7 @@ use backup_core::cancel::Cancel;
 use backup_core::contracts::{Entrance, Report};
 use backup_core::drill::{
     Choice, DrillOutcome, DrillTask, Estimate, Extent, PastDrill, StageName, Stopwatch, Verdict, choose, drill,
-    drill_by, estimate, samples, within, write_down,
+    drill_by, estimate, newest_in_turn, samples, within, write_down,
 };
 use backup_core::evidence::{CopyUnderTest, Objectives, SnapshotFigures, Times};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath};
@@ -195,7 +195,7 @@ struct Found {
 
 fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<Found, Failure> {
     let repository = drilled.repository.insert(asked.copy.open(asked.caching, session)?);
-    let (id, snapshot) = find(repository, asked)?;
+    let (id, snapshot) = find(repository, asked, drilled.copy.name.as_deref())?;
     let contents = sandboxes::Contents::of(repository, &snapshot, session)?;
     drilled.consistency = contents.manifest.as_ref().map(|manifest| manifest.report.consistency);
     let questions = questions::of(asked.checks, contents.engine())?;
@@ -205,9 +205,17 @@ fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<F
     Ok(Found { part: contents.part, report, sandbox, questions })
 }
 
-fn find(repository: &Repository, asked: &Asked<'_>) -> Result<(SnapshotId, Snapshot), Failure> {
+fn find(repository: &Repository, asked: &Asked<'_>, copy: Option<&str>) -> Result<(SnapshotId, Snapshot), Failure> {
     if asked.choice == Choice::Latest {
-        return Ok(repository.find_snapshot("latest", &asked.query)?);
+        let (Some(job), Some(copy), None) = (asked.job, copy, &asked.query.path) else {
+            return Ok(repository.find_snapshot("latest", &asked.query)?);
+        };
+        let mut snapshots = repository.snapshots()?;
+        snapshots.retain(|(_, snapshot)| asked.query.matches(snapshot));
+        let last = evidence::last_drills(job).of_parts(copy, sandboxes::part_of);
+        let found = newest_in_turn(&snapshots, |snapshot| sandboxes::part_of(&snapshot.paths), &last);
+        // Without any, the words of whoever looks for the latest.
+        return found.cloned().map_or_else(|| Ok(repository.find_snapshot("latest", &asked.query)?), Ok);
     }
     let mut snapshots = repository.snapshots()?;
     snapshots.retain(|(_, snapshot)| asked.query.matches(snapshot));

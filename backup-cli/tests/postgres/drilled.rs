@@ -27,8 +27,23 @@ fn a_job_of_a_whole_server() -> Server {
 
 fn run(server: &Server, arguments: &[&str]) -> Ran {
     let mut command = server.backup();
+    // What it remembers of earlier drills lies in its home.
+    command.env("HOME", server.world.path().join("home"));
     command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD").args(["--json", "-c", "backup.toml"]);
     Ran::of(&command.args(arguments).output().unwrap())
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn the_databases_of_a_job_are_drilled_in_turn() {
+    let server = a_job_of_a_whole_server();
+    let drilled = || {
+        let told = summaries(&run(&server, &["drill", "server"]).ends_with(0)).pop().unwrap();
+        told["snapshot"].as_str().unwrap().to_owned()
+    };
+    let first: Vec<_> = (0..3).map(|_| drilled()).collect();
+    assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2], "{first:?}");
+    assert_eq!(drilled(), first[0], "its turn has come again");
 }
 
 fn summaries(ran: &Ran) -> Vec<Value> {

@@ -53,6 +53,12 @@ fn a_runbook_has_the_commands_and_the_times_of_the_last_drill_and_no_secret() {
     let page = jobs::run(&world, &["runbook", "db"]).succeeds().out;
     assert!(page.contains("data ready after") && page.contains("(level 4)"), "{page}");
     assert!(!page.contains("`files`"), "only the job that was named");
+    // Which copy it was that came back.
+    let status = jobs::json(&world, &["status", "db"], 0).pop().unwrap();
+    let copies = &status["jobs"][0]["copies"];
+    assert!(copies[0]["restored"].is_string() && copies[1]["restored"].is_null(), "{copies}");
+    let told = jobs::run(&world, &["status", "db"]).succeeds().out;
+    assert!(told.contains("restored by a drill ") && told.contains("restored by no drill"), "{told}");
 
     let file = world.path().join("runbook.html");
     let told = jobs::json(&world, &["runbook", "-o", file.to_str().unwrap()], 0).pop().unwrap();

@@ -212,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn each_copy_tells_when_it_was_last_restored_also_from_a_snapshot_that_is_gone() {
+        let plain = || backup("2026-11-22T02:00:00Z");
+        let restored = plain().proven(Proof::Restored);
+        let mut facts = job(vec![copy("local", [plain()]), copy("offsite", [restored]), copy("third", [plain()])]);
+        facts.drills = vec![
+            drill("2026-11-20T05:00:00Z", DrillVerdict::Passed),
+            drill("2026-11-21T05:00:00Z", DrillVerdict::Failed),
+        ];
+        assert_eq!(facts.restored_from("local"), Some(at("2026-11-20T05:00:00Z")), "a failed one restored nothing");
+        assert_eq!(facts.restored_from("offsite"), Some(at("2026-11-22T04:00:00Z")));
+        assert_eq!((facts.restored_from("third"), facts.restored_from("no copy")), (None, None));
+    }
+
+    #[test]
     fn of_a_sound_job_there_is_nothing_to_say() {
         let standing = standing(&sound());
         assert_eq!(standing.findings, []);

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
-    Target,
+    Answer, Caveats, Check, Entrance, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
+    SandboxFacts, Target,
 };
 use backup_core::observe::Amount;
 
+use super::SandboxFolder;
 use super::compare::Comparison;
+use super::folder::{free_bytes, no_room};
 use super::live::Live;
 use super::program::ask_program;
 use super::without_devices::WithoutDevices;
-use super::SandboxFolder;
-use super::folder::{free_bytes, no_room};
 use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
 
 /// What is in the way of a restore beside the files' own bytes: folders, the ends of blocks.

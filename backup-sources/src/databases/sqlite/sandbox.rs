@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
-    SandboxFacts, Target, Tool,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
+    SandboxError, SandboxFacts, Target, Tool,
 };
 use backup_core::limits::READ_BUFFER_BYTES;
 use backup_core::observe::Amount;

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
-    SandboxFacts, Target, Tool,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
+    SandboxError, SandboxFacts, Target, Tool,
 };
 use backup_core::observe::Amount;
 use jiff::civil::DateTime;

@@ -163,7 +163,8 @@ impl Sandbox for PostgresScratch {
     }
 
     fn entrance(&self) -> Result<Entrance, String> {
-        Err("a server for drills makes a role without superuser's rights restore, and its command makes roles".to_owned())
+        Err("a server for drills makes a role without superuser's rights restore, and its command makes roles"
+            .to_owned())
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {
