@@ -67,6 +67,8 @@ pub(crate) enum Expected {
     Minimum(f64),
     /// A time that is no further back from the recovery point than this.
     NotOlderThan(SignedDuration),
+    /// The same; and that time is the recovery point.
+    Heartbeat(SignedDuration),
 }
 
 /// Where a drill restores to.
@@ -129,8 +131,9 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
         None => value.wrong("a number"),
     });
     let not_older = section.duration("not_older_than").map(Expected::NotOlderThan);
+    let heartbeat = section.duration("heartbeat").map(Expected::Heartbeat);
     let mut probes: Vec<_> = probes.into_iter().flatten().collect();
-    let mut expected: Vec<_> = [equals, minimum, not_older].into_iter().flatten().collect();
+    let mut expected: Vec<_> = [equals, minimum, not_older, heartbeat].into_iter().flatten().collect();
     if probes.len() != 1 {
         section.fault(
             "a check asks one thing",
@@ -138,8 +141,8 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
         );
     }
     if expected.len() > 1 {
-        section
-            .fault("a check expects one thing", Some(String::from("keep one of equals, minimum and not_older_than")));
+        let hint = "keep one of equals, minimum, not_older_than and heartbeat";
+        section.fault("a check expects one thing", Some(String::from(hint)));
     }
     section.finish();
     Some(DrillCheck { probe: probes.pop()?, expected: expected.pop().unwrap_or(Expected::Truth) })

@@ -88,6 +88,27 @@ fn a_drill_executes_the_runbooks_own_command_and_its_record_says_so() {
 }
 
 #[test]
+fn a_heartbeat_in_the_restored_data_is_the_recovery_point_that_the_objective_is_held_against() {
+    let check = "{ sql = \"select max(at) from beat\", heartbeat = \"2h\" }";
+    let world = jobs::world(&format!(
+        "[jobs.db]\nsource = \"sqlite:PATH/app.db\"\nobjectives = {{ rpo = \"1h\" }}\ndrill = {{ checks = [{check}] }}\n"
+    ));
+    let database = rusqlite::Connection::open(world.path().join("app.db")).unwrap();
+    database.execute_batch("create table beat (at); insert into beat values (datetime('now', '-90 minutes'))").unwrap();
+    jobs::run(&world, &["init"]).succeeds();
+    jobs::run(&world, &["run"]).succeeds();
+    let drilled = jobs::run(&world, &["--json", "drill", "db"]).lines().pop().unwrap();
+    assert_eq!((&drilled["verdict"], &drilled["level"]), (&"passed".into(), &5.into()), "{drilled}");
+    assert_eq!(drilled["recovery_point_from"], "restored_data", "{drilled}");
+    assert!((5_399..5_700).contains(&drilled["recovery_point_age_seconds"].as_i64().unwrap()), "{drilled}");
+
+    database.execute_batch("update beat set at = datetime('now', '-3 hours')").unwrap();
+    jobs::run(&world, &["run"]).succeeds();
+    let drilled = jobs::json(&world, &["drill", "db"], 4).pop().unwrap();
+    assert_eq!(drilled["verdict"], "failed", "what was backed up was not what is written to: {drilled}");
+}
+
+#[test]
 fn on_a_bare_machine_the_passphrase_is_enough_and_the_commands_work_as_they_are() {
     let world = world();
     let page = bare(&world, &["runbook"]).succeeds().out;

@@ -355,6 +355,9 @@ impl Run<'_, '_> {
         for (check, answer) in answers {
             match answer {
                 Ok(answer) => {
+                    if let Some(shown) = check.recovery_point(&answer, point) {
+                        self.point = Some((shown.into(), PointSource::RestoredData));
+                    }
                     let (judged, told) = check.judge(&answer, point, now);
                     self.checks.push(judged);
                     self.told.extend(told);
