@@ -1,10 +1,12 @@
 //! `drill = { schedule, checks, sandbox }`: how the restores of a job are tried.
 
 use backup_core::schedule::Schedule;
+use backup_sources::databases::url::Engine;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
 use super::section::{Section, Value};
+use super::source::Source;
 use crate::secrets::origin::Origin;
 
 /// How restores of a job are tried.
@@ -105,6 +107,31 @@ pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
     };
     section.finish();
     drill
+}
+
+/// Says what of a drill cannot work for this source, before it is tried at night.
+pub(super) fn fits(drill: &Drill, source: &Source, section: &Section<'_>) {
+    if matches!(source, Source::Command { .. }) && drill.schedule.is_some() && drill.checks.is_empty() {
+        let hint = "ask something of it: checks = [{ command = \"grep -q complete command/NAME\" }]";
+        section
+            .fault("nobody knows what a command's output has to be: its drill proves nothing", Some(hint.to_owned()));
+    }
+    let engine = match source {
+        Source::Database { url, .. } => Some(url.engine()),
+        Source::Files { .. } | Source::Command { .. } => None,
+    };
+    for check in &drill.checks {
+        let unfit = match (&check.probe, engine) {
+            (Probe::Sql(_), Some(Engine::Postgres | Engine::Mysql | Engine::Sqlite)) => None,
+            (Probe::Sql(_), _) => Some("sql is for PostgreSQL, MySQL, MariaDB and SQLite"),
+            (Probe::Aggregate(_), Some(Engine::Mongodb)) | (Probe::Command(_), _) => None,
+            (Probe::Aggregate(_), _) => Some("aggregate is for MongoDB"),
+        };
+        if let Some(unfit) = unfit {
+            let what = format!("a check with {unfit}, and the job's source is something else");
+            section.fault(what, Some("`command` runs a program beside the restored data".to_owned()));
+        }
+    }
 }
 
 fn sandbox(section: &Section<'_>) -> SandboxPlace {
