@@ -68,4 +68,4 @@ def fill(server, size):
         server.sql("app", f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
         server.sql("app", f"CREATE INDEX ON {table} (person)")
     server.sql("app", "VACUUM ANALYZE")
-    subprocess.run([server.program("pg_dump"), "-Fc", "-Z0", "-f", "/dev/null", "app"], env=server.environment, check=True)
+    subprocess.run([server.program("pg_dump"), "-Fc", "-Z0", "--no-sync", "-f", "/dev/null", "app"], env=server.environment, check=True)

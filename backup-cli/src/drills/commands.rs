@@ -126,7 +126,7 @@ pub(super) fn execute(
     let listening = thread::spawn(move || out.map(Said::hear).unwrap_or_default());
     let mut is_asked = false;
     let status = loop {
-        if let Some(status) = child.try_wait().map_err(|error| not_run(error))? {
+        if let Some(status) = child.try_wait().map_err(not_run)? {
             break status;
         }
         if cancel.requested() && !is_asked {
