@@ -52,7 +52,7 @@ class Server:
 
 
 # A row of about 250 bytes: half text that repeats itself, half that does not.
-ROWS = """SELECT n AS id, now() - n * interval '1 s' AS at, (n * 7919) % 50000 AS person,
+ROWS = """SELECT n AS id, now() - n * interval '1 s' AS at, (n % 50000 * 7919) % 50000 AS person,
   (ARRAY['login','logout','purchase','view'])[1 + n % 4] AS kind,
   'the quick brown fox jumps over the lazy dog, row ' || n AS note, md5(n::text) || md5((n * 3)::text) AS token,
   md5((n * 5)::text) || md5((n * 7)::text) AS other FROM generate_series({first}, {last}) AS n"""
@@ -68,4 +68,5 @@ def fill(server, size):
         server.sql("app", f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
         server.sql("app", f"CREATE INDEX ON {table} (person)")
     server.sql("app", "VACUUM ANALYZE")
-    subprocess.run([server.program("pg_dump"), "-Fc", "-Z0", "--no-sync", "-f", "/dev/null", "app"], env=server.environment, check=True)
+    subprocess.run([server.program("pg_dump"), "-Fc", "-Z0", "app"], env=server.environment, check=True,
+                   stdout=subprocess.DEVNULL)
