@@ -1,7 +1,6 @@
 //! `drill = { schedule, checks, sandbox }`: how the restores of a job are tried.
 
 use backup_core::schedule::Schedule;
-use backup_sources::databases::url::Engine;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
@@ -115,22 +114,6 @@ pub(super) fn fits(drill: &Drill, source: &Source, section: &Section<'_>) {
         let hint = "ask something of it: checks = [{ command = \"grep -q complete command/NAME\" }]";
         section
             .fault("nobody knows what a command's output has to be: its drill proves nothing", Some(hint.to_owned()));
-    }
-    let engine = match source {
-        Source::Database { url, .. } => Some(url.engine()),
-        Source::Files { .. } | Source::Command { .. } => None,
-    };
-    for check in &drill.checks {
-        let unfit = match (&check.probe, engine) {
-            (Probe::Sql(_), Some(Engine::Postgres | Engine::Mysql | Engine::Sqlite)) => None,
-            (Probe::Sql(_), _) => Some("sql is for PostgreSQL, MySQL, MariaDB and SQLite"),
-            (Probe::Aggregate(_), Some(Engine::Mongodb)) | (Probe::Command(_), _) => None,
-            (Probe::Aggregate(_), _) => Some("aggregate is for MongoDB"),
-        };
-        if let Some(unfit) = unfit {
-            let what = format!("a check with {unfit}, and the job's source is something else");
-            section.fault(what, Some("`command` runs a program beside the restored data".to_owned()));
-        }
     }
 }
 

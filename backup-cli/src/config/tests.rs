@@ -328,12 +328,6 @@ pub(super) const WRONG: &[(&str, usize, &str, &str)] = &[
         "nobody knows",
     ),
     (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { checks = [ { sql = \"x\" } ] }\n",
-        5,
-        "jobs.a.drill",
-        "sql is for",
-    ),
-    (
         "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { repository = \"q\" }\n",
         5,
         "jobs.a.drill.repository",

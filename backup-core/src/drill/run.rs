@@ -238,7 +238,7 @@ impl Run<'_, '_> {
         let task = self.task;
         let target = sandbox.target();
         let target = self.stands(target, sandbox, "dump can be understood", Level::Parsed)?;
-        let listener = Listener { inner: self.observer, problems: Mutex::default() };
+        let listener = Listener { inner: self.observer, lost: Mutex::default() };
         let options = self.options();
         let cancel = self.cancel;
         let (restored, shortage) = self.watch.time(StageName::Restore, || {
@@ -249,7 +249,7 @@ impl Run<'_, '_> {
             drop(target);
             (restored, shortage)
         });
-        let problems = listener.problems.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Lost { problems, is_of_store } = listener.lost.into_inner().unwrap_or_else(PoisonError::into_inner);
         let outcome = match restored {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -259,7 +259,7 @@ impl Run<'_, '_> {
                     Verdict::Failed { reason } => {
                         let is_engines = matches!(error.kind(), crate::ErrorKind::Target(_));
                         // An engine without space ends in words of its own.
-                        if let Some(shortage) = shortage.filter(|_| is_engines && problems.is_empty()) {
+                        if let Some(shortage) = shortage.filter(|_| is_engines && !is_of_store) {
                             return Err(Verdict::NotRun { reason: format!("disk: {shortage}: {reason}") });
                         }
                         // What did not come out of the store whole is why an engine then has too little.
@@ -426,17 +426,29 @@ fn not_run(error: SandboxError) -> Verdict {
 #[derive(Debug)]
 struct Listener<'a> {
     inner: &'a dyn Observer,
-    problems: Mutex<Vec<String>>,
+    lost: Mutex<Lost>,
 }
+
+/// What was not restored.
+#[derive(Debug, Default)]
+struct Lost {
+    problems: Vec<String>,
+    /// Whether something of it did not come out of the store.
+    is_of_store: bool,
+}
+
+/// What is being done to an entry when the store fails it, and not the target.
+const OF_STORE: [&str; 2] = ["restore", "read the entries of"];
 
 impl Observer for Listener<'_> {
     fn event(&self, event: Event<'_>) {
         if let Event::Problem(problem) = &event
             && problem.severity == Severity::Loss
         {
-            let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-            if problems.len() < DRILL_PROBLEMS_NAMED_MAX {
-                problems.push(format!("{} {}: {}", problem.action, problem.path, problem.reason));
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            lost.is_of_store |= OF_STORE.contains(&problem.action);
+            if lost.problems.len() < DRILL_PROBLEMS_NAMED_MAX {
+                lost.problems.push(format!("{} {}: {}", problem.action, problem.path, problem.reason));
             }
         }
         self.inner.event(event);

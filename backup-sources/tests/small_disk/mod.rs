@@ -5,8 +5,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::Once;
+use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
@@ -45,8 +46,15 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let ended = Command::new("umount").arg(self.path()).status();
-        assert!(std::thread::panicking() || ended.unwrap().success(), "somebody still uses it");
+        // What a killed server had open is closed a moment after it was waited for.
+        for _ in 0..100 {
+            let ended = Command::new("umount").arg(self.path()).stderr(Stdio::null()).status();
+            if ended.is_ok_and(|ended| ended.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(std::thread::panicking(), "somebody still uses it");
     }
 }
 
@@ -89,8 +97,8 @@ impl Crowded {
         match self.when {
             When::Started => inner,
             When::Writing => {
-                let is_full = AtomicBool::new(false);
-                Box::new(CrowdedTarget { inner, disk: self.disk.clone(), left_bytes: self.left_bytes, is_full })
+                let filled = Once::new();
+                Box::new(CrowdedTarget { inner, disk: self.disk.clone(), left_bytes: self.left_bytes, filled })
             }
         }
     }
@@ -152,7 +160,8 @@ struct CrowdedTarget {
     inner: Box<dyn Target>,
     disk: PathBuf,
     left_bytes: u64,
-    is_full: AtomicBool,
+    /// Whoever comes meanwhile waits until it is full.
+    filled: Once,
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -174,9 +183,7 @@ impl Target for CrowdedTarget {
     }
 
     fn file(&self, path: &SnapshotPath, node: &Node) -> Result<Box<dyn TargetFile>, TargetError> {
-        if !self.is_full.swap(true, Ordering::SeqCst) {
-            fill_up(&self.disk, self.left_bytes);
-        }
+        self.filled.call_once(|| fill_up(&self.disk, self.left_bytes));
         self.inner.file(path, node)
     }
 
