@@ -4,22 +4,22 @@
 //! on an ordinary channel, which works on any thread: inside a caller's runtime, inside a current-thread one (which
 //! then stands still meanwhile), and without any. Callers that must not stand still use [`run`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::channel::oneshot;
+use futures::{StreamExt, stream};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cancel::Cancel;
 use crate::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError};
-use crate::limits::{REQUESTS_IN_FLIGHT_MAX, RUNTIME_BLOCKING_THREADS_MAX};
+use crate::limits::{FORESEEN_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, RUNTIME_BLOCKING_THREADS_MAX};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs a blocking verb on a thread of its own and gives its result as a future, for callers on any runtime.
@@ -89,6 +89,26 @@ impl<T> Drop for Run<T> {
 pub struct Store {
     sink: Arc<dyn Sink>,
     runtime: Arc<OwnRuntime>,
+    foreseen: Arc<Mutex<Foreseen>>,
+}
+
+type PendingListing = Pending<Result<Vec<ObjectInfo>, SinkError>>;
+type PendingObject = Pending<Result<Bytes, SinkError>>;
+
+/// What was begun before anybody asked for it. Each is given once, to the first who asks.
+#[derive(Default)]
+struct Foreseen {
+    listings: HashMap<&'static str, PendingListing>,
+    objects: HashMap<ObjectKey, PendingObject>,
+}
+
+/// How much of a folder is foreseen; see [`Store::foresee`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foresight {
+    /// The listing.
+    Names,
+    /// The listing, and what the objects hold.
+    Contents,
 }
 
 /// A request that is under way.
@@ -133,7 +153,7 @@ impl Store {
             .enable_all()
             .build()
             .map_err(|error| Error::new(ErrorKind::Broken("no runtime could be started"), "store").caused_by(error))?;
-        Ok(Self { sink, runtime: Arc::new(OwnRuntime(Some(runtime))) })
+        Ok(Self { sink, runtime: Arc::new(OwnRuntime(Some(runtime))), foreseen: Arc::default() })
     }
 
     /// Where the sink is, for people.
@@ -158,6 +178,42 @@ impl Store {
         Pending(receiver)
     }
 
+    /// Begins to list the objects below `prefix`, and to read them, because they will be asked for soon. The next listing
+    /// of `prefix` then gives what was found from now on; who needs one that is newer must not have this called before.
+    ///
+    /// Of contents no more is read than [`FORESEEN_BYTES_MAX`]; what is not is read when it is asked for.
+    pub fn foresee(&self, prefix: &'static str, foresight: Foresight) {
+        let (sink, foreseen) = (Arc::clone(&self.sink), Arc::clone(&self.foreseen));
+        let (sender, receiver) = mpsc::sync_channel(1);
+        guard(&self.foreseen).listings.insert(prefix, Pending(receiver));
+        drop(self.start(async move {
+            let listed = list_sorted(&*sink, prefix).await;
+            let mut wanted = Vec::new();
+            if let (Ok(listed), Foresight::Contents) = (&listed, foresight) {
+                let mut foreseen = guard(&foreseen);
+                let mut bytes = 0;
+                for info in listed {
+                    bytes += info.bytes;
+                    if bytes > FORESEEN_BYTES_MAX {
+                        break;
+                    }
+                    let (sender, receiver) = mpsc::sync_channel(1);
+                    foreseen.objects.insert(info.key.clone(), Pending(receiver));
+                    wanted.push((info.key.clone(), sender));
+                }
+            }
+            // Nobody waits any more when the verb has ended.
+            let _ = sender.send(listed);
+            let reads = wanted.into_iter().map(|(key, sender)| {
+                let sink = Arc::clone(&sink);
+                async move {
+                    let _ = sender.send(sink.get(&key, None).await);
+                }
+            });
+            stream::iter(reads).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).collect::<()>().await;
+        }));
+    }
+
     /// Reads an object, or a part of it.
     pub fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes> {
         self.start_get(key, range).wait()
@@ -165,6 +221,11 @@ impl Store {
 
     /// Begins to read an object, or a part of it.
     pub fn start_get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Pending<Result<Bytes, SinkError>> {
+        if range.is_none()
+            && let Some(foreseen) = guard(&self.foreseen).objects.remove(key)
+        {
+            return foreseen;
+        }
         let (sink, key) = (Arc::clone(&self.sink), key.clone());
         self.start(async move { sink.get(&key, range).await })
     }
@@ -198,16 +259,11 @@ impl Store {
 
     /// Begins to list the objects below `prefix`.
     pub fn start_list(&self, prefix: &'static str) -> Pending<Result<Vec<ObjectInfo>, SinkError>> {
+        if let Some(foreseen) = guard(&self.foreseen).listings.remove(prefix) {
+            return foreseen;
+        }
         let sink = Arc::clone(&self.sink);
-        self.start(async move {
-            let mut listed = Vec::new();
-            let mut stream = sink.list(prefix);
-            while let Some(info) = stream.next().await {
-                listed.push(info?);
-            }
-            listed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-            Ok(listed)
-        })
+        self.start(async move { list_sorted(&*sink, prefix).await })
     }
 
     /// Deletes an object.
@@ -259,6 +315,20 @@ impl Store {
         }
         in_flight.into_iter().try_for_each(|(key, pending)| end(key, pending))
     }
+}
+
+async fn list_sorted(sink: &dyn Sink, prefix: &str) -> Result<Vec<ObjectInfo>, SinkError> {
+    let mut listed = Vec::new();
+    let mut entries = sink.list(prefix);
+    while let Some(info) = entries.next().await {
+        listed.push(info?);
+    }
+    listed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    Ok(listed)
+}
+
+fn guard(foreseen: &Mutex<Foreseen>) -> MutexGuard<'_, Foreseen> {
+    foreseen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Store {

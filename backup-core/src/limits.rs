@@ -134,6 +134,15 @@ pub const FINDING_NAMES_MAX: usize = 20;
 /// Requests to the store that one thread has under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 
+/// Bytes of snapshots or records that are read while the passphrase is turned into a key: a thousand snapshots or more.
+pub const FORESEEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Objects in an archive that are asked about at once: a thousand packs are looked at in a few seconds.
+pub const THAW_LOOKS_MAX: usize = 16;
+
+/// How long a store may not answer while somebody waits for its archive: a wait of hours must bear a restart.
+pub const THAW_SILENCE_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// Threads on which a sink may block.
 pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;
 
@@ -159,14 +168,18 @@ pub const RESTORE_RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// See [`RESTORE_RANGE_BYTES_MAX`].
 pub const RESTORE_GAP_BYTES_MAX: u64 = 64 * 1024;
 
-/// Pieces in one such range; those of one file each are open at once.
+/// Pieces of one such range that are written together; those of one file each are open at once.
 pub const RESTORE_RANGE_BLOBS_MAX: usize = 128;
 
 /// Trees lie beside their neighbours: what is read of a pack for one of them, in stretches of this size.
 pub const TREE_WINDOW_BYTES: u64 = 256 * 1024;
 
-/// Such stretches that a reader keeps.
-pub const TREE_WINDOWS_MAX: usize = 32;
+/// The longest such stretch, for a walk that goes on where the one before ended: at 50 ms and 100 MB/s it fills a third of
+/// the line.
+pub const TREE_WINDOW_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Bytes of such stretches that a reader keeps.
+pub const TREE_WINDOWS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Folders of the parent snapshot that are read ahead of the walk.
 pub const PARENT_FOLDERS_AHEAD_MAX: usize = 64;

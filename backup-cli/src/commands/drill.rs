@@ -14,6 +14,7 @@ use crate::network::Caching;
 use crate::runbooks;
 use crate::session::Session;
 use crate::telling;
+use crate::thawing::ThawArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -48,6 +49,8 @@ pub(crate) struct Args {
     /// What asks for it, as its evidence will say: the daemon and printed units say `schedule`
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     trigger: Trigger,
+    #[command(flatten)]
+    thaw: ThawArgs,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
@@ -118,6 +121,10 @@ impl Args {
         if self.cold { Caching::Forbidden } else { Caching::Allowed }
     }
 
+    fn thaw(&self) -> Option<&ThawArgs> {
+        Some(&self.thaw).filter(|thaw| thaw.thaw)
+    }
+
     /// What the command line says comes before the configuration.
     fn place(&self, place: SandboxPlace) -> SandboxPlace {
         let (folder, bin) = (self.sandbox.clone().or(place.folder), self.bin.clone().or(place.bin));
@@ -158,6 +165,7 @@ fn by_place(args: &Args, session: &Session) -> Result<Exit, Failure> {
             checks: &checks,
             sandboxes: &sandboxes,
             caching: args.caching(),
+            thaw: args.thaw(),
             trigger: args.trigger.word(),
             objectives: Objectives::default(),
             runbook: None,
@@ -225,6 +233,7 @@ fn job_drill(
                 checks: &checks,
                 sandboxes: &sandboxes,
                 caching: args.caching(),
+                thaw: args.thaw(),
                 trigger: args.trigger.word(),
                 objectives: objectives(job),
                 runbook: runbook.map(|command| (command, copy)),

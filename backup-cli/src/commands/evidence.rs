@@ -148,7 +148,7 @@ fn places(session: &Session) -> Result<Vec<(String, Vec<Stored>)>, Failure> {
         return Ok(vec![("this machine".to_owned(), on_this_machine()?)]);
     }
     let open = |number| {
-        let repository = session.open_through(number, None, Caching::Forbidden)?;
+        let repository = session.open_through(number, None, Caching::Forbidden, &[])?;
         Ok((repository.store().location(), repository.evidence()?))
     };
     (0..session.places()?.len()).map(open).collect()

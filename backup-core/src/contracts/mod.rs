@@ -2,6 +2,7 @@
 //!
 //! Each has one contract suite in [`crate::testing`] that every implementation runs.
 
+mod archive;
 mod codec;
 mod report;
 mod retention;
@@ -10,6 +11,7 @@ mod sink;
 mod source;
 mod target;
 
+pub use archive::{Archive, Readiness, ThawRequest, ThawSpeed};
 pub use codec::{Codec, CodecError, Sealed};
 pub use report::{Consistency, Expectation, RecoveryPoint, Report, Tool};
 pub use retention::{Decision, KeepReason, Proof, RetentionPolicy, SnapshotFacts};

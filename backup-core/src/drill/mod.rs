@@ -1,7 +1,7 @@
 //! Drills: a snapshot is restored into a sandbox, asked whether it is what it was, timed, and removed again.
 //!
 //! ```text
-//! open → index → present (0) → provision → restore (1) → ready (3) → examine (4) → ask (5) → remove → write down
+//! open → (thaw) → index → present (0) → provision → restore (1) → ready (3) → examine (4) → ask (5) → remove → write down
 //! ```
 //!
 //! What is always true:
