@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{Answer, NotReady, SandboxError};
+use backup_core::contracts::{Answer, Entrance, NotReady, SandboxError};
+use zeroize::Zeroizing;
 
 use crate::databases::mysql::client::{Client, quoted, version_in};
 use crate::databases::mysql::defaults::Flavour;
 use crate::databases::mysql::settings::{Encryption, MysqlSettings, Server};
-use crate::databases::url::Password;
+use crate::databases::url::{DatabaseUrl, Engine, Password};
 use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program, run};
 
 /// Who loads the dump.
@@ -55,6 +56,8 @@ pub(super) struct Instance {
     programs: Vec<PathBuf>,
     isolation: Vec<String>,
     version: String,
+    /// What lets the loader in. One of its own, so that no client program looks for one in production's option files.
+    password: Password,
     served: Served,
     folder: SandboxFolder,
 }
@@ -132,7 +135,8 @@ impl Instance {
         let served = Served::start("mysqld", command, &folder.path().join("server.log"))?;
         let isolation = walls.isolation();
         let programs = programs.to_vec();
-        let mut instance = Self { socket, programs, isolation, version: String::new(), served, folder };
+        let password = password()?;
+        let mut instance = Self { socket, programs, isolation, version: String::new(), password, served, folder };
         let root = Client::new(&instance.settings("root", "")).map_err(|error| NotReady::CannotRun {
             reason: error.to_string(),
             hint: error.hint().map(str::to_owned),
@@ -147,7 +151,7 @@ impl Instance {
             return Err(of_server(format!("it is another server, with its data in {}", there.display())).into());
         }
         instance.version = version;
-        accounts(&root, database).map_err(of_server)?;
+        accounts(&root, database, &instance.password).map_err(of_server)?;
         Ok(instance)
     }
 
@@ -156,8 +160,8 @@ impl Instance {
         MysqlSettings {
             server: Server::Socket(self.socket.clone()),
             user: Some(user.to_owned()),
-            // With one, the programs do not look into option files, which are production's.
-            password: Some(Password::new("")),
+            // With one, even an empty one, the programs do not look into option files, which are production's.
+            password: Some(if user == LOADER { self.password.clone() } else { Password::new("") }),
             database: database.to_owned(),
             encryption: Encryption::Off,
             programs: self.programs.clone(),
@@ -185,6 +189,19 @@ impl Instance {
             ("BACKUP_DATABASE", database.to_owned()),
         ];
         ask_program(&self.folder, self.folder.path(), words, &variables, cancel)
+    }
+
+    /// How another program comes to `database` as the loader.
+    pub(super) fn entrance(&self, database: &str) -> Result<Entrance, String> {
+        let url = DatabaseUrl::of_socket(Engine::Mysql, Some(LOADER), &self.socket, database);
+        let url = url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?;
+        let mut entrance = self.folder.entrance(url.to_string());
+        entrance.variables.push(("MYSQL_PWD".to_owned(), Zeroizing::new(self.password.reveal().to_owned())));
+        Ok(entrance)
+    }
+
+    pub(super) fn shortage(&self) -> Option<String> {
+        self.folder.shortage()
     }
 
     /// An error when the server has ended.
@@ -230,22 +247,29 @@ fn initialize(program: &ServerProgram, walls: &Walls, folder: &SandboxFolder, da
 }
 
 /// Makes who loads and who reads.
-fn accounts(root: &Client, database: &str) -> Result<(), String> {
+fn accounts(root: &Client, database: &str, password: &Password) -> Result<(), String> {
     // In a grant a name is a pattern.
     let pattern = database.replace('`', "``").replace('_', "\\_").replace('%', "\\%");
-    for user in [LOADER, READER] {
-        root.ask(&format!("CREATE USER {}@'localhost'", quoted(user)))?;
-    }
-    root.ask(&format!("GRANT ALL ON `{pattern}`.* TO {}@'localhost'", quoted(LOADER)))?;
-    root.ask(&format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {}@'localhost'", quoted(READER)))?;
+    let (loader, reader) = (quoted(LOADER), quoted(READER));
+    root.ask(&format!("CREATE USER {loader}@'localhost' IDENTIFIED BY {}", quoted(password.reveal())))?;
+    root.ask(&format!("CREATE USER {reader}@'localhost'"))?;
+    root.ask(&format!("GRANT ALL ON `{pattern}`.* TO {loader}@'localhost'"))?;
+    root.ask(&format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {reader}@'localhost'"))?;
     let mut refused = String::new();
     for right in DEFINE {
-        match root.ask(&format!("GRANT {right} ON *.* TO {}@'localhost'", quoted(LOADER))) {
+        match root.ask(&format!("GRANT {right} ON *.* TO {loader}@'localhost'")) {
             Ok(_) => return Ok(()),
             Err(why) => refused = why,
         }
     }
     Err(format!("nobody can be given the right to define in the name of others: {refused}"))
+}
+
+/// A password that nobody knows.
+fn password() -> Result<Password, NotReady> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| NotReady::cannot_run(format!("no random number: {error}")))?;
+    Ok(Password::new(format!("{:032x}", u128::from_ne_bytes(random))))
 }
 
 /// What a program says that it is.

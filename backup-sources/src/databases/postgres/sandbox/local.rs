@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
-    Tool,
+    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target, Tool,
 };
 use backup_core::observe::Amount;
 
@@ -143,6 +143,16 @@ impl Sandbox for PostgresSandbox {
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         self.cluster()?.restored.target()
+    }
+
+    /// The socket lies in a folder that only the drill's user enters, who is also whoever starts the program.
+    fn entrance(&self) -> Result<Entrance, String> {
+        let cluster = self.cluster.as_ref().ok_or_else(|| "it was not started".to_owned())?;
+        Ok(cluster.folder.entrance(cluster.restored.target_address()?))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.cluster.as_ref()?.folder.shortage()
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

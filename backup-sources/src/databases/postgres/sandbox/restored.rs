@@ -1,6 +1,6 @@
 //! A restored database in a sandbox, wherever that is: what loads it, whether it answers, what it shows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::cancel::Cancel;
@@ -17,6 +17,7 @@ use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::source::Roles;
 use crate::databases::postgres::target::{Existing, LoadOptions, PostgresTarget};
+use crate::databases::url::{DatabaseUrl, Engine};
 use crate::files::SpaceCheck;
 
 /// Who comes to the sandbox's server, and as whom.
@@ -89,6 +90,17 @@ impl Restored {
         let loads = PostgresTarget::connect(&self.endpoint.restorer, self.database(), self.manifest.clone(), options)
             .map_err(|error| SandboxError::new("prepare the restore", told(&error)).ours())?;
         Ok(Box::new(Loading { loads, rights: self.endpoint.rights, noted: Arc::clone(&self.noted) }))
+    }
+
+    /// How a command line names the database, for a program that restores it as the runbook says: roles included.
+    pub(super) fn target_address(&self) -> Result<String, String> {
+        if self.endpoint.rights != Rights::All {
+            return Err("its command makes roles, and here a role without superuser's rights restores".to_owned());
+        }
+        let restorer = &self.endpoint.restorer;
+        let (socket, _) = restorer.hosts.first().cloned().unwrap_or_default();
+        let url = DatabaseUrl::of_socket(Engine::Postgres, Some(&restorer.user), Path::new(&socket), self.database());
+        url.map(|url| url.to_string()).ok_or_else(|| "the socket's path is not UTF-8".to_owned())
     }
 
     /// Whether the restored database answers.
