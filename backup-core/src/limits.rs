@@ -134,6 +134,15 @@ pub const FINDING_NAMES_MAX: usize = 20;
 /// Requests to the store that one thread has under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 
+/// So many small objects (snapshots, records) are asked for together, …
+pub const PORTION_OBJECTS: usize = 64;
+
+/// … unless they are larger together than this: a record of a check names every snapshot.
+pub const PORTION_BYTES: u64 = 1024 * 1024;
+
+/// Requests for small objects under way at once, of all threads together: what they take is the way, and not the line.
+pub const SMALL_REQUESTS_IN_FLIGHT_MAX: usize = 32;
+
 /// Bytes of snapshots or records that are read while the passphrase is turned into a key: a thousand snapshots or more.
 pub const FORESEEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -238,6 +247,10 @@ pub const SANDBOX_START_MAX: Duration = Duration::from_secs(120);
 
 /// Space in bytes that a server takes in a sandbox before anything is restored: its own tables, its logs of changes.
 pub const SANDBOX_SERVER_BYTES: u64 = 256 * 1024 * 1024;
+
+/// A sandbox with less than this left has no space: an engine that then fails has failed for want of it, whatever it says.
+/// Servers take space in such pieces (a segment of PostgreSQL's log is 16 MiB), so they fail before the last byte is gone.
+pub const SANDBOX_LEFT_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
 /// The longest path of a socket that the kernel takes (unix(7): 108 with the end).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
 use super::section::{Section, Value};
+use super::source::Source;
 use crate::console::amounts;
 use crate::secrets::origin::Origin;
 
@@ -68,6 +69,8 @@ pub(crate) enum Expected {
     Minimum(f64),
     /// A time that is no further back from the recovery point than this.
     NotOlderThan(SignedDuration),
+    /// The same; and that time is the recovery point.
+    Heartbeat(SignedDuration),
 }
 
 /// Where a drill restores to.
@@ -126,6 +129,15 @@ pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
     };
     section.finish();
     drill
+}
+
+/// Says what of a drill cannot work for this source, before it is tried at night.
+pub(super) fn fits(drill: &Drill, source: &Source, section: &Section<'_>) {
+    if matches!(source, Source::Command { .. }) && drill.schedule.is_some() && drill.checks.is_empty() {
+        let hint = "ask something of it: checks = [{ command = \"grep -q complete command/NAME\" }]";
+        section
+            .fault("nobody knows what a command's output has to be: its drill proves nothing", Some(hint.to_owned()));
+    }
 }
 
 fn sandbox(section: &Section<'_>) -> SandboxPlace {
@@ -188,8 +200,9 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
         None => value.wrong("a number"),
     });
     let not_older = section.duration("not_older_than").map(Expected::NotOlderThan);
+    let heartbeat = section.duration("heartbeat").map(Expected::Heartbeat);
     let mut probes: Vec<_> = probes.into_iter().flatten().collect();
-    let mut expected: Vec<_> = [equals, minimum, not_older].into_iter().flatten().collect();
+    let mut expected: Vec<_> = [equals, minimum, not_older, heartbeat].into_iter().flatten().collect();
     if probes.len() != 1 {
         section.fault(
             "a check asks one thing",
@@ -197,8 +210,8 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
         );
     }
     if expected.len() > 1 {
-        section
-            .fault("a check expects one thing", Some(String::from("keep one of equals, minimum and not_older_than")));
+        let hint = "keep one of equals, minimum, not_older_than and heartbeat";
+        section.fault("a check expects one thing", Some(String::from(hint)));
     }
     section.finish();
     Some(DrillCheck { probe: probes.pop()?, expected: expected.pop().unwrap_or(Expected::Truth) })

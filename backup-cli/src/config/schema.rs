@@ -88,7 +88,7 @@ fn the_schema_has_the_keys_that_are_read_and_no_others() {
 
 /// What is wrong in ways that a schema has no words for: names that are not there, values that are read further, keys that
 /// need or exclude each other in another table. By the key and a part of what is said.
-const BEYOND_A_SCHEMA: [(&str, &str); 30] = [
+const BEYOND_A_SCHEMA: [(&str, &str); 31] = [
     ("timezone", "no time zone"),
     ("repositories.a.url", "not supported"),
     ("repositories.a.region", "for buckets"),
@@ -113,6 +113,7 @@ const BEYOND_A_SCHEMA: [(&str, &str); 30] = [
     ("jobs.a", "cannot delete"),
     ("jobs.a.tags", "cannot be a tag"),
     ("jobs.a.drill.checks[0]", "asks one thing"),
+    ("jobs.a.drill", "nobody knows"),
     ("jobs.a.drill.repository", "does not go to q"),
     ("jobs.a.drill", "limit is nothing"),
     ("defaults.repositories", "no repository is called nowhere"),

@@ -322,6 +322,12 @@ pub(super) const WRONG: &[(&str, usize, &str, &str)] = &[
         "asks one thing",
     ),
     (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { command = \"x\" }\ndrill = { schedule = \"@daily\" }\n",
+        5,
+        "jobs.a.drill",
+        "nobody knows",
+    ),
+    (
         "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { repository = \"q\" }\n",
         5,
         "jobs.a.drill.repository",

@@ -14,8 +14,10 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use backup_core::contracts::SandboxError;
+use backup_core::contracts::{Entrance, NotReady, SandboxError};
+use backup_core::limits::SANDBOX_LEFT_BYTES_MIN;
 use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
+use zeroize::Zeroizing;
 
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 use super::container::Container;
@@ -107,6 +109,28 @@ impl SandboxFolder {
         self.container.as_deref()
     }
 
+    /// An error where the drill's client programs are in a container: a runbook's commands would use this machine's.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
+    pub(crate) fn has_own_programs(&self) -> Result<(), String> {
+        match self.container {
+            Some(_) => Err("its client programs are in a container; drill it without the runbook".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// The way in for another program of the drill's, to `target`: it bears the mark too.
+    pub(crate) fn entrance(&self, target: String) -> Entrance {
+        let mark = (MARK.to_owned(), Zeroizing::new(self.name().to_string_lossy().into_owned()));
+        Entrance { target, folder: self.path.clone(), variables: vec![mark] }
+    }
+
+    /// See [`backup_core::contracts::Sandbox::shortage`].
+    pub(crate) fn shortage(&self) -> Option<String> {
+        let free = self.free_bytes().ok().filter(|free| *free < SANDBOX_LEFT_BYTES_MIN)?;
+        let place = self.path.parent().unwrap_or(&self.path).display();
+        Some(format!("{place} has {free} bytes left"))
+    }
+
     /// Ends every process that was started for it and still lives, and removes it.
     pub fn remove(mut self) -> io::Result<()> {
         self.clear()
@@ -144,6 +168,14 @@ impl Drop for SandboxFolder {
     fn drop(&mut self) {
         // What could not be removed now is a leftover, which the next drill tells of.
         let _ = self.clear();
+    }
+}
+
+/// That what will be restored does not fit.
+pub(crate) fn no_room(place: &Path, needed: u64, free: u64) -> NotReady {
+    NotReady::CannotRun {
+        reason: format!("disk: it takes about {needed} bytes in {}, and {free} are free", place.display()),
+        hint: Some("name a folder for drills on a larger disk".to_owned()),
     }
 }
 

@@ -36,6 +36,8 @@ pub use container::ContainerSettings;
 pub(crate) use container::Wanted;
 pub use files::{FilesSandbox, Meaning};
 pub use folder::SandboxFolder;
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
+pub(crate) use folder::no_room;
 pub use leftovers::{Leftover, remove_leftovers};
 pub use live::Live;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod drill;
+mod full_disk;
 mod mongodb;
 mod mongodb_server;
 mod mysql;
@@ -22,4 +23,6 @@ mod sandbox_mysql;
 mod sandbox_postgres;
 mod sandbox_redis;
 mod sandbox_sqlite;
+#[path = "../small_disk/mod.rs"]
+mod small_disk;
 mod sqlite;

@@ -13,14 +13,14 @@ use std::time::Duration;
 use backup_core::cancel::Cancel;
 use backup_core::clock::Clock;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expectation, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
     SandboxFacts, Target, Tool,
 };
 use backup_core::observe::Amount;
 
 use super::super::examined::{Plainly, checks, folder_with_room};
 use super::super::manifest::Manifest;
-use super::super::url::{Engine, Password};
+use super::super::url::{DatabaseUrl, Engine, Password};
 use super::connection::{Connection, Reply};
 use super::keys::{EXPIRING, due};
 use super::settings::{Address, RedisSettings};
@@ -154,6 +154,17 @@ impl Sandbox for RedisSandbox {
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         let target = RedisTarget::connect(&self.running()?.settings, Existing::Refuse);
         Ok(Box::new(target.map_err(|error| SandboxError::new("prepare the restore", error).ours())?))
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        let Running { settings, folder, .. } = self.running().map_err(|error| error.to_string())?;
+        let Address::Socket(socket) = &settings.address else { return Err("it has no socket".to_owned()) };
+        let url = DatabaseUrl::of_socket(Engine::Redis, None, socket, "");
+        Ok(folder.entrance(url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?.to_string()))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.running.as_ref()?.folder.shortage()
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

@@ -9,7 +9,8 @@ use std::process::Command;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
+    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target,
 };
 use backup_core::observe::Amount;
 use mongodb::bson::doc;
@@ -20,7 +21,7 @@ use super::restored::{Expiry, MongodbDump, Restored};
 use crate::databases::examined::folder_with_room;
 use crate::databases::mongodb::connection::Connection;
 use crate::databases::mongodb::settings::MongodbSettings;
-use crate::databases::url::DatabaseUrl;
+use crate::databases::url::{DatabaseUrl, Engine};
 use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program};
 
 /// The socket's name: the driver knows a path for one by its ending.
@@ -116,6 +117,17 @@ impl Sandbox for MongodbSandbox {
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         self.running()?.restored.target()
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        let running = self.running().map_err(|error| error.to_string())?;
+        let url = DatabaseUrl::of_socket(Engine::Mongodb, None, &running.socket, running.restored.database());
+        let url = url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?;
+        Ok(running.folder.entrance(format!("{url}?directConnection=true")))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.running.as_ref()?.folder.shortage()
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{Answer, NotReady, SandboxError};
+use backup_core::contracts::{Answer, Entrance, NotReady, SandboxError};
+use zeroize::Zeroizing;
 
 use crate::databases::mysql::client::{Client, quoted, version_in};
 use crate::databases::mysql::defaults::Flavour;
 use crate::databases::mysql::settings::{Encryption, MysqlSettings, Server};
-use crate::databases::url::Password;
+use crate::databases::url::{DatabaseUrl, Engine, Password};
 use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program, run};
 
 /// Who loads the dump.
@@ -61,6 +62,8 @@ pub(super) struct Instance {
     programs: Vec<PathBuf>,
     isolation: Vec<String>,
     version: String,
+    /// What lets the loader in. One of its own, so that no client program looks for one in production's option files.
+    password: Password,
     served: Served,
     folder: SandboxFolder,
 }
@@ -145,7 +148,9 @@ impl Instance {
         let served = Served::start("mysqld", command, &folder.path().join("server.log"))?;
         let isolation = walls.isolation();
         let programs = programs.to_vec();
-        let mut instance = Self { socket, programs, isolation, version: String::new(), served, folder };
+        // In a container nobody else comes to the socket.
+        let password = if folder.container().is_some() { Password::new("") } else { password()? };
+        let mut instance = Self { socket, programs, isolation, version: String::new(), password, served, folder };
         let root = Client::new(&instance.settings("root", "")).map_err(|error| NotReady::CannotRun {
             reason: error.to_string(),
             hint: error.hint().map(str::to_owned),
@@ -160,7 +165,7 @@ impl Instance {
             return Err(of_server(format!("it is another server, with its data in {}", there.display())).into());
         }
         instance.version = version;
-        accounts(&root, database).map_err(of_server)?;
+        accounts(&root, database, &instance.password).map_err(of_server)?;
         Ok(instance)
     }
 
@@ -169,9 +174,13 @@ impl Instance {
         MysqlSettings {
             server: Server::Socket(self.socket.clone()),
             user: Some(user.to_owned()),
-            // With one, the programs do not look into option files, which are production's. Those of an image are its
-            // own, and could not read what is in this process's memory.
-            password: self.folder.container().is_none().then(|| Password::new("")),
+            // With one, even an empty one, the programs do not look into option files, which are production's. Those of
+            // an image are its own, and could not read what is in this process's memory.
+            password: match (self.folder.container(), user) {
+                (Some(_), _) => None,
+                (None, LOADER) => Some(self.password.clone()),
+                (None, _) => Some(Password::new("")),
+            },
             database: database.to_owned(),
             encryption: Encryption::Off,
             programs: self.programs.clone(),
@@ -199,6 +208,20 @@ impl Instance {
             ("BACKUP_DATABASE", database.to_owned()),
         ];
         ask_program(&self.folder, self.folder.path(), words, &variables, cancel)
+    }
+
+    /// How another program comes to `database` as the loader.
+    pub(super) fn entrance(&self, database: &str) -> Result<Entrance, String> {
+        self.folder.has_own_programs()?;
+        let url = DatabaseUrl::of_socket(Engine::Mysql, Some(LOADER), &self.socket, database);
+        let url = url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?;
+        let mut entrance = self.folder.entrance(url.to_string());
+        entrance.variables.push(("MYSQL_PWD".to_owned(), Zeroizing::new(self.password.reveal().to_owned())));
+        Ok(entrance)
+    }
+
+    pub(super) fn shortage(&self) -> Option<String> {
+        self.folder.shortage()
     }
 
     /// An error when the server has ended.
@@ -248,22 +271,29 @@ fn initialize(program: &ServerProgram, walls: &Walls, folder: &SandboxFolder, da
 }
 
 /// Makes who loads and who reads.
-fn accounts(root: &Client, database: &str) -> Result<(), String> {
+fn accounts(root: &Client, database: &str, password: &Password) -> Result<(), String> {
     // In a grant a name is a pattern.
     let pattern = database.replace('`', "``").replace('_', "\\_").replace('%', "\\%");
-    for user in [LOADER, READER] {
-        root.ask(&format!("CREATE USER {}@'localhost'", quoted(user)))?;
-    }
-    root.ask(&format!("GRANT ALL ON `{pattern}`.* TO {}@'localhost'", quoted(LOADER)))?;
-    root.ask(&format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {}@'localhost'", quoted(READER)))?;
+    let (loader, reader) = (quoted(LOADER), quoted(READER));
+    root.ask(&format!("CREATE USER {loader}@'localhost' IDENTIFIED BY {}", quoted(password.reveal())))?;
+    root.ask(&format!("CREATE USER {reader}@'localhost'"))?;
+    root.ask(&format!("GRANT ALL ON `{pattern}`.* TO {loader}@'localhost'"))?;
+    root.ask(&format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {reader}@'localhost'"))?;
     let mut refused = String::new();
     for right in DEFINE {
-        match root.ask(&format!("GRANT {right} ON *.* TO {}@'localhost'", quoted(LOADER))) {
+        match root.ask(&format!("GRANT {right} ON *.* TO {loader}@'localhost'")) {
             Ok(_) => return Ok(()),
             Err(why) => refused = why,
         }
     }
     Err(format!("nobody can be given the right to define in the name of others: {refused}"))
+}
+
+/// A password that nobody knows.
+fn password() -> Result<Password, NotReady> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| NotReady::cannot_run(format!("no random number: {error}")))?;
+    Ok(Password::new(format!("{:032x}", u128::from_ne_bytes(random))))
 }
 
 /// What a program says that it is.

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
-    SandboxFacts, Target, Tool,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
+    SandboxError, SandboxFacts, Target, Tool,
 };
 use backup_core::observe::Amount;
 use jiff::civil::DateTime;
@@ -110,6 +110,14 @@ impl Sandbox for MysqlSandbox {
         let settings = self.instance()?.settings(LOADER, self.database());
         let target = MysqlTarget::connect(&settings, Existing::Refuse, character);
         Ok(Box::new(target.map_err(|error| SandboxError::new("prepare the restore", error).ours())?))
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        self.instance().map_err(|error| error.to_string())?.entrance(self.database())
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.instance.as_ref()?.shortage()
     }
 
     /// Views and routines run as who defined them, and a server of its own has no such accounts: they are made, locked,

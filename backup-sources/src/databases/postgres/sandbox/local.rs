@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
-    Tool,
+    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target, Tool,
 };
 use backup_core::observe::Amount;
 
@@ -167,6 +167,17 @@ impl Sandbox for PostgresSandbox {
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         self.cluster()?.restored.target()
+    }
+
+    /// The socket lies in a folder that only the drill's user enters, who is also whoever starts the program.
+    fn entrance(&self) -> Result<Entrance, String> {
+        let cluster = self.cluster.as_ref().ok_or_else(|| "it was not started".to_owned())?;
+        cluster.folder.has_own_programs()?;
+        Ok(cluster.folder.entrance(cluster.restored.target_address()?))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.cluster.as_ref()?.folder.shortage()
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

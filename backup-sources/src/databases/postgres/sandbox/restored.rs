@@ -20,6 +20,7 @@ use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::source::Roles;
 use crate::databases::postgres::target::{Existing, LoadOptions, PostgresTarget};
+use crate::databases::url::{DatabaseUrl, Engine};
 use crate::files::SpaceCheck;
 
 /// Who comes to the sandbox's server, and as whom.
@@ -103,6 +104,17 @@ impl Restored {
             .map_err(|error| SandboxError::new("prepare the restore", told(&error)).ours())?;
         let is_shown = matches!(self.spool, Spool::Shown(_));
         Ok(Box::new(Loading { loads, rights: self.endpoint.rights, is_shown, noted: Arc::clone(&self.noted) }))
+    }
+
+    /// How a command line names the database, for a program that restores it as the runbook says: roles included.
+    pub(super) fn target_address(&self) -> Result<String, String> {
+        if self.endpoint.rights != Rights::All {
+            return Err("its command makes roles, and here a role without superuser's rights restores".to_owned());
+        }
+        let restorer = &self.endpoint.restorer;
+        let (socket, _) = restorer.hosts.first().cloned().unwrap_or_default();
+        let url = DatabaseUrl::of_socket(Engine::Postgres, Some(&restorer.user), Path::new(&socket), self.database());
+        url.map(|url| url.to_string()).ok_or_else(|| "the socket's path is not UTF-8".to_owned())
     }
 
     /// Whether the restored database answers.

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
-    Tool,
+    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target, Tool,
 };
 use backup_core::observe::Amount;
 use backup_core::{Error, ErrorKind, Result};
@@ -160,6 +160,11 @@ impl Sandbox for PostgresScratch {
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         self.restored()?.target()
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        Err("a server for drills makes a role without superuser's rights restore, and its command makes roles"
+            .to_owned())
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {
