@@ -4,11 +4,15 @@
 
 use std::sync::Arc;
 
-use backup_core::contracts::Sink;
+use backup_core::contracts::{Archive, Sink};
 use backup_core::repository::Passphrase;
 use backup_core::{Error, ErrorKind};
 use backup_store::layers::HotColdSink;
+#[cfg(feature = "s3")]
+use backup_store::sinks::S3Archive;
 use backup_store::{Access, Credentials, Place, Secret};
+#[cfg(feature = "s3")]
+use backup_store::{Bucket, Provider};
 
 use crate::config;
 use crate::exit::Failure;
@@ -98,15 +102,33 @@ impl Located {
         Ok(Arc::new(HotColdSink::new(hot, cold)))
     }
 
-    /// Refuses a pair, for what works on a bucket and knows nothing of repositories.
-    pub(crate) fn require_one_place(&self, hint: &str) -> Result<(), Failure> {
-        match &self.cold {
-            None => Ok(()),
-            Some(cold) => Err(Failure::usage(
-                format!("this works on one bucket, and the repository lies in {} and {cold}", self.place),
-                hint,
-            )),
+    /// The buckets of S3 that it lies in, one or both of a pair, for what works on buckets and knows nothing of
+    /// repositories.
+    #[cfg(feature = "s3")]
+    pub(crate) fn buckets(&self, hint: &str) -> Result<Vec<&Bucket>, Failure> {
+        let each = [Some(&self.place), self.cold.as_ref()].into_iter().flatten();
+        let buckets = each.map(|place| match place {
+            Place::Bucket(bucket) if bucket.provider == Provider::S3 => Ok(bucket),
+            place => Err(Failure::usage(format!("{place} is no bucket of S3"), hint)),
+        });
+        buckets.collect()
+    }
+
+    /// The archive that the content of files may lie in.
+    pub(crate) fn archive(&self, session: &Session) -> Result<Arc<dyn Archive>, Failure> {
+        let place = self.cold.as_ref().unwrap_or(&self.place);
+        #[cfg(feature = "s3")]
+        if let Place::Bucket(bucket) = place
+            && bucket.provider == Provider::S3
+        {
+            return Ok(Arc::new(S3Archive::open(bucket, &self.access(session)?)?));
         }
+        #[cfg(not(feature = "s3"))]
+        let _ = session;
+        Err(Failure::usage(
+            format!("nothing in {place} can be thawed from here"),
+            "leave out --thaw, which is for s3://; the manual's page of the provider tells what there is elsewhere",
+        ))
     }
 
     /// All places that it lies in.

@@ -18,6 +18,7 @@ mod runbooks;
 mod secrets;
 mod session;
 mod telling;
+mod thawing;
 mod units;
 
 fn main() -> std::process::ExitCode {

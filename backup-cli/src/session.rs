@@ -11,7 +11,7 @@ use backup_core::clock::SystemClock;
 use backup_core::contracts::{Sink, SinkErrorKind};
 use backup_core::model::{Snapshot, SnapshotId};
 use backup_core::observe::Observer;
-use backup_core::repository::{Identity, Lock, Repository};
+use backup_core::repository::{FirstLook, Identity, Lock, Repository};
 use backup_store::{Access, Environment, Place};
 use jiff::Timestamp;
 
@@ -135,19 +135,25 @@ impl Session {
 
     /// Opens the repository.
     pub(crate) fn open(&self) -> Result<Repository, Failure> {
-        self.place()?;
-        self.open_nth(0, None)
+        self.open_to(&[])
     }
 
-    /// Opens one of the repositories, acting as the machine `host` when that is given.
+    /// Opens the repository, and says what is looked at first.
+    pub(crate) fn open_to(&self, looks: &[FirstLook]) -> Result<Repository, Failure> {
+        self.place()?;
+        self.open_through(0, None, Caching::Allowed, looks)
+    }
+
+    /// Opens one of the repositories for a backup, acting as the machine `host` when that is given.
     pub(crate) fn open_nth(&self, number: usize, host: Option<&str>) -> Result<Repository, Failure> {
-        self.open_through(number, host, Caching::Allowed)
+        let looks = if self.globals.no_lock { &[][..] } else { &[FirstLook::Locks] };
+        self.open_through(number, host, Caching::Allowed, looks)
     }
 
     /// Opens the repository to verify the store itself: no copy on this machine stands for what is there.
     pub(crate) fn open_uncached(&self) -> Result<Repository, Failure> {
         self.place()?;
-        self.open_through(0, None, Caching::Forbidden)
+        self.open_through(0, None, Caching::Forbidden, &[])
     }
 
     /// The same, and whether a copy on this machine may stand for what is there.
@@ -156,6 +162,7 @@ impl Session {
         number: usize,
         host: Option<&str>,
         caching: Caching,
+        looks: &[FirstLook],
     ) -> Result<Repository, Failure> {
         let place = self.places()?[number];
         let located = self.locate(place)?;
@@ -166,7 +173,7 @@ impl Session {
             _ => password::of_nth_repository(self, number, place)?,
         };
         let observer = self.console.reporter();
-        Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
+        Ok(Repository::open_to(looks, sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
     }
 
     /// Opens a repository of the configuration, acting as the machine `host` when that is given. Its key is derived once,
@@ -176,6 +183,16 @@ impl Session {
         repository: &config::Repository,
         host: Option<&str>,
     ) -> Result<Repository, Failure> {
+        self.open_configured_to(repository, host, &[])
+    }
+
+    /// The same, and says what is looked at first.
+    pub(crate) fn open_configured_to(
+        &self,
+        repository: &config::Repository,
+        host: Option<&str>,
+        looks: &[FirstLook],
+    ) -> Result<Repository, Failure> {
         // A drill must not: what a restore takes on another machine begins with the passphrase.
         let known = self.opened.borrow().get(&repository.name).cloned();
         if let Some(known) = known {
@@ -184,7 +201,7 @@ impl Session {
                 return Ok(again);
             }
         }
-        let opened = self.open_configured_through(repository, host, Caching::Allowed)?;
+        let opened = self.open_located(repository, host, Caching::Allowed, looks)?;
         self.opened.borrow_mut().insert(repository.name.clone(), opened.clone());
         Ok(opened)
     }
@@ -196,11 +213,21 @@ impl Session {
         host: Option<&str>,
         caching: Caching,
     ) -> Result<Repository, Failure> {
+        self.open_located(repository, host, caching, &[])
+    }
+
+    fn open_located(
+        &self,
+        repository: &config::Repository,
+        host: Option<&str>,
+        caching: Caching,
+        looks: &[FirstLook],
+    ) -> Result<Repository, Failure> {
         let located = Located::configured(repository, &self.globals.network);
         let sink = located.open(caching, self)?;
         let passphrase = located.passphrase(self)?;
         let observer = self.console.reporter();
-        Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
+        Ok(Repository::open_to(looks, sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
     }
 
     /// Whether an option of the command line says where the passphrase is.

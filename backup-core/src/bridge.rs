@@ -4,22 +4,22 @@
 //! on an ordinary channel, which works on any thread: inside a caller's runtime, inside a current-thread one (which
 //! then stands still meanwhile), and without any. Callers that must not stand still use [`run`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::channel::oneshot;
+use futures::{StreamExt, stream};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cancel::Cancel;
 use crate::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError};
-use crate::limits::{REQUESTS_IN_FLIGHT_MAX, RUNTIME_BLOCKING_THREADS_MAX};
+use crate::limits::{FORESEEN_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, RUNTIME_BLOCKING_THREADS_MAX};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs a blocking verb on a thread of its own and gives its result as a future, for callers on any runtime.
@@ -89,11 +89,59 @@ impl<T> Drop for Run<T> {
 pub struct Store {
     sink: Arc<dyn Sink>,
     runtime: Arc<OwnRuntime>,
+    foreseen: Arc<Mutex<Foreseen>>,
+}
+
+/// A listing that is under way.
+pub(crate) type PendingListing = Pending<Result<Vec<ObjectInfo>, SinkError>>;
+type PendingObject = Pending<Result<Bytes, SinkError>>;
+
+/// What was begun before anybody asked for it. Each is given once, to the first who asks.
+#[derive(Default)]
+struct Foreseen {
+    listings: HashMap<&'static str, PendingListing>,
+    objects: HashMap<ObjectKey, PendingObject>,
+}
+
+/// How much of a folder is foreseen; see [`Store::foresee`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foresight {
+    /// The listing.
+    Names,
+    /// The listing, and what the objects hold.
+    Contents,
 }
 
 /// A request that is under way.
 #[derive(Debug)]
 pub struct Pending<T>(mpsc::Receiver<T>);
+
+/// Requests for many objects that are under way; see [`Store::start_get_many`].
+#[derive(Debug)]
+pub struct PendingMany {
+    /// What was begun before, and at which places.
+    foreseen: Vec<(usize, PendingObject)>,
+    /// All others, in their order.
+    others: Pending<Vec<Result<Bytes, SinkError>>>,
+    /// How many those are.
+    count: usize,
+}
+
+impl PendingMany {
+    /// Waits for all answers, which come in the order in which they were asked for.
+    pub fn wait(self) -> Vec<Result<Bytes>> {
+        let panicked = || Err(Error::new(ErrorKind::Broken("a request to the store panicked"), "store"));
+        let mut answers: Vec<_> = match self.others.join() {
+            Some(answers) => answers.into_iter().map(|answer| answer.map_err(Error::from)).collect(),
+            None => (0..self.count).map(|_| panicked()).collect(),
+        };
+        // Their places rise, so each is put where it belongs.
+        for (at, pending) in self.foreseen {
+            answers.insert(at.min(answers.len()), pending.wait());
+        }
+        answers
+    }
+}
 
 struct OwnRuntime(Option<Runtime>);
 
@@ -133,7 +181,7 @@ impl Store {
             .enable_all()
             .build()
             .map_err(|error| Error::new(ErrorKind::Broken("no runtime could be started"), "store").caused_by(error))?;
-        Ok(Self { sink, runtime: Arc::new(OwnRuntime(Some(runtime))) })
+        Ok(Self { sink, runtime: Arc::new(OwnRuntime(Some(runtime))), foreseen: Arc::default() })
     }
 
     /// Where the sink is, for people.
@@ -158,6 +206,42 @@ impl Store {
         Pending(receiver)
     }
 
+    /// Begins to list the objects below `prefix`, and to read them, because they will be asked for soon. The next listing
+    /// of `prefix` then gives what was found from now on; who needs one that is newer must not have this called before.
+    ///
+    /// Of contents no more is read than [`FORESEEN_BYTES_MAX`]; what is not is read when it is asked for.
+    pub fn foresee(&self, prefix: &'static str, foresight: Foresight) {
+        let (sink, foreseen) = (Arc::clone(&self.sink), Arc::clone(&self.foreseen));
+        let (sender, receiver) = mpsc::sync_channel(1);
+        guard(&self.foreseen).listings.insert(prefix, Pending(receiver));
+        drop(self.start(async move {
+            let listed = list_sorted(&*sink, prefix).await;
+            let mut wanted = Vec::new();
+            if let (Ok(listed), Foresight::Contents) = (&listed, foresight) {
+                let mut foreseen = guard(&foreseen);
+                let mut bytes = 0;
+                for info in listed {
+                    bytes += info.bytes;
+                    if bytes > FORESEEN_BYTES_MAX {
+                        break;
+                    }
+                    let (sender, receiver) = mpsc::sync_channel(1);
+                    foreseen.objects.insert(info.key.clone(), Pending(receiver));
+                    wanted.push((info.key.clone(), sender));
+                }
+            }
+            // Nobody waits any more when the verb has ended.
+            let _ = sender.send(listed);
+            let reads = wanted.into_iter().map(|(key, sender)| {
+                let sink = Arc::clone(&sink);
+                async move {
+                    let _ = sender.send(sink.get(&key, None).await);
+                }
+            });
+            stream::iter(reads).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).collect::<()>().await;
+        }));
+    }
+
     /// Reads an object, or a part of it.
     pub fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes> {
         self.start_get(key, range).wait()
@@ -165,8 +249,34 @@ impl Store {
 
     /// Begins to read an object, or a part of it.
     pub fn start_get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Pending<Result<Bytes, SinkError>> {
+        if range.is_none()
+            && let Some(foreseen) = guard(&self.foreseen).objects.remove(key)
+        {
+            return foreseen;
+        }
         let (sink, key) = (Arc::clone(&self.sink), key.clone());
         self.start(async move { sink.get(&key, range).await })
+    }
+
+    /// Begins to read many objects, `at_once` of them at a time: one answer for each, in their order.
+    pub fn start_get_many(&self, keys: Vec<ObjectKey>, at_once: usize) -> PendingMany {
+        let (mut foreseen, mut others) = (Vec::new(), Vec::new());
+        {
+            let mut known = guard(&self.foreseen);
+            for (at, key) in keys.into_iter().enumerate() {
+                match known.objects.remove(&key) {
+                    Some(pending) => foreseen.push((at, pending)),
+                    None => others.push(key),
+                }
+            }
+        }
+        let (sink, count) = (Arc::clone(&self.sink), others.len());
+        let read = self.start(async move {
+            let mut reads = Vec::with_capacity(others.len());
+            reads.extend(others.iter().map(|key| sink.get(key, None)));
+            stream::iter(reads).buffered(at_once.max(1)).collect().await
+        });
+        PendingMany { foreseen, others: read, count }
     }
 
     /// Stores an object.
@@ -198,16 +308,11 @@ impl Store {
 
     /// Begins to list the objects below `prefix`.
     pub fn start_list(&self, prefix: &'static str) -> Pending<Result<Vec<ObjectInfo>, SinkError>> {
+        if let Some(foreseen) = guard(&self.foreseen).listings.remove(prefix) {
+            return foreseen;
+        }
         let sink = Arc::clone(&self.sink);
-        self.start(async move {
-            let mut listed = Vec::new();
-            let mut stream = sink.list(prefix);
-            while let Some(info) = stream.next().await {
-                listed.push(info?);
-            }
-            listed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-            Ok(listed)
-        })
+        self.start(async move { list_sorted(&*sink, prefix).await })
     }
 
     /// Deletes an object.
@@ -259,6 +364,20 @@ impl Store {
         }
         in_flight.into_iter().try_for_each(|(key, pending)| end(key, pending))
     }
+}
+
+async fn list_sorted(sink: &dyn Sink, prefix: &str) -> Result<Vec<ObjectInfo>, SinkError> {
+    let mut listed = Vec::new();
+    let mut entries = sink.list(prefix);
+    while let Some(info) = entries.next().await {
+        listed.push(info?);
+    }
+    listed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    Ok(listed)
+}
+
+fn guard(foreseen: &Mutex<Foreseen>) -> MutexGuard<'_, Foreseen> {
+    foreseen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Store {

@@ -121,7 +121,7 @@ impl Error {
                 Some("free some space and run it again: what was written is kept and continued from")
             }
             ErrorKind::Sink(SinkErrorKind::Frozen) => {
-                Some("thaw it where it is kept (a restore request, in the words of most stores), then run it again")
+                Some("`--thaw` of `restore` and `drill` asks for all of them and waits (S3); elsewhere thaw them where they are")
             }
             _ => None,
         })

@@ -134,6 +134,24 @@ pub const FINDING_NAMES_MAX: usize = 20;
 /// Requests to the store that one thread has under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 
+/// So many small objects (snapshots, records) are asked for together, …
+pub const PORTION_OBJECTS: usize = 64;
+
+/// … unless they are larger together than this: a record of a check names every snapshot.
+pub const PORTION_BYTES: u64 = 1024 * 1024;
+
+/// Requests for small objects under way at once, of all threads together: what they take is the way, and not the line.
+pub const SMALL_REQUESTS_IN_FLIGHT_MAX: usize = 32;
+
+/// Bytes of snapshots or records that are read while the passphrase is turned into a key: a thousand snapshots or more.
+pub const FORESEEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Objects in an archive that are asked about at once: a thousand packs are looked at in a few seconds.
+pub const THAW_LOOKS_MAX: usize = 16;
+
+/// How long a store may not answer while somebody waits for its archive: a wait of hours must bear a restart.
+pub const THAW_SILENCE_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// Threads on which a sink may block.
 pub const RUNTIME_BLOCKING_THREADS_MAX: usize = 16;
 
@@ -159,14 +177,18 @@ pub const RESTORE_RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// See [`RESTORE_RANGE_BYTES_MAX`].
 pub const RESTORE_GAP_BYTES_MAX: u64 = 64 * 1024;
 
-/// Pieces in one such range; those of one file each are open at once.
+/// Pieces of one such range that are written together; those of one file each are open at once.
 pub const RESTORE_RANGE_BLOBS_MAX: usize = 128;
 
 /// Trees lie beside their neighbours: what is read of a pack for one of them, in stretches of this size.
 pub const TREE_WINDOW_BYTES: u64 = 256 * 1024;
 
-/// Such stretches that a reader keeps.
-pub const TREE_WINDOWS_MAX: usize = 32;
+/// The longest such stretch, for a walk that goes on where the one before ended: at 50 ms and 100 MB/s it fills a third of
+/// the line.
+pub const TREE_WINDOW_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Bytes of such stretches that a reader keeps.
+pub const TREE_WINDOWS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Folders of the parent snapshot that are read ahead of the walk.
 pub const PARENT_FOLDERS_AHEAD_MAX: usize = 64;
@@ -225,6 +247,10 @@ pub const SANDBOX_START_MAX: Duration = Duration::from_secs(120);
 
 /// Space in bytes that a server takes in a sandbox before anything is restored: its own tables, its logs of changes.
 pub const SANDBOX_SERVER_BYTES: u64 = 256 * 1024 * 1024;
+
+/// A sandbox with less than this left has no space: an engine that then fails has failed for want of it, whatever it says.
+/// Servers take space in such pieces (a segment of PostgreSQL's log is 16 MiB), so they fail before the last byte is gone.
+pub const SANDBOX_LEFT_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
 /// The longest path of a socket that the kernel takes (unix(7): 108 with the end).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;

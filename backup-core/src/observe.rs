@@ -70,6 +70,8 @@ pub enum Phase {
     Backup,
     /// Listing the stored objects after commit.
     Confirm,
+    /// Waiting for packs to come out of an archive.
+    Thaw,
     /// Planning what to restore.
     Plan,
     /// Writing restored data.

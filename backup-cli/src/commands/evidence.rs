@@ -148,7 +148,7 @@ fn places(session: &Session) -> Result<Vec<(String, Vec<Stored>)>, Failure> {
         return Ok(vec![("this machine".to_owned(), on_this_machine()?)]);
     }
     let open = |number| {
-        let repository = session.open_through(number, None, Caching::Forbidden)?;
+        let repository = session.open_through(number, None, Caching::Forbidden, &[])?;
         Ok((repository.store().location(), repository.evidence()?))
     };
     (0..session.places()?.len()).map(open).collect()
@@ -183,6 +183,7 @@ fn list(session: &Session) -> Result<Exit, Failure> {
             "hash": name.hash,
             "signed": sealed.signature.is_some(),
             "ended": record.times.ended,
+            "trigger": record.trigger,
             "job": record.job,
             "repository": record.copy.place,
             "snapshot": record.snapshot.as_ref().map(|snapshot| snapshot.id),

@@ -1,10 +1,14 @@
 //! `backup protect`: sees to it that nobody can remove what the snapshots need, for a while.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 
+use backup_core::bridge::Store;
 use backup_core::care::objects_in_use;
-use backup_store::Place;
-use backup_store::sinks::{Prolong, S3Retention};
+use backup_core::contracts::ObjectKey;
+use backup_core::model::SnapshotId;
+use backup_core::repository::layout::{self, Named as _};
+use backup_core::repository::{ObjectLock, RecordBody, Repository};
+use backup_store::sinks::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -24,40 +28,81 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let located = session.locate(session.place()?)?;
-    located.require_one_place("give both buckets a default retention that is long enough")?;
-    let place = &located.place;
-    let Place::Bucket(bucket) = place else {
-        return Err(Failure::usage(format!("{place} has no object lock"), "this is for s3:// with object lock"));
-    };
-    let retention = S3Retention::open(bucket, &located.access(session)?)?;
+    let buckets = located.buckets("this is for s3:// with object lock")?;
+    let access = located.access(session)?;
+    let halves = buckets.iter().map(|bucket| S3Retention::open(bucket, &access)).collect::<Result<Vec<_>, _>>()?;
     let repository = session.open()?;
     let reporter = session.console.reporter();
     let _lock = session.lock(&repository, &*reporter)?;
     let keys = objects_in_use(&repository, &*reporter)?;
+    let in_cold = match &located.cold {
+        Some(cold) => in_cold(&Store::new(cold.open(&access)?)?)?,
+        None => HashSet::new(),
+    };
     reporter.finish();
     let until = Timestamp::now() + SignedDuration::from_hours(24 * i64::from(args.days));
     let prolong = if args.dry_run { Prolong::DryRun } else { Prolong::Now };
-    let keys = Arc::new(keys);
-    let asked = Arc::clone(&keys);
-    let report = repository.store().start(async move { retention.ensure(&asked, until, prolong).await }).wait()?;
-    let short: Vec<_> = report
-        .short
-        .iter()
-        .map(|(key, found)| json!({"key": key.as_str(), "until": found.as_ref().map(|found| found.until.to_string())}))
-        .collect();
+    let count = keys.len();
+    let is_snapshot = |key: &&ObjectKey| key.as_str().starts_with(layout::SNAPSHOTS);
+    let snapshots: Vec<_> = keys.iter().filter(is_snapshot).filter_map(SnapshotId::from_key).collect();
+    let (cold, hot): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| in_cold.contains(key));
+    let mut report = RetentionReport::default();
+    let mut short = Vec::new();
+    for ((retention, bucket), keys) in halves.into_iter().zip(buckets).zip([hot, cold]) {
+        let half = repository.store().start(async move { retention.ensure(&keys, until, prolong).await }).wait()?;
+        report.enough += half.enough;
+        report.prolonged += half.prolonged;
+        half.least.into_iter().for_each(|least| report.see(least));
+        short.extend(half.short.iter().map(|(key, found)| {
+            let until = found.as_ref().map(|found| found.until.to_string());
+            json!({"place": bucket.short(), "key": key.as_str(), "until": until})
+        }));
+    }
+    let not_protected = short.len();
+    let recorded = match (prolong, &report.least) {
+        (Prolong::Now, Some(least)) if not_protected == 0 => record(&repository, snapshots, least, session),
+        _ => false,
+    };
     let document = json!({
-        "event": "summary", "dry_run": args.dry_run, "until": until.to_string(), "objects": keys.len(),
+        "event": "summary", "dry_run": args.dry_run, "until": until.to_string(), "objects": count,
         "enough": report.enough, "prolonged": report.prolonged, "short": short,
+        "least": report.least.as_ref().map(|least| json!({"until": least.until.to_string(), "mode": least.mode})),
+        "recorded": recorded,
     });
     session.console.either(&document, || {
         format!(
-            "{} until {}: {} protected already, {} prolonged, {} not protected\n",
-            amounts::counted(keys.len() as u64, "object"),
+            "{} until {}: {} protected already, {} prolonged, {} not protected\n{}",
+            amounts::counted(count as u64, "object"),
             amounts::local_time(until),
             report.enough,
             report.prolonged,
-            report.short.len(),
+            not_protected,
+            match &report.least {
+                Some(least) if least.mode != COMPLIANCE =>
+                    "who may pass over governance can remove them all the same, so `status` takes none for immutable\n",
+                _ => "",
+            },
         )
     })?;
-    Ok(if report.short.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if not_protected == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// What lies in the cold half of a pair: the config, and packs.
+fn in_cold(cold: &Store) -> Result<HashSet<ObjectKey>, Failure> {
+    let packs = cold.list(layout::DATA)?.into_iter().map(|info| info.key);
+    Ok(packs.chain([layout::config()]).collect())
+}
+
+/// Writes down what the store said of every object, so that `status` knows of it without asking again. Credentials that
+/// may not write records have protected all the same.
+fn record(repository: &Repository, snapshots: Vec<SnapshotId>, least: &Retention, session: &Session) -> bool {
+    let mode = if least.mode == COMPLIANCE { ObjectLock::Compliance } else { ObjectLock::Governance };
+    match repository.save_record(RecordBody::Locked { snapshots, until: least.until, mode }) {
+        Ok(_) => true,
+        Err(error) => {
+            let why = Failure::from(error).what;
+            session.console.warn(&format!("`status` will not know of it, because it could not be recorded: {why}"));
+            false
+        }
+    }
 }

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use backup_core::contracts::{Target as _, TargetError};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath, format_timestamp};
+use backup_core::observe::Observer;
 use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
+use backup_core::repository::{FirstLook, Repository};
 use backup_sources::databases::url::DatabaseUrl;
 use backup_sources::files::{self, Extra, FilesTarget, Owner, SpaceCheck, Zeros};
 use serde_json::json;
@@ -17,6 +19,7 @@ use crate::console::{amounts, say, table::Table};
 use crate::databases::{self, DumpFolder, LoadArgs};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
+use crate::thawing::{Asking, ThawArgs, Thawed, Wanted, thawed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -57,6 +60,8 @@ pub(crate) struct Args {
     which: Which,
     #[command(flatten)]
     databases: LoadArgs,
+    #[command(flatten)]
+    thaw: ThawArgs,
 }
 
 /// What happens to files that are there already.
@@ -104,6 +109,23 @@ impl Args {
         }
     }
 
+    /// What is needed of an archive, once it can be read; `None` when nobody asked for it.
+    fn thawed(
+        &self,
+        repository: &Repository,
+        snapshot: &Snapshot,
+        path: Option<&SnapshotPath>,
+        observer: &dyn Observer,
+        session: &Session,
+    ) -> Result<Option<Thawed>, Failure> {
+        if !self.thaw.thaw {
+            return Ok(None);
+        }
+        let archive = session.locate(session.place()?)?.archive(session)?;
+        let asking = if self.dry_run { Asking::DryRun } else { Asking::Now };
+        thawed(&self.thaw, &archive, Wanted { repository, snapshot, path }, asking, session, observer).map(Some)
+    }
+
     fn options(&self, session: &Session) -> RestoreOptions {
         RestoreOptions {
             path: self.path.as_ref().map(|path| SnapshotPath::parse(path.as_encoded_bytes())),
@@ -130,16 +152,17 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if args.to.exists() && !args.to.is_dir() {
         return Err(Failure::usage(format!("{} is not a folder", args.to.display()), "give a folder to restore into"));
     }
-    let repository = session.open()?;
+    let repository = session.open_to(&[FirstLook::Snapshots])?;
     let (id, snapshot) = session.find(&repository, &args.snapshot, &args.which)?;
     if is_in_place(&args.to) && !args.dry_run && !args.yes {
         confirm(args, &format!("{id:.8} of {}", amounts::local_time(snapshot.time)))?;
     }
     let target = FilesTarget::new(args.to.clone(), args.target_options());
     let reporter = session.console.reporter();
+    let options = args.options(session);
+    let thawed = args.thawed(&repository, &snapshot, options.path.as_ref(), &*reporter, session)?;
     let began = Instant::now();
-    let outcome = restore(&repository, &snapshot, &target, &args.options(session), &session.cancel, &*reporter)
-        .map_err(refused)?;
+    let outcome = restore(&repository, &snapshot, &target, &options, &session.cancel, &*reporter).map_err(refused)?;
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
     let document = json!({
@@ -155,10 +178,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         "files_kept": outcome.files_kept,
         "deleted": outcome.deleted,
         "verified": outcome.verified,
+        "thaw": thawed.as_ref().map(Thawed::document),
         "seconds": seconds,
         "losses": outcome.losses,
     });
-    session.console.summary(&document, || text(args, &outcome, seconds))?;
+    session.console.summary(&document, || text(args, &outcome, thawed.as_ref(), seconds))?;
     Ok(Exit::with_losses(outcome.losses))
 }
 
@@ -172,7 +196,7 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if args.verify {
         args.databases.require_whole()?;
     }
-    let repository = session.open()?;
+    let repository = session.open_to(&[FirstLook::Snapshots])?;
     let (id, snapshot) = session.find(&repository, &args.snapshot, &args.which)?;
     let reporter = session.console.reporter();
     let path = match &args.path {
@@ -185,6 +209,7 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
         lock.confirm(&*reporter)?;
         DumpFolder::open(&repository, &index, &snapshot, &path)?.known(url.engine())?
     };
+    let thawed = args.thawed(&repository, &snapshot, Some(&path), &*reporter, session)?;
     let manifest = known.manifest.clone();
     let space = if args.no_space_check { SpaceCheck::Skip } else { SpaceCheck::Refuse };
     let target = databases::target(&url, &args.databases, known, space, &session.console)?;
@@ -217,12 +242,14 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
         "notes": found.notes,
         "warnings": target.warnings(),
         "recovery_point": point,
+        "thaw": thawed.as_ref().map(Thawed::document),
         "seconds": seconds,
         "losses": losses,
     });
     session.console.summary(&document, || {
         let mut table = Table::new(&["", ""]);
         let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+        thawed.iter().for_each(|thawed| row("thawed", thawed.text()));
         row(if args.dry_run { "would restore" } else { "restored" }, amounts::size(outcome.bytes));
         row("into", target.location());
         if let Some(point) = &manifest.report.recovery_point {
@@ -288,10 +315,11 @@ fn confirm(args: &Args, what: &str) -> Result<(), Failure> {
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused()) }
 }
 
-fn text(args: &Args, outcome: &RestoreOutcome, seconds: f64) -> String {
+fn text(args: &Args, outcome: &RestoreOutcome, thawed: Option<&Thawed>, seconds: f64) -> String {
     let RestoreOutcome { files, dirs, others, bytes, bytes_written, files_kept, deleted, losses, verified } = outcome;
     let mut table = Table::new(&["", ""]);
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    thawed.into_iter().for_each(|thawed| row("thawed", thawed.text()));
     let verb = if args.dry_run { "would restore" } else { "restored" };
     let (files, dirs) = (amounts::counted(*files, "file"), amounts::counted(*dirs, "folder"));
     row(verb, format!("{files}, {dirs}, {}, {}", amounts::counted(*others, "other"), amounts::size(*bytes)));

@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use backup_core::care::forget::facts;
 use backup_core::contracts::{Proof, SnapshotFacts};
 use backup_core::model::{Snapshot, SnapshotId};
-use backup_core::repository::{Record, RecordBody};
+use backup_core::repository::{FirstLook, Record, RecordBody};
 use backup_core::retention::{GroupBy, GroupKey, Hold};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
-    let repository = session.open()?;
+    let repository = session.open_to(&[FirstLook::Snapshots, FirstLook::Records])?;
     let query = args.which.query();
     let mut damaged = 0;
     let mut snapshots = repository.readable_snapshots(|id, error| {

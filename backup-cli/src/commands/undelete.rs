@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use backup_core::bridge::Store;
 use backup_store::Place;
-use backup_store::sinks::{LostKind, S3Versions};
+use backup_store::sinks::{Lost, LostKind, S3Versions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,26 +16,23 @@ use crate::session::Session;
 
 pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exit, Failure> {
     let located = session.locate(session.place()?)?;
-    located.require_one_place("call it for each of them by its place: it needs no passphrase")?;
-    let place = &located.place;
-    let Place::Bucket(bucket) = place else {
-        return Err(Failure::usage(
-            format!("{place} keeps no versions that could be brought back"),
-            "this is for s3:// with versioning switched on",
-        ));
-    };
+    let buckets = located.buckets("this is for s3:// with versioning switched on")?;
     let access = located.access(session)?;
-    let versions = Arc::new(S3Versions::open(bucket, &access)?);
-    let store = Store::new(place.open(&access)?)?;
-    let looking = Arc::clone(&versions);
-    let lost = store.start(async move { looking.lost_since(at).await }).wait()?;
-    session.cancel.check()?;
-    let objects: Vec<Value> = lost
-        .iter()
-        .map(|lost| json!({"key": lost.key.as_str(), "was": word(lost.kind), "bytes": lost.bytes}))
-        .collect();
-    let lines: String = lost.iter().map(|lost| format!("{} was {}\n", lost.key, word(lost.kind))).collect();
-    let count = lost.len();
+    let mut halves = Vec::new();
+    // Both are looked at before anything is done: one without versions is told while nothing is changed.
+    for bucket in buckets {
+        let store = Store::new(Place::Bucket(bucket.clone()).open(&access)?)?;
+        let versions = Arc::new(S3Versions::open(bucket, &access)?);
+        let looking = Arc::clone(&versions);
+        let lost = store.start(async move { looking.lost_since(at).await }).wait()?;
+        session.cancel.check()?;
+        halves.push(Half { place: bucket.short(), store, versions, lost });
+    }
+    let all = || halves.iter().flat_map(|half| half.lost.iter().map(|lost| (half.place.as_str(), lost)));
+    let document_of = |(place, lost): (&str, &Lost)| json!({"place": place, "key": lost.key.as_str(), "was": word(lost.kind), "bytes": lost.bytes});
+    let objects: Vec<Value> = all().map(document_of).collect();
+    let lines: String = all().map(|(_, lost)| format!("{} was {}\n", lost.key, word(lost.kind))).collect();
+    let count = objects.len();
     let mut document = json!({"event": "summary", "dry_run": dry_run, "objects": objects, "done": null});
     if dry_run || count == 0 {
         session.console.either(&document, || {
@@ -43,13 +40,24 @@ pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exi
         })?;
         return Ok(Exit::Done);
     }
-    store.start(async move { versions.bring_back(&lost).await }).wait()?;
+    for Half { store, versions, lost, .. } in halves {
+        store.start(async move { versions.bring_back(&lost).await }).wait()?;
+        session.cancel.check()?;
+    }
     document["done"] = json!({"brought_back": count});
     session
         .console
         .either(&document, || format!("{lines}{} brought back\n", amounts::counted(count as u64, "object")))?;
     session.console.note("`check --read-data` now says whether the repository is whole.");
     Ok(Exit::Done)
+}
+
+/// A bucket of the repository: the only one, or one of a pair.
+struct Half {
+    place: String,
+    store: Store,
+    versions: Arc<S3Versions>,
+    lost: Vec<Lost>,
 }
 
 fn word(kind: LostKind) -> &'static str {

@@ -43,10 +43,31 @@ pub(crate) struct Reporter {
 }
 
 /// How far the present phase is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Done {
     items: AtomicU64,
     bytes: AtomicU64,
+    /// Bytes of packs that the stores have taken.
+    sent: AtomicU64,
+}
+
+impl Done {
+    fn so_far(&self) -> SoFar {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        SoFar { items: read(&self.items), bytes: read(&self.bytes), sent: read(&self.sent) }
+    }
+
+    fn begin(&self) {
+        [&self.items, &self.bytes, &self.sent].iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+}
+
+/// The same at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct SoFar {
+    items: u64,
+    bytes: u64,
+    sent: u64,
 }
 
 struct Current {
@@ -64,7 +85,7 @@ impl Reporter {
             format,
             voice,
             draws,
-            done: Arc::new(Done { items: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
+            done: Arc::default(),
             problems: AtomicU64::new(0),
             read: AtomicU64::new(0),
             current: Mutex::new(Current { phase: None, bar: None, total: None, began: now, told: now }),
@@ -107,8 +128,7 @@ impl Reporter {
     fn phase(&self, phase: Phase, total: Option<Amount>) {
         let mut current = self.current();
         current.end();
-        self.done.items.store(0, Ordering::Relaxed);
-        self.done.bytes.store(0, Ordering::Relaxed);
+        self.done.begin();
         let now = Instant::now();
         *current = Current { phase: Some(phase), bar: None, total, began: now, told: now };
         if self.draws {
@@ -124,6 +144,16 @@ impl Reporter {
     fn progress(&self, amount: Amount) {
         self.done.items.fetch_add(amount.items, Ordering::Relaxed);
         self.done.bytes.fetch_add(amount.bytes, Ordering::Relaxed);
+        self.tell_progress();
+    }
+
+    /// Bytes that a store has taken: what a slow line shows while nothing else moves.
+    fn sent(&self, bytes: u64) {
+        self.done.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.tell_progress();
+    }
+
+    fn tell_progress(&self) {
         if self.format == Format::Text {
             return;
         }
@@ -132,10 +162,10 @@ impl Reporter {
             return;
         }
         current.told = Instant::now();
-        let (items, bytes) = (self.done.items.load(Ordering::Relaxed), self.done.bytes.load(Ordering::Relaxed));
+        let SoFar { items, bytes, sent } = self.done.so_far();
         let left = seconds_left(current.total, items, bytes, current.began.elapsed());
         let line = json!({
-            "event": "progress", "phase": current.phase.map(word), "items": items, "bytes": bytes,
+            "event": "progress", "phase": current.phase.map(word), "items": items, "bytes": bytes, "bytes_sent": sent,
             "seconds_elapsed": current.began.elapsed().as_secs_f64(), "seconds_left": left,
         });
         drop(current);
@@ -182,6 +212,7 @@ impl Observer for Reporter {
             Event::Progress(amount) => self.progress(amount),
             Event::Entry { path, outcome, bytes } => self.entry(path, outcome, bytes),
             Event::Problem(problem) => self.problem(problem),
+            Event::PackStored { bytes, .. } => self.sent(bytes),
             Event::Copied { snapshot, copy } => match (self.voice, self.format) {
                 (_, Format::Json) => self.json(&json!({"event": "copied", "snapshot": snapshot, "copy": copy})),
                 (Voice::Quiet, Format::Text) => {}
@@ -220,9 +251,8 @@ impl Current {
 
 fn bar(phase: Phase, total: Option<Amount>, done: Arc<Done>) -> ProgressBar {
     let line = move |state: &ProgressState, f: &mut dyn fmt::Write| {
-        let (items, bytes) = (done.items.load(Ordering::Relaxed), done.bytes.load(Ordering::Relaxed));
         // Drawing is never a reason to fail.
-        let _ = f.write_str(&drawn(phase, total, items, bytes, state.elapsed()));
+        let _ = f.write_str(&drawn(phase, total, done.so_far(), state.elapsed()));
     };
     let style = ProgressStyle::with_template("{line}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -232,8 +262,9 @@ fn bar(phase: Phase, total: Option<Amount>, done: Arc<Done>) -> ProgressBar {
 }
 
 /// The line that shows how far a phase is: at most 79 columns, so that no terminal breaks it.
-fn drawn(phase: Phase, total: Option<Amount>, items: u64, bytes: u64, elapsed: Duration) -> String {
+fn drawn(phase: Phase, total: Option<Amount>, so_far: SoFar, elapsed: Duration) -> String {
     const BAR: usize = 16;
+    let SoFar { items, bytes, sent } = so_far;
     let seconds = elapsed.as_secs_f64();
     let mut line = format!("{:<9}", sentence(phase));
     if let Some((done, all)) = measure(total, items, bytes) {
@@ -246,6 +277,10 @@ fn drawn(phase: Phase, total: Option<Amount>, items: u64, bytes: u64, elapsed: D
     }
     if bytes > 0 {
         let _ = write!(line, "  {}  {}", amounts::size(bytes), amounts::rate(bytes, seconds));
+    }
+    // Beside a bar there is no room for it.
+    if sent > 0 && total.is_none() {
+        let _ = write!(line, "  {} sent", amounts::size(sent));
     }
     match seconds_left(total, items, bytes, elapsed) {
         _ if seconds < 2.0 => {}
@@ -291,6 +326,7 @@ fn word(phase: Phase) -> &'static str {
         Phase::LoadIndex => "load_index",
         Phase::Backup => "backup",
         Phase::Confirm => "confirm",
+        Phase::Thaw => "thaw",
         Phase::Plan => "plan",
         Phase::Restore => "restore",
         Phase::Verify => "verify",
@@ -319,7 +355,7 @@ fn sentence(phase: Phase) -> &'static str {
 fn things(phase: Phase) -> &'static str {
     match phase {
         Phase::Backup | Phase::Restore | Phase::Verify => "files",
-        Phase::ReadPacks | Phase::Repack => "packs",
+        Phase::ReadPacks | Phase::Repack | Phase::Thaw => "packs",
         Phase::Copy => "pieces",
         _ => "objects",
     }
@@ -356,10 +392,17 @@ mod tests {
     fn a_drawn_line_fits_every_terminal() {
         let total = Some(Amount { items: 1_000_000, bytes: 1 << 50 });
         for bytes in [0, 1, 1 << 49, 1 << 50, (1 << 50) + 5] {
-            let line = drawn(Phase::ReadPacks, total, 1, bytes, Duration::from_secs(86_000));
-            assert!(line.chars().count() < 80, "{line}");
+            for total in [total, None] {
+                let so_far = SoFar { items: 1, bytes, sent: bytes };
+                let line = drawn(Phase::ReadPacks, total, so_far, Duration::from_secs(86_000));
+                assert!(line.chars().count() < 80, "{line}");
+            }
         }
-        let line = drawn(Phase::Restore, Some(Amount { items: 4, bytes: 400 }), 2, 200, Duration::from_secs(20));
+        let so_far = SoFar { items: 2, bytes: 200, sent: 0 };
+        let line = drawn(Phase::Restore, Some(Amount { items: 4, bytes: 400 }), so_far, Duration::from_secs(20));
         assert_eq!(line, "restore   [========        ]  50 %  200 B  10 B/s  20 s left");
+        let so_far = SoFar { items: 2, bytes: 200, sent: 100 };
+        let line = drawn(Phase::Backup, None, so_far, Duration::from_secs(20));
+        assert_eq!(line, "backup     2 files  200 B  10 B/s  100 B sent  20 s");
     }
 }

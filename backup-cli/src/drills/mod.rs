@@ -15,10 +15,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::Report;
+use backup_core::contracts::{Entrance, Report};
 use backup_core::drill::{
     Choice, DrillOutcome, DrillTask, Estimate, Extent, PastDrill, StageName, Stopwatch, Verdict, choose, drill,
-    drill_by, estimate, samples, within, write_down,
+    drill_by, estimate, newest_in_turn, samples, within, write_down,
 };
 use backup_core::evidence::{CopyUnderTest, Objectives, SnapshotFigures, Times};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath};
@@ -30,8 +30,10 @@ use jiff::Timestamp;
 
 use crate::config::{self, DrillCheck};
 use crate::exit::{Exit, Failure};
+use crate::located::Located;
 use crate::network::Caching;
 use crate::session::Session;
+use crate::thawing::{Asking, ThawArgs, Wanted, thawed};
 pub(crate) use sandboxes::Sandboxes;
 
 /// What is to be drilled.
@@ -51,6 +53,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) sandboxes: &'a Sandboxes,
     /// Nothing that this machine remembers is used.
     pub(crate) caching: Caching,
+    /// How what lies in an archive is asked for; without, a drill that needs it has not run.
+    pub(crate) thaw: Option<&'a ThawArgs>,
     /// Who or what asked for it.
     pub(crate) trigger: &'static str,
     /// What has to be kept to.
@@ -73,21 +77,22 @@ pub(crate) enum CopyRef<'a> {
 impl CopyRef<'_> {
     fn open(self, caching: Caching, session: &Session) -> Result<Repository, Failure> {
         match self {
-            Self::Nth(number) => session.open_through(number, None, caching),
+            Self::Nth(number) => session.open_through(number, None, caching, &[]),
             Self::Configured(repository) => session.open_configured_through(repository, None, caching),
+        }
+    }
+
+    fn locate(self, session: &Session) -> Result<Located, Failure> {
+        match self {
+            Self::Nth(number) => session.locate(session.places()?[number]),
+            Self::Configured(repository) => Ok(Located::configured(repository, &session.globals.network)),
         }
     }
 
     /// Where it lies, and its name, for a record.
     fn under_test(self, caching: Caching, session: &Session) -> Result<CopyUnderTest, Failure> {
-        let (place, name) = match self {
-            Self::Nth(number) => {
-                let located = session.locate(session.places()?[number])?;
-                (located.place.to_string(), located.name)
-            }
-            Self::Configured(repository) => (repository.place.to_string(), Some(repository.name.clone())),
-        };
-        Ok(CopyUnderTest { place, name, is_cold: caching == Caching::Forbidden })
+        let Located { place, name, .. } = self.locate(session)?;
+        Ok(CopyUnderTest { place: place.to_string(), name, is_cold: caching == Caching::Forbidden })
     }
 }
 
@@ -158,6 +163,12 @@ pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failu
         unrecorded: None,
     };
     let found = watch.time(StageName::Open, || open(asked, &mut drilled, session));
+    let found = match (found, asked.thaw) {
+        (Ok(found), Some(thaw)) => {
+            watch.time(StageName::Thaw, || bring_out(thaw, asked, &drilled, &found, session)).map(|()| found)
+        }
+        (found, _) => found,
+    };
     drilled.outcome = match found {
         Ok(found) => restore(asked, &drilled, found, watch, session),
         Err(failure) if matches!(failure.exit, Exit::Usage | Exit::Interrupted) => return Err(failure),
@@ -171,6 +182,23 @@ pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failu
     drilled.unrecorded = record(asked, &drilled);
     drilled.estimate = estimated(asked, &drilled);
     Ok(drilled)
+}
+
+/// Waits until what the restore reads has come out of the archive.
+fn bring_out(
+    thaw: &ThawArgs,
+    asked: &Asked<'_>,
+    drilled: &Drilled,
+    found: &Found,
+    session: &Session,
+) -> Result<(), Failure> {
+    let archive = asked.copy.locate(session)?.archive(session)?;
+    let (Some(repository), Some((_, snapshot))) = (&drilled.repository, &drilled.chosen) else { return Ok(()) };
+    let reporter = session.console.reporter();
+    let wanted = Wanted { repository, snapshot, path: found.part.as_ref() };
+    let came = thawed(thaw, &archive, wanted, Asking::Now, session, &*reporter);
+    reporter.finish();
+    came.map(drop).map_err(|failure| Failure { what: format!("thaw: {}", failure.what), ..failure })
 }
 
 /// What killed drills left.
@@ -195,7 +223,7 @@ struct Found {
 
 fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<Found, Failure> {
     let repository = drilled.repository.insert(asked.copy.open(asked.caching, session)?);
-    let (id, snapshot) = find(repository, asked)?;
+    let (id, snapshot) = find(repository, asked, drilled.copy.name.as_deref())?;
     let contents = sandboxes::Contents::of(repository, &snapshot, session)?;
     drilled.consistency = contents.manifest.as_ref().map(|manifest| manifest.report.consistency);
     let questions = questions::of(asked.checks, contents.engine())?;
@@ -205,9 +233,17 @@ fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<F
     Ok(Found { part: contents.part, report, sandbox, questions })
 }
 
-fn find(repository: &Repository, asked: &Asked<'_>) -> Result<(SnapshotId, Snapshot), Failure> {
+fn find(repository: &Repository, asked: &Asked<'_>, copy: Option<&str>) -> Result<(SnapshotId, Snapshot), Failure> {
     if asked.choice == Choice::Latest {
-        return Ok(repository.find_snapshot("latest", &asked.query)?);
+        let (Some(job), Some(copy), None) = (asked.job, copy, &asked.query.path) else {
+            return Ok(repository.find_snapshot("latest", &asked.query)?);
+        };
+        let mut snapshots = repository.snapshots()?;
+        snapshots.retain(|(_, snapshot)| asked.query.matches(snapshot));
+        let last = evidence::last_drills(job).of_parts(copy, sandboxes::part_of);
+        let found = newest_in_turn(&snapshots, |snapshot| sandboxes::part_of(&snapshot.paths), &last);
+        // Without any, the words of whoever looks for the latest.
+        return found.cloned().map_or_else(|| Ok(repository.find_snapshot("latest", &asked.query)?), Ok);
     }
     let mut snapshots = repository.snapshots()?;
     snapshots.retain(|(_, snapshot)| asked.query.matches(snapshot));
@@ -234,7 +270,7 @@ fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch,
     };
     let reporter = session.console.reporter();
     let shell = match &asked.runbook {
-        Some((_, copy)) => match commands::Shell::of(copy, session) {
+        Some((_, copy)) => match commands::Shell::of(copy, asked.sandboxes.place.bin.as_deref(), session) {
             Ok(shell) => Some(shell),
             Err(failure) => {
                 let verdict = Verdict::NotRun { reason: format!("runbook: {}", failure.what) };
@@ -245,9 +281,8 @@ fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch,
     };
     let work = |cancel: &Cancel| match (&asked.runbook, &shell) {
         (Some((command, _)), Some(shell)) => {
-            let parent = &asked.sandboxes.parent;
             let mut restorer =
-                |address: &str, cancel: &Cancel| commands::execute(command, address, shell, parent, *id, cancel);
+                |entrance: &Entrance, cancel: &Cancel| commands::execute(command, entrance, shell, *id, cancel);
             drill_by(&task, found.sandbox, Some(&mut restorer), watch, cancel, &*reporter)
         }
         _ => drill(&task, found.sandbox, watch, cancel, &*reporter),

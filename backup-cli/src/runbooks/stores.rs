@@ -15,6 +15,7 @@ pub(super) fn of(repository: &config::Repository, reading: Option<&Reading>, hos
         name: repository.name.clone(),
         place: shown(&repository.place),
         cold: repository.cold.as_ref().map(shown),
+        is_archived: is_archived(repository.cold.as_ref().unwrap_or(&repository.place)),
         passphrase: repository.passphrase.as_ref().map(origin),
         variables: variables(&repository.place, repository.credentials.as_ref(), host),
         // Neither half of a pair is a repository by itself.
@@ -33,6 +34,7 @@ pub(super) fn of_place(name: &str, place: &Place, read: jiff::Timestamp) -> Stor
     StoreFacts {
         name: name.to_owned(),
         place: shown(place),
+        is_archived: is_archived(place),
         variables: variables(place, None, "the machine that ran the backups"),
         restic: restic(place, None, "the machine that ran the backups"),
         read: Some(read),
@@ -46,6 +48,12 @@ fn shown(place: &Place) -> String {
         Place::Folder(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string(),
         other => other.to_string(),
     }
+}
+
+/// Whether content is put into a class that has to be thawed. What a rule of the bucket does is not known here.
+fn is_archived(place: &Place) -> bool {
+    matches!(place, Place::Bucket(bucket) if bucket.provider == Provider::S3
+        && matches!(bucket.settings.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE")))
 }
 
 /// Where a secret is.

@@ -2,7 +2,10 @@
 //! restic (`BACKUP_TEST_RESTIC`) reads what lies there. A missing program fails its tests.
 
 #[cfg(test)]
-#[expect(dead_code, reason = "the other tests need more of the driver")]
+mod archive;
+#[cfg(test)]
+mod copies;
+#[cfg(test)]
 #[path = "../program/driver.rs"]
 mod driver;
 #[cfg(test)]
@@ -10,9 +13,23 @@ mod immutable;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod midrun;
+#[cfg(test)]
+mod pair;
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests of the store need more of it")]
+#[path = "../../../backup-store/tests/rest/proxy.rs"]
+mod proxy;
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests of the store need more of it")]
+#[path = "../../../backup-store/tests/rest/server.rs"]
+mod rest;
+#[cfg(test)]
 #[expect(dead_code, reason = "the tests of the store need more of it")]
 #[path = "../../../backup-store/tests/servers/mod.rs"]
 mod servers;
+#[cfg(test)]
+mod thaw;
 #[cfg(test)]
 #[path = "../tree/mod.rs"]
 mod tree;

@@ -10,6 +10,8 @@ mod comes_back;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod drilled;
+#[cfg(test)]
 #[path = "../program/driver.rs"]
 #[expect(dead_code, reason = "other tests need the rest")]
 mod driver;

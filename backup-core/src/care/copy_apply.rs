@@ -10,7 +10,7 @@ use crate::cancel::Cancel;
 use crate::contracts;
 use crate::model::{Snapshot, SnapshotId};
 use crate::observe::{Amount, Event, Observer, Phase};
-use crate::pipeline::{BlobStore, Writing, confirm_presence, list_anew_what_was_marked};
+use crate::pipeline::{BlobStore, Writing, is_present, list_anew_what_was_marked, list_packs, record_presence};
 use crate::repository::Repository;
 use crate::repository::layout::Named;
 
@@ -72,7 +72,10 @@ pub(super) fn apply(copy: SnapshotCopy, cancel: &Cancel, observer: &dyn Observer
     }
     let reached = match copied.is_empty() {
         true => contracts::Proof::Uploaded,
-        false => confirm_presence(&to, &to_index, &blobs, copied, observer)?,
+        false => {
+            let is_present = is_present(list_packs(&to), &to_index, &blobs, observer)?;
+            record_presence(&to, is_present, copied, observer)
+        }
     };
     Ok(CopyOutcome {
         snapshots: fates.snapshots,

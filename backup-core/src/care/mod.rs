@@ -3,6 +3,7 @@
 //! * [`check`] looks and changes nothing but records of what was proven.
 //! * [`Prune`] finds what no snapshot needs, and removes it in two steps a day apart.
 //! * [`SnapshotCopy`] brings snapshots into another repository.
+//! * [`thaw()`] brings packs out of the archive that a restore reads from.
 //! * [`IndexRepair`] and [`SnapshotRepair`] mend what can be mended, and say what cannot.
 //!
 //! What destroys is a plan first. A plan is made under a lock and keeps it until it is applied or dropped; dropping it
@@ -38,6 +39,7 @@ mod repack;
 mod repair_index;
 mod repair_snapshots;
 mod rewrite_index;
+mod thaw;
 mod used;
 
 pub use check::{CheckOptions, CheckReport, ReadData, check};
@@ -55,3 +57,4 @@ pub use prune_plan::{
 };
 pub use repair_index::{IndexRepair, IndexRepairOutcome, ReadPacks, RepairedPack};
 pub use repair_snapshots::{Originals, SnapshotRepair, SnapshotRepairOptions, SnapshotRepairOutcome, SnapshotVerdict};
+pub use thaw::{ThawOptions, ThawOutcome, thaw};

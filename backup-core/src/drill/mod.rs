@@ -1,7 +1,7 @@
 //! Drills: a snapshot is restored into a sandbox, asked whether it is what it was, timed, and removed again.
 //!
 //! ```text
-//! open → index → present (0) → provision → restore (1) → ready (3) → examine (4) → ask (5) → remove → write down
+//! open → (thaw) → index → present (0) → provision → restore (1) → ready (3) → examine (4) → ask (5) → remove → write down
 //! ```
 //!
 //! What is always true:
@@ -31,7 +31,7 @@ mod stages;
 mod write_down;
 
 pub use answers::{Must, UserCheck};
-pub use choose::{Choice, choose};
+pub use choose::{Choice, choose, newest_in_turn};
 pub use estimate::{Confidence, Estimate, Sample, estimate};
 pub use limit::within;
 pub use outcome::{DrillOutcome, PointSource, Verdict};

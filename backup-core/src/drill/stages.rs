@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum StageName {
     /// The repository is opened with the passphrase and the snapshot found.
     Open,
+    /// What lies in an archive is asked for, and waited for. Only where that was asked for, and needed.
+    Thaw,
     /// The repository's index is read.
     Index,
     /// Every pack that the snapshot needs is looked for in the listing. Only drills do that.
@@ -32,7 +34,7 @@ pub enum StageName {
 impl StageName {
     /// Whether whoever needs the data waits for it: it is part of RTO_technical.
     pub fn is_technical(self) -> bool {
-        matches!(self, Self::Open | Self::Index | Self::Provision | Self::Restore | Self::Ready)
+        matches!(self, Self::Open | Self::Thaw | Self::Index | Self::Provision | Self::Restore | Self::Ready)
     }
 
     /// Whether a careful operator would wait for it too: it is part of RTO_verified.
@@ -49,6 +51,7 @@ impl StageName {
     pub fn word(self) -> &'static str {
         match self {
             Self::Open => "open",
+            Self::Thaw => "thaw",
             Self::Index => "index",
             Self::Present => "present",
             Self::Provision => "provision",

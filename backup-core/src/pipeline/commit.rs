@@ -1,11 +1,13 @@
-//! The two looks around a commit: before snapshots are written, whether what they rely on is still in use; after, whether
-//! everything is there.
+//! The two looks around a commit: before snapshots are written, whether what they rely on is still in use; and whether
+//! everything is there. The second may begin as soon as everything is stored, beside the writing of the snapshot itself:
+//! it is about what the snapshot needs.
 //!
 //! Whoever writes snapshots that need packs which were there before does both: a backup, and a copy into the repository.
 
 use std::collections::{HashMap, HashSet};
 
 use super::blob_store::{BlobStore, entries_of};
+use crate::bridge::PendingListing;
 use crate::contracts;
 use crate::model::{IndexId, PackId, SnapshotId};
 use crate::observe::{Event, Observer, Phase};
@@ -49,28 +51,45 @@ pub(crate) fn list_anew_what_was_marked(
     Ok(())
 }
 
-/// Lists the stored packs and looks whether all that the snapshots need are there with their sizes; records it if so.
-pub(crate) fn confirm_presence(
-    repository: &Repository,
+/// Begins to list the stored packs, for [`is_present`]. All that the snapshots need must be stored.
+pub(crate) fn list_packs(repository: &Repository) -> PendingListing {
+    repository.store().start_list(layout::DATA)
+}
+
+/// Looks whether all that snapshots need is among the packs that were listed, with its size.
+pub(crate) fn is_present(
+    listing: PendingListing,
     index: &Index,
     blobs: &BlobStore<'_>,
-    snapshots: Vec<SnapshotId>,
     observer: &dyn Observer,
-) -> Result<contracts::Proof> {
+) -> Result<bool> {
     observer.event(Event::Phase { phase: Phase::Confirm, total: None });
-    let listed = repository.store().list(layout::DATA)?;
+    let listed = listing.wait()?;
     let sizes: HashMap<PackId, u64> =
         listed.iter().filter_map(|info| Some((PackId::from_key(&info.key)?, info.bytes))).collect();
     let known = blobs.relied_on().map(|number| (index.packs()[number].id, index.packs()[number].bytes));
     let mut needed = known.chain(blobs.stored_packs());
-    if let Some((pack, _)) = needed.find(|(pack, bytes)| sizes.get(pack) != Some(bytes)) {
+    let missing = needed.find(|(pack, bytes)| sizes.get(pack) != Some(bytes));
+    if let Some((pack, _)) = missing {
         let what = format!("pack {pack:.8} is not there with its right size: run `check`, then `repair`");
         observer.event(Event::Notice(&what));
-        return Ok(contracts::Proof::Uploaded);
+    }
+    Ok(missing.is_none())
+}
+
+/// Records that snapshots are present, if they are.
+pub(crate) fn record_presence(
+    repository: &Repository,
+    is_present: bool,
+    snapshots: Vec<SnapshotId>,
+    observer: &dyn Observer,
+) -> contracts::Proof {
+    if !is_present {
+        return contracts::Proof::Uploaded;
     }
     let proof = contracts::Proof::Present;
     if let Err(error) = repository.save_record(RecordBody::Proof { snapshots, proof }) {
         observer.event(Event::Notice(&format!("the record of this backup could not be kept: {error}")));
     }
-    Ok(proof)
+    proof
 }

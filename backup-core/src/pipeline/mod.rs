@@ -25,7 +25,7 @@ mod walk;
 
 pub use backup::{BackupOptions, BackupOutcome, Parent, backup, backup_to_all};
 pub(crate) use blob_store::{BlobStore, Writing};
-pub(crate) use commit::{confirm_presence, list_anew_what_was_marked};
+pub(crate) use commit::{is_present, list_anew_what_was_marked, list_packs, record_presence};
 pub use file_reader::FileReader;
-pub use restore::{Compare, RestoreOptions, RestoreOutcome, restore, restore_by, restored_amount};
+pub use restore::{Compare, RestoreOptions, RestoreOutcome, restore, restore_by, restored_amount, restored_packs};
 pub use walk::{TreeReader, WalkStep, find_node, walk};

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::backup::{BackupOptions, BackupOutcome, Parent};
 use super::blob_store::BlobStore;
-use super::commit::{confirm_presence, list_anew_what_was_marked};
+use super::commit::{is_present, list_anew_what_was_marked, list_packs, record_presence};
 use super::parent::newest_parent;
 use super::reader::Shared;
 use crate::contracts::{self, Report, SourceInfo};
@@ -112,10 +112,14 @@ impl NewSnapshot<'_> {
         };
         lock.confirm(observer)?;
         list_anew_what_was_marked(repository, index, blobs, lock, observer)?;
+        let packs = list_packs(repository);
         let id = repository.save_snapshot(&snapshot)?;
         first.get_or_insert(id);
         outcome.snapshot = Some(id);
-        outcome.reached = confirm_presence(repository, index, blobs, vec![id], observer)?;
+        let is_present = is_present(packs, index, blobs, observer)?;
+        // What is still written is evidence, which nothing relies on: the lock goes meanwhile.
+        lock.leave();
+        outcome.reached = record_presence(repository, is_present, vec![id], observer);
         Ok(outcome)
     }
 }

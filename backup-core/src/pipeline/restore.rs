@@ -5,7 +5,7 @@
 //! when all of its bytes are there; one whose bytes cannot all be had is told, counted, and not left under its name if
 //! it was not there before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ use super::restore_batch::Batch;
 use super::walk::{TreeReader, WalkStep, find_node, walk};
 use crate::cancel::Cancel;
 use crate::contracts::{Target, TargetError};
-use crate::model::{BlobKind, Node, NodeKind, Snapshot, SnapshotPath};
+use crate::model::{BlobKind, Node, NodeKind, PackId, Snapshot, SnapshotPath};
 use crate::observe::{Amount, EntryOutcome, Event, Observer, Phase, Problem, Severity};
 use crate::repository::{Index, LockMode, Repository};
 use crate::{Error, ErrorKind, Result};
@@ -156,6 +156,28 @@ pub fn restored_amount(
 ) -> Result<Amount> {
     let reader = TreeReader::new(repository, index);
     Selection::find(&reader, snapshot, path)?.measure(&reader, cancel)
+}
+
+/// The packs that a restore of `path`, or of all, reads content from, each once. Folders that cannot be read, and content
+/// that no index lists, have none.
+pub fn restored_packs(
+    index: &Index,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: Option<&SnapshotPath>,
+    cancel: &Cancel,
+) -> Result<Vec<PackId>> {
+    let reader = TreeReader::new(repository, index);
+    let mut numbers = BTreeSet::new();
+    Selection::find(&reader, snapshot, path)?.each(&reader, |_, step| {
+        cancel.check()?;
+        if let WalkStep::Node(node) = step {
+            let found = node.content().iter().filter_map(|id| index.find(BlobKind::Data, id));
+            numbers.extend(found.map(|location| location.pack_number));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(numbers.into_iter().map(|number| index.packs()[number as usize].id).collect())
 }
 
 /// What of a snapshot was asked for.

@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
 use super::restore::{Compare, RestoreOptions, RestoreOutcome, tell};
 use crate::cancel::Cancel;
-use crate::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
+use crate::contracts::{Left, SinkErrorKind, Target, TargetError, TargetFile, WriteOrder};
 use crate::limits::{
     RESTORE_BLOBS_MAX, RESTORE_FILES_OPEN_MAX, RESTORE_GAP_BYTES_MAX, RESTORE_RANGE_BLOBS_MAX, RESTORE_RANGE_BYTES_MAX,
 };
@@ -13,7 +15,7 @@ use crate::model::{BlobId, BlobKind, Node, SnapshotPath};
 use crate::observe::{Amount, EntryOutcome, Event, Observer, Severity};
 use crate::repository::layout::Named;
 use crate::repository::{BlobLocation, Index, Repository};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Files that are written together, and what can only be done after them.
 #[derive(Default)]
@@ -200,14 +202,13 @@ fn ranges(pieces: &[Piece], order: WriteOrder) -> Vec<Range<'_>> {
     let mut first = 0;
     for (number, piece) in pieces.iter().enumerate() {
         let blob = &piece.location.blob;
-        let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.length));
+        let (start, end) = (u64::from(blob.offset), end_of(piece));
         if let Some(range) = ranges.last_mut()
             // One file at a time and forwards: its neighbour's pieces wait, even in the same stretch.
             && (order == WriteOrder::Any || pieces[first].file == piece.file && start >= range.end)
             && pieces[first].location.pack_number == piece.location.pack_number
             && start <= range.end + RESTORE_GAP_BYTES_MAX
             && end - range.start <= RESTORE_RANGE_BYTES_MAX
-            && number - first < RESTORE_RANGE_BLOBS_MAX
         {
             range.end = range.end.max(end);
             range.pieces = &pieces[first..=number];
@@ -217,6 +218,10 @@ fn ranges(pieces: &[Piece], order: WriteOrder) -> Vec<Range<'_>> {
         }
     }
     ranges
+}
+
+fn end_of(piece: &Piece) -> u64 {
+    u64::from(piece.location.blob.offset) + u64::from(piece.location.blob.length)
 }
 
 /// Buffers that a thread uses again and again.
@@ -289,38 +294,56 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Does the pieces of a range in groups, so that few files are open at once, and with as few requests as that allows.
     fn range(&self, range: &Range<'_>, buffers: &mut Buffers) -> Result<()> {
-        let mut wanted = Vec::with_capacity(range.pieces.len());
-        for piece in range.pieces {
-            let file = &self.files[piece.file];
-            self.prepare(file)?;
-            if !self.is_there(file, piece, buffers)? {
-                wanted.push(piece);
+        // What was read of the range, from which byte on.
+        let mut read: Option<(u64, Result<Bytes>)> = None;
+        for group in range.pieces.chunks(RESTORE_RANGE_BLOBS_MAX) {
+            let mut wanted = Vec::with_capacity(group.len());
+            for piece in group {
+                let file = &self.files[piece.file];
+                self.prepare(file)?;
+                if !self.is_there(file, piece, buffers)? {
+                    wanted.push(piece);
+                }
+            }
+            let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { continue };
+            if self.is_dry {
+                for piece in wanted {
+                    let (file, bytes) = (&self.files[piece.file], piece.location.blob.opened_bytes());
+                    file.written.fetch_add(bytes, Ordering::Relaxed);
+                    self.complete_piece(file, bytes)?;
+                }
+                continue;
+            }
+            let (start, last_end) = (u64::from(first.location.blob.offset), end_of(last));
+            let is_read = matches!(&read, Some((from, Ok(bytes))) if last_end <= from + bytes.len() as u64);
+            if !is_read {
+                // Where nothing of a group is there yet, the same is likely of those after it.
+                let end = if wanted.len() == group.len() { range.end } else { last_end.max(start) };
+                read = Some((start, self.repository.store().get(&first.location.pack.key(), Some(start..end))));
+            }
+            if let Some((from, read)) = &read {
+                self.write_all(&wanted, *from, read, buffers)?;
+            }
+            if self.cancel.requested() {
+                return Ok(());
             }
         }
-        if self.is_dry {
-            for piece in wanted {
-                let (file, bytes) = (&self.files[piece.file], piece.location.blob.opened_bytes());
-                file.written.fetch_add(bytes, Ordering::Relaxed);
-                self.complete_piece(file, bytes)?;
-            }
-            return Ok(());
-        }
-        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(()) };
-        let whole = wanted.len() == range.pieces.len();
-        let start = if whole { range.start } else { u64::from(first.location.blob.offset) };
-        let last_end = u64::from(last.location.blob.offset) + u64::from(last.location.blob.length);
-        let end = if whole { range.end } else { last_end.max(start) };
-        let read = self.repository.store().get(&first.location.pack.key(), Some(start..end));
+        Ok(())
+    }
+
+    /// Writes pieces of a pack that was read from a byte on.
+    fn write_all(&self, wanted: &[&Piece], from: u64, read: &Result<Bytes>, buffers: &mut Buffers) -> Result<()> {
         let mut open: Option<BlobId> = None;
         for piece in wanted {
             let blob = &piece.location.blob;
             // One blob may go to several places; it is opened once.
             if open != Some(blob.id) {
                 open = None;
-                let opened = match &read {
+                let opened = match read {
                     Ok(bytes) => {
-                        let at = usize::try_from(u64::from(blob.offset) - start).unwrap_or(usize::MAX);
+                        let at = usize::try_from(u64::from(blob.offset) - from).unwrap_or(usize::MAX);
                         let sealed = at.checked_add(blob.length as usize).and_then(|end| bytes.get(at..end));
                         let sealed = sealed.ok_or_else(|| Error::damaged(piece.location.pack.key(), "it is too short"));
                         sealed.and_then(|sealed| self.repository.open_blob(&piece.location, sealed, &mut buffers.plain))
@@ -328,13 +351,18 @@ impl Work<'_> {
                     Err(error) => Err(Error::new(error.kind().clone(), error.subject())),
                 };
                 // The rest of a cut pack may be whole, and another pack may hold the same piece.
-                let opened = opened.or_else(|_| {
+                let opened: Result<()> = opened.or_else(|_| {
                     buffers.plain = self.repository.read_blob(self.index, BlobKind::Data, &blob.id)?;
                     Ok(())
                 });
-                if let Err(error) = opened {
-                    self.give_up(&self.files[piece.file], &error)?;
-                    continue;
+                match opened {
+                    Ok(()) => {}
+                    // Everything else in the archive would fail as well, after asking for each.
+                    Err(error) if *error.kind() == ErrorKind::Sink(SinkErrorKind::Frozen) => return Err(error),
+                    Err(error) => {
+                        self.give_up(&self.files[piece.file], &error)?;
+                        continue;
+                    }
                 }
                 open = Some(blob.id);
             }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::contracts::TargetFile;
-use crate::limits::{TREE_DEPTH_MAX, TREE_WINDOW_BYTES, TREE_WINDOWS_MAX};
+use crate::limits::{TREE_DEPTH_MAX, TREE_WINDOW_BYTES, TREE_WINDOW_BYTES_MAX, TREE_WINDOWS_BYTES_MAX};
 use crate::model::{BlobId, BlobKind, Node, PackId, SnapshotPath, decode_tree};
 use crate::repository::layout::Named;
 use crate::repository::{BlobLocation, Index, Repository};
@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Result};
 /// Reads trees by their names.
 ///
 /// A snapshot's trees were written one after the other, so a pack is read in stretches and a few of them are kept: a
-/// walk asks the store once for many folders.
+/// walk asks the store once for many folders. A walk that goes on where a stretch ended gets longer and longer ones.
 #[derive(Debug)]
 pub struct TreeReader<'a> {
     repository: &'a Repository,
@@ -30,6 +30,12 @@ struct Window {
     pack: PackId,
     start: u64,
     bytes: Bytes,
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
 }
 
 impl<'a> TreeReader<'a> {
@@ -82,18 +88,23 @@ impl<'a> TreeReader<'a> {
             windows.push(window);
             return sealed.ok_or_else(|| Error::new(ErrorKind::Broken("a window lost its bytes"), "tree"));
         }
+        let from = start - start % TREE_WINDOW_BYTES;
+        let before = windows.iter().find(|window| window.pack == location.pack && window.end() == from);
+        let length =
+            before.map_or(TREE_WINDOW_BYTES, |window| window.bytes.len() as u64 * 2).min(TREE_WINDOW_BYTES_MAX);
         drop(windows);
         let pack_bytes = self.index.packs()[location.pack_number as usize].bytes;
-        let from = start - start % TREE_WINDOW_BYTES;
-        let to = end.next_multiple_of(TREE_WINDOW_BYTES).min(pack_bytes).max(end);
+        let to = end.next_multiple_of(TREE_WINDOW_BYTES).max(from + length).min(pack_bytes).max(end);
         let bytes = self.repository.store().get(&location.pack.key(), Some(from..to))?;
         let window = Window { pack: location.pack, start: from, bytes };
         let sealed = cut(&window).ok_or_else(|| Error::damaged(location.pack.key(), "it is too short"))?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() >= TREE_WINDOWS_MAX {
+        windows.push(window);
+        while windows.len() > 1
+            && windows.iter().map(|window| window.bytes.len()).sum::<usize>() > TREE_WINDOWS_BYTES_MAX
+        {
             windows.remove(0);
         }
-        windows.push(window);
         Ok(sealed)
     }
 

@@ -18,6 +18,8 @@ pub struct JobStanding {
     pub exposures: Vec<(Proof, Exposure)>,
     /// The same, when the site where the data stands is lost; what is present counts.
     pub site_lost: Exposure,
+    /// The same, when somebody holds all credentials: what nobody can delete is left.
+    pub compromised: Exposure,
     /// How much may be lost.
     #[serde(rename = "rpo_seconds", serialize_with = "as_seconds_or_none")]
     pub rpo: Option<SignedDuration>,
@@ -59,6 +61,7 @@ impl JobStanding {
         let mut standing = Self {
             job: facts.job.clone(),
             site_lost: exposure(facts, Proof::Present, Scenario::SiteLost, now),
+            compromised: exposure(facts, Proof::Present, Scenario::Compromised, now),
             rpo: objectives.rpo,
             rpo_met,
             worst: worst(facts, SignedDuration::from_hours(30 * 24), now),
@@ -177,9 +180,7 @@ pub(super) fn last_run(facts: &JobFacts) -> Option<&Run> {
 
 /// When a drill last restored a job.
 pub(super) fn restored(facts: &JobFacts) -> Option<Timestamp> {
-    let passed = facts.drills.iter().filter(|drill| drill.verdict == DrillVerdict::Passed).map(|drill| drill.ended);
-    let backups = facts.copies.iter().flat_map(|copy| &copy.history.backups);
-    passed.chain(backups.filter_map(|backup| backup.restored)).max()
+    facts.copies.iter().filter_map(|copy| facts.restored_from(&copy.repository)).max()
 }
 
 /// How long the last drill that passed took.
@@ -205,12 +206,26 @@ mod tests {
         let backups = || [backup("2026-11-21T02:00:00Z").proven(Proof::Restored), backup("2026-11-22T02:00:00Z")];
         let mut facts = job(vec![copy("local", backups()).at("paris", "nas").on("disk"), copy("offsite", backups())]);
         facts.drills.push(drill("2026-11-21T05:00:00Z", DrillVerdict::Passed));
-        facts.copies[0].history.runs.push(run("2026-11-22T03:00:00Z", Outcome::Done));
+        facts.copies[0].history_mut().runs.push(run("2026-11-22T03:00:00Z", Outcome::Done));
         facts
     }
 
     fn drill(ended: &str, verdict: DrillVerdict) -> Drill {
         Drill { ended: at(ended), repository: "local".to_owned(), verdict, took: Some(hours(1)) }
+    }
+
+    #[test]
+    fn each_copy_tells_when_it_was_last_restored_also_from_a_snapshot_that_is_gone() {
+        let plain = || backup("2026-11-22T02:00:00Z");
+        let restored = plain().proven(Proof::Restored);
+        let mut facts = job(vec![copy("local", [plain()]), copy("offsite", [restored]), copy("third", [plain()])]);
+        facts.drills = vec![
+            drill("2026-11-20T05:00:00Z", DrillVerdict::Passed),
+            drill("2026-11-21T05:00:00Z", DrillVerdict::Failed),
+        ];
+        assert_eq!(facts.restored_from("local"), Some(at("2026-11-20T05:00:00Z")), "a failed one restored nothing");
+        assert_eq!(facts.restored_from("offsite"), Some(at("2026-11-22T04:00:00Z")));
+        assert_eq!((facts.restored_from("third"), facts.restored_from("no copy")), (None, None));
     }
 
     #[test]
@@ -235,14 +250,14 @@ mod tests {
             (
                 |facts| {
                     let failed = run("2026-11-22T10:00:00Z", Outcome::Failed);
-                    facts.copies[1].history.runs.push(Run { why: Some("no space left".to_owned()), ..failed });
+                    facts.copies[1].history_mut().runs.push(Run { why: Some("no space left".to_owned()), ..failed });
                 },
                 FindingKind::RunFailed,
                 "the last run failed 2 h ago: no space left",
                 "backup run app",
             ),
             (
-                |facts| facts.copies.iter_mut().for_each(|copy| copy.history.backups.clear()),
+                |facts| facts.copies.iter_mut().for_each(|copy| copy.history_mut().backups.clear()),
                 FindingKind::NeverBackedUp,
                 "there is no backup of app",
                 "backup run app",
@@ -277,7 +292,7 @@ mod tests {
                     facts
                         .copies
                         .iter_mut()
-                        .flat_map(|copy| &mut copy.history.backups)
+                        .flat_map(|copy| &mut copy.history_mut().backups)
                         .for_each(|backup| backup.restored = None);
                 },
                 FindingKind::DrillOverdue,

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::Repository;
-use super::layout::Named;
+use super::layout::{LOCKS, Named};
 use super::unpacked;
-use crate::bridge::{Pending, Store};
-use crate::contracts::{PutMode, SinkErrorKind};
+use crate::bridge::{Pending, PendingListing, Store};
+use crate::contracts::{ObjectInfo, PutMode, SinkError, SinkErrorKind};
 use crate::limits::{LOCK_LOST_SECONDS, LOCK_REFRESH_SECONDS, LOCK_STALE_SECONDS};
 use crate::model::{Id, LockId};
 use crate::observe::{Event, Observer};
@@ -141,8 +142,10 @@ struct Held {
     /// When it was last written.
     written: std::sync::Mutex<Timestamp>,
     lost: AtomicBool,
-    /// The waiting time after writing; taken by the first confirmation.
-    settling: std::sync::Mutex<Option<Pending<()>>>,
+    /// The waiting time after writing, and the look after it; taken by the first confirmation.
+    settling: std::sync::Mutex<Option<PendingListing>>,
+    /// The removal, once it was begun.
+    leaving: std::sync::Mutex<Option<Pending<Result<(), SinkError>>>>,
     /// Dropped to end the refreshing.
     ended: std::sync::Mutex<Option<tokio::sync::oneshot::Sender<()>>>,
 }
@@ -167,7 +170,7 @@ impl Lock {
             gid: Some(identity.gid),
             pid_space: pid_space(),
         };
-        look_around(inner, &file, None, observer)?;
+        look_around(inner, &file, None, inner.store.list(LOCKS)?, observer)?;
         catch_hangup(&inner.store);
         let id: LockId = unpacked::save(&inner.store, &inner.master, inner.form, &file)?;
         inner.store.sync()?;
@@ -177,7 +180,8 @@ impl Lock {
             file,
             current: std::sync::Mutex::new(id),
             lost: AtomicBool::new(false),
-            settling: std::sync::Mutex::new(Some(inner.store.start(async { tokio::time::sleep(SETTLE).await }))),
+            settling: std::sync::Mutex::new(Some(look_when_settled(&inner.store))),
+            leaving: std::sync::Mutex::default(),
             ended: std::sync::Mutex::default(),
         });
         held.keep_fresh();
@@ -190,10 +194,16 @@ impl Lock {
         let Some(held) = &self.0 else { return Ok(()) };
         let settling = lock(&held.settling).take();
         if let Some(settling) = settling {
-            settling.join();
-            look_around(&held.repository, &held.file, Some(*lock(&held.current)), observer)?;
+            look_around(&held.repository, &held.file, Some(*lock(&held.current)), settling.wait()?, observer)?;
         }
         self.check()
+    }
+
+    /// Begins to remove the lock: nothing is changed any more that it is for. Dropping it waits for the end.
+    pub fn leave(&self) {
+        if let Some(held) = &self.0 {
+            held.leave();
+        }
     }
 
     /// Fails once the lock could not be refreshed for so long that others may have removed it.
@@ -210,14 +220,25 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if let Some(held) = &self.0 {
-            drop(lock(&held.ended).take());
-            // A lock that cannot be removed now goes stale; there is nobody to tell.
-            let _ = held.repository.store.delete(&lock(&held.current).key());
+            held.leave();
+            if let Some(leaving) = lock(&held.leaving).take() {
+                // A lock that cannot be removed now goes stale; there is nobody to tell.
+                let _ = leaving.join();
+            }
         }
     }
 }
 
 impl Held {
+    /// Begins to remove the lock, once.
+    fn leave(&self) {
+        lock(&self.leaving).get_or_insert_with(|| {
+            drop(lock(&self.ended).take());
+            let (sink, key) = (Arc::clone(self.repository.store.sink()), lock(&self.current).key());
+            self.repository.store.start(async move { sink.delete(&key).await })
+        });
+    }
+
     /// Refreshes the lock on the store's runtime until the lock is dropped.
     fn keep_fresh(self: &Arc<Self>) {
         let (ended, mut end) = tokio::sync::oneshot::channel::<()>();
@@ -279,19 +300,28 @@ impl Held {
     }
 }
 
-/// Fails if a lock of somebody else forbids `own`; removes the stale ones.
+/// Looks which locks there are once everybody else must have seen the one that was just written, whether or not
+/// somebody waits for it by then.
+fn look_when_settled(store: &Store) -> PendingListing {
+    let sink = Arc::clone(store.sink());
+    store.start(async move {
+        tokio::time::sleep(SETTLE).await;
+        sink.list(LOCKS).try_collect().await
+    })
+}
+
+/// Fails if a lock of somebody else, among those that were `listed`, forbids `own`; removes the stale ones.
 fn look_around(
     repository: &Arc<super::Inner>,
     own: &LockFile,
     own_id: Option<LockId>,
+    listed: Vec<ObjectInfo>,
     observer: &dyn Observer,
 ) -> Result<()> {
     let store = &repository.store;
     let now = repository.clock.now();
-    for (id, bytes) in unpacked::list::<LockId>(store)? {
-        if Some(id) == own_id || bytes == 0 {
-            continue;
-        }
+    for ObjectInfo { key, bytes } in listed {
+        let Some(id) = LockId::from_key(&key).filter(|id| Some(*id) != own_id && bytes > 0) else { continue };
         let Some(file) = read_patiently(repository, id)? else { continue };
         if file.is_stale(own, now) {
             let removed = match store.delete(&id.key()) {

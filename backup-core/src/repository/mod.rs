@@ -10,6 +10,7 @@
 
 mod config;
 mod configurations;
+mod each;
 mod evidence;
 mod index;
 mod index_file;
@@ -34,11 +35,11 @@ pub use index_file::{IndexBlob, IndexFile, IndexPack};
 pub use keys::{KeyFile, Passphrase, ScryptCost};
 pub use leases::{Claim, Lease};
 pub use lock::{Lock, LockFile, LockMode, Unlock};
-pub use records::{Record, RecordBody};
+pub use records::{ObjectLock, Record, RecordBody};
 pub use snapshots::SnapshotQuery;
 pub use unpacked::Form;
 
-use crate::bridge::Store;
+use crate::bridge::{Foresight, Store};
 use crate::clock::Clock;
 use crate::codec::{BlobCodec, Compression, MasterKey, Proof};
 use crate::contracts::{Codec, PutMode, Sink, SinkErrorKind};
@@ -121,6 +122,19 @@ pub enum Like {
     CutsAndKey(Repository),
 }
 
+/// What is looked at first in a repository that is being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstLook {
+    /// Whose locks there are, by a lock that is taken. The listing is then older than the lock, by as long as the key took:
+    /// who held an exclusive one in between, and has gone again, is not seen. So it is only for a verb that looks at the
+    /// indexes again before it relies on them, as a backup does.
+    Locks,
+    /// The snapshots, before any lock is taken.
+    Snapshots,
+    /// The records, before any lock is taken.
+    Records,
+}
+
 impl Repository {
     /// Creates a repository in an empty place.
     ///
@@ -182,9 +196,33 @@ impl Repository {
         clock: Arc<dyn Clock>,
         observer: &dyn Observer,
     ) -> Result<Self> {
+        Self::open_to(&[], sink, passphrase, identity, clock, observer)
+    }
+
+    /// The same for who says what comes first: it is asked for while the passphrase is turned into a key, which takes
+    /// longer than most stores need to answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::open`]. What the store says to the first looks is heard by who then looks.
+    pub fn open_to(
+        looks: &[FirstLook],
+        sink: Arc<dyn Sink>,
+        passphrase: &Passphrase,
+        identity: Identity,
+        clock: Arc<dyn Clock>,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let store = Store::new(sink)?;
         let config_key = layout::config();
         let (config, keys) = (store.start_get(&config_key, None), store.start_list(layout::KEYS));
+        for look in looks {
+            match look {
+                FirstLook::Locks => store.foresee(layout::LOCKS, Foresight::Names),
+                FirstLook::Snapshots => store.foresee(layout::SNAPSHOTS, Foresight::Contents),
+                FirstLook::Records => store.foresee(layout::RECORDS, Foresight::Contents),
+            }
+        }
         let sealed_config = match config.wait() {
             Err(error) if *error.kind() == ErrorKind::Missing => {
                 let error = error.into_no_repository(store.location());
@@ -348,6 +386,15 @@ impl Repository {
     /// Opens a stored object after checking that it is what its name says.
     pub(crate) fn open_object<N: Named, T: serde::de::DeserializeOwned>(&self, id: N, stored: &[u8]) -> Result<T> {
         unpacked::open_named(&self.inner.master, id, stored)
+    }
+
+    /// Reads and opens objects that were listed, by all cores and in their order.
+    pub(crate) fn open_each<N, T>(&self, listed: &[(N, u64)]) -> Vec<(N, Result<T>)>
+    where
+        N: Named + Send + Sync,
+        T: serde::de::DeserializeOwned + Send,
+    {
+        each::open_each(&self.inner.store, &self.inner.master, listed)
     }
 
     /// The ids of all objects of a kind, with their stored sizes.

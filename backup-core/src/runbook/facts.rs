@@ -60,6 +60,8 @@ pub struct StoreFacts {
     pub place: String,
     /// Where the content of files lies, if not there too, as `--repo-cold` takes it.
     pub cold: Option<String>,
+    /// Whether the content of files lies in a class from which nothing is read at once.
+    pub is_archived: bool,
     /// Where its passphrase is: `the file /etc/backup/passphrase`.
     pub passphrase: Option<String>,
     /// What opens the store besides, as variables to set on a machine that has no configuration.

@@ -91,6 +91,9 @@ pub fn restore_command(job: &JobUnderRunbook, part: &Part, store: &StoreFacts) -
             beside(job)
         }
     };
+    if store.is_archived {
+        words.push("--thaw".to_owned());
+    }
     words.extend(["--to".to_owned(), target]);
     RestoreCommand { words }
 }
@@ -190,6 +193,8 @@ mod tests {
             command.line(),
             "backup -r s3://acme/prod restore latest --job app-db --to postgres://backup@db.internal/app"
         );
+        let archived = restore_command(job, &job.parts[0], &StoreFacts { is_archived: true, ..store.clone() });
+        assert!(archived.line().contains("--job app-db --thaw --to postgres://"), "{}", archived.line());
         let into = command.aimed_at("postgres:///app?host=/tmp/x y");
         assert_eq!(into.words()[..7], command.words()[..7]);
         assert_eq!(into.target(), "postgres:///app?host=/tmp/x y");

@@ -3,11 +3,17 @@
 
 #![cfg(test)]
 
+mod faults;
 mod patient;
 mod promises;
+#[expect(dead_code, reason = "the tests of other crates need more of it")]
+#[path = "../rest/proxy.rs"]
+mod proxy;
 mod refusals;
 #[path = "../servers/mod.rs"]
 mod servers;
+#[path = "../rest/work.rs"]
+mod work;
 
 use std::sync::Arc;
 

@@ -19,9 +19,13 @@ impl Sink for Patient {
 
     fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
         Box::pin(async move {
-            for _ in 1..TRIES {
+            for number in 1..TRIES {
                 match self.0.put(key, bytes.clone(), mode).await {
                     Err(error) if error.kind == SinkErrorKind::Unavailable => {}
+                    // The write before was carried out after all.
+                    Err(error) if error.kind == SinkErrorKind::AlreadyExists && number > 1 => {
+                        return if self.0.get(key, None).await? == bytes { Ok(()) } else { Err(error) };
+                    }
                     result => return result,
                 }
             }

@@ -9,6 +9,9 @@ mod contract;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+#[expect(dead_code, reason = "the tests of other crates need more of it")]
 mod proxy;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod work;

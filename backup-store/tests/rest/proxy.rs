@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     DoneThenReset,
     /// The server never hears of it; this status is answered, with so many seconds to wait where that is given.
     Status(u16, Option<u64>),
+    /// The server never hears of it, and S3's error of this status and code is answered.
+    Refused(u16, &'static str),
     /// The server does what it was asked to, and this status is answered.
     DoneButStatus(u16),
     /// The server gets half of the request's body, and the connection is cut.
@@ -128,6 +130,7 @@ impl Shared {
         let request = Request { head, body };
         match fault {
             Some(Fault::Status(status, retry_after)) => return client.write_all(&refusal(status, retry_after)).await,
+            Some(Fault::Refused(status, code)) => return client.write_all(&refusal_of_s3(status, code)).await,
             Some(Fault::HalfAnUpload) => return self.forward_half(&request).await,
             Some(Fault::StaleListing) => {
                 let last = self.listings.lock().unwrap().get(request.target()).cloned();
@@ -190,7 +193,7 @@ impl Request {
     }
 
     fn is_listing(&self) -> bool {
-        self.head.starts_with("GET ") && self.target().ends_with('/')
+        self.head.starts_with("GET ") && (self.target().ends_with('/') || self.target().contains("list-type=2"))
     }
 
     /// The head, asking the server to close when it has answered.
@@ -225,4 +228,11 @@ fn length_of(head: &str) -> usize {
 fn refusal(status: u16, retry_after: Option<u64>) -> Vec<u8> {
     let retry_after = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
     format!("HTTP/1.1 {status} Fault\r\n{retry_after}Content-Length: 5\r\nConnection: close\r\n\r\nfault").into_bytes()
+}
+
+fn refusal_of_s3(status: u16, code: &str) -> Vec<u8> {
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told by the proxy</Message></Error>");
+    let head =
+        format!("HTTP/1.1 {status} Fault\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n", body.len());
+    format!("{head}Connection: close\r\n\r\n{body}").into_bytes()
 }

@@ -13,6 +13,7 @@ pub(crate) enum Action {
     Read,
     List,
     Delete,
+    Thaw,
 }
 
 impl Action {
@@ -22,6 +23,7 @@ impl Action {
             Self::Read => "read",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Thaw => "thaw",
         }
     }
 }
@@ -144,7 +146,7 @@ fn meaning(action: Action, refusal: &Refusal) -> (SinkErrorKind, Option<String>)
     let kind = match (refusal.status, action) {
         (404 | 410, _) => Kind::NotFound,
         (403, _) => Kind::PermissionDenied,
-        (409 | 412, Action::Write) => Kind::AlreadyExists,
+        (409 | 412, Action::Write) | (409, Action::Thaw) => Kind::AlreadyExists,
         (409, _) => Kind::Unavailable,
         (416, _) => Kind::Truncated,
         (405, Action::Write | Action::Delete) => Kind::ReadOnly,
@@ -200,7 +202,7 @@ mod tests {
 
     #[test]
     fn every_refusal_has_its_kind() {
-        use Action::{Delete, List, Read, Write};
+        use Action::{Delete, List, Read, Thaw, Write};
         use SinkErrorKind as Kind;
         for (status, code, action, expected) in [
             (404, "NoSuchKey", Read, Kind::NotFound),
@@ -214,6 +216,8 @@ mod tests {
             (401, "", List, Kind::PermissionDenied),
             (412, "PreconditionFailed", Write, Kind::AlreadyExists),
             (409, "BlobAlreadyExists", Write, Kind::AlreadyExists),
+            (409, "RestoreAlreadyInProgress", Thaw, Kind::AlreadyExists),
+            (503, "GlacierExpeditedRetrievalNotAvailable", Thaw, Kind::Unavailable),
             (409, "ConditionalRequestConflict", Write, Kind::Unavailable),
             (409, "OperationAborted", Delete, Kind::Unavailable),
             (416, "InvalidRange", Read, Kind::Truncated),

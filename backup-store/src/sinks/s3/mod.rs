@@ -2,12 +2,14 @@
 //!
 //! Every write carries its SHA-256, which the server verifies and keeps, and which a bucket with object lock asks for.
 
+mod archive;
 mod profile;
 mod requests;
 mod retention;
 mod versions;
 
-pub use retention::{Prolong, Retention, RetentionReport, S3Retention};
+pub use archive::S3Archive;
+pub use retention::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention};
 pub use versions::{Lost, LostKind, S3Versions};
 
 use std::sync::Arc;
