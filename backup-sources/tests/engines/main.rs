@@ -5,6 +5,7 @@
 
 mod drill;
 mod full_disk;
+mod loads;
 mod mongodb;
 mod mongodb_server;
 mod mysql;

@@ -21,7 +21,7 @@ use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::programs::{Folders, Programs};
 use crate::databases::postgres::server::Server;
-use crate::databases::postgres::source::Version;
+use crate::databases::postgres::view::Version;
 use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program, run};
 
 /// Who the cluster belongs to. Dumps name it more often than any other.

@@ -28,8 +28,8 @@ use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::creation::create;
 use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
-use crate::databases::postgres::source::{Version, system_of};
 use crate::databases::postgres::target::maintenance;
+use crate::databases::postgres::view::{Version, system_of};
 use crate::sandbox::SandboxFolder;
 
 /// How the names of databases begin that drills make.
