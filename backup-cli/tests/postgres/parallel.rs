@@ -228,9 +228,16 @@ fn a_hostile_folder_is_not_loaded() {
     fs::set_permissions(&list, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&list, format!("{number} ../../../../../../etc/passwd\n")).unwrap();
     let folder = out.join("postgres/app");
-    server.world.run(["create", folder.to_str().unwrap()]).succeeds();
+    let made = server.world.json(["create", folder.to_str().unwrap()]);
     let mut restore = server.backup();
-    restore.args(["restore", "latest", "--path", folder.to_str().unwrap(), "--to", &server.url("again")]);
+    restore.args([
+        "restore",
+        made["snapshot"].as_str().unwrap(),
+        "--path",
+        folder.to_str().unwrap(),
+        "--to",
+        &server.url("again"),
+    ]);
     let ran = Ran::of(&restore.output().unwrap());
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(ran.err.contains("names something else") && ran.err.contains("nothing was loaded"), "{}", ran.err);

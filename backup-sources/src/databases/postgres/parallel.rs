@@ -9,8 +9,9 @@
 //! that; only when this process is killed it stays. What pg_dump complains of fails everything, as does a file that was
 //! promised and did not come, or came and was not promised.
 
-use std::fs::{self, File as SystemFile};
+use std::fs::{self, File as SystemFile, Permissions};
 use std::io::{self, Cursor, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ use super::archive::{ArchiveError, Data, Found, HEAD_BYTES, Inspector, Layout, f
 use super::connection::Connection;
 use super::contents::Contents;
 use super::directory::{CONTENTS, object_file, object_number};
+use super::failure;
 use super::rows::{LargeObjects, Rows};
 use super::source::Shared;
 use crate::databases::folder::{Entitled, File, Stream, Turn};
@@ -62,7 +64,12 @@ impl Spool {
                 "name a folder with more with --spool; a dump by one connection (without --jobs) needs none",
             ));
         }
-        tempfile::Builder::new().prefix("backup-dump-").tempdir_in(parent).map(Self).map_err(cannot)
+        tempfile::Builder::new()
+            .prefix("backup-dump-")
+            .permissions(closed())
+            .tempdir_in(parent)
+            .map(Self)
+            .map_err(cannot)
     }
 
     /// Where pg_dump makes its own.
@@ -136,6 +143,11 @@ impl Drop for Dumping {
             }
         }
     }
+}
+
+/// The permissions of a folder that nobody else can enter.
+pub(super) fn closed() -> Permissions {
+    Permissions::from_mode(0o700)
 }
 
 /// What is known of a dump while its files are read.
@@ -338,7 +350,7 @@ impl Stream for Growing {
         let failed = |why: String| SourceError::new("dump", shared.path.clone(), why);
         if file.is_none() {
             let name = path.file_name().unwrap_or_default();
-            return Err(failed(format!("pg_dump was content, and did not write {}", name.display())));
+            return Err(failure::not_whole(shared.path.clone(), &format!("it did not write {}", name.display())));
         }
         let mut state = shared.lock();
         let gone = || failed("its manifest was written before its files were read".to_owned());

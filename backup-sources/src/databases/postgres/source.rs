@@ -204,13 +204,15 @@ impl PostgresSource {
 
     /// The walk, which begins when it is first asked for.
     fn folder(&mut self) -> Result<&mut Folder, SourceError> {
-        if let Walk::ToBegin(command, spool, globals) = std::mem::replace(&mut self.walk, Walk::Failed) {
-            let inner = parallel::start(&self.shared, *command, spool)?;
-            let Shared { database, recovery_point, .. } = &*self.shared;
-            let files = beside(&self.shared, globals);
-            let folder = Folder::with_folder(Engine::Postgres, database, ("dump", inner), files, recovery_point.time);
-            self.walk = Walk::Begun(folder);
-        }
+        self.walk = match std::mem::replace(&mut self.walk, Walk::Failed) {
+            Walk::ToBegin(command, spool, globals) => {
+                let inner = ("dump", parallel::start(&self.shared, *command, spool)?);
+                let Shared { database, recovery_point, .. } = &*self.shared;
+                let files = beside(&self.shared, globals);
+                Walk::Begun(Folder::with_folder(Engine::Postgres, database, inner, files, recovery_point.time))
+            }
+            walk => walk,
+        };
         match &mut self.walk {
             Walk::Begun(folder) => Ok(folder),
             _ => Err(SourceError::new("dump", self.shared.path.clone(), "it was not begun")),

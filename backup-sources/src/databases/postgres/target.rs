@@ -24,6 +24,7 @@ use super::connection::Connection;
 use super::creation::create;
 use super::directory;
 use super::observe;
+use super::parallel::closed;
 use super::programs::{Programs, complaint};
 use super::roles;
 use super::server::Server;
@@ -127,7 +128,8 @@ impl PostgresTarget {
         }
         let replaces = holds && !is_part;
         let loaded = if replaces { beside(database) } else { database.to_owned() };
-        let folder = tempfile::Builder::new().prefix("backup-restore-").tempdir_in(&options.spool);
+        let folder =
+            tempfile::Builder::new().prefix("backup-restore-").permissions(closed()).tempdir_in(&options.spool);
         let folder = folder.map_err(|error| {
             Error::invalid(options.spool.display().to_string(), "no folder for the dump can be made here")
                 .caused_by(error)
