@@ -97,7 +97,7 @@ pub(crate) enum Command {
     /// Show sizes
     Stats(commands::stats::Args),
     /// Restore a snapshot, or a part of it
-    Restore(commands::restore::Args),
+    Restore(Box<commands::restore::Args>),
     /// Restore into a sandbox, compare, time it, and write down what was proven
     Drill(Box<commands::drill::Args>),
     /// Show, verify and export the signed records of drills

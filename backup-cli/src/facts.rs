@@ -8,11 +8,12 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use backup_core::drill::{Estimate, PastDrill, StageName, estimate, samples};
 use backup_core::look::{Histories, histories};
-use backup_core::policy::{CopyFacts, Drill, History, JobFacts, Place, Trigger};
-use backup_core::repository::Repository;
+use backup_core::policy::{CopyFacts, Drill, JobFacts, Place, Trigger};
+use backup_core::repository::{FirstLook, Repository};
 use backup_sources::databases::url::Engine;
 use backup_store::Place as StorePlace;
 use jiff::{SignedDuration, Timestamp};
@@ -28,7 +29,7 @@ pub(crate) const SCAN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reading {
     /// What was read, lately or before.
-    pub(crate) histories: Option<Histories>,
+    pub(crate) histories: Option<Arc<Histories>>,
     /// Why it could not be read lately.
     pub(crate) unreachable: Option<String>,
 }
@@ -42,7 +43,7 @@ impl Reading {
         session: &Session,
     ) -> Self {
         match read(repository, open, session) {
-            Ok(histories) => Self { histories: Some(histories), unreachable: None },
+            Ok(histories) => Self { histories: Some(Arc::new(histories)), unreachable: None },
             Err(failure) => {
                 *open = None;
                 Self { unreachable: Some(failure.what), ..self }
@@ -57,7 +58,8 @@ fn read(
     session: &Session,
 ) -> Result<Histories, Failure> {
     if open.is_none() {
-        *open = Some(session.open_configured(repository, None)?);
+        let looks = [FirstLook::Snapshots, FirstLook::Records];
+        *open = Some(session.open_configured_to(repository, None, &looks)?);
     }
     match open {
         Some(open) => Ok(histories(open)?),
@@ -110,10 +112,7 @@ pub(crate) fn of_triggered(
             has_retention: job.retention.contains_key(name),
             read: histories.map(|histories| histories.read),
             unreachable: reading.and_then(|reading| reading.unreachable.clone()),
-            history: histories
-                .and_then(|histories| histories.jobs.get(&job.name))
-                .cloned()
-                .unwrap_or_else(History::default),
+            history: histories.and_then(|histories| histories.jobs.get(&job.name)).cloned().unwrap_or_default(),
         })
     });
     JobFacts {

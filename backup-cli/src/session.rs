@@ -183,6 +183,16 @@ impl Session {
         repository: &config::Repository,
         host: Option<&str>,
     ) -> Result<Repository, Failure> {
+        self.open_configured_to(repository, host, &[])
+    }
+
+    /// The same, and says what is looked at first.
+    pub(crate) fn open_configured_to(
+        &self,
+        repository: &config::Repository,
+        host: Option<&str>,
+        looks: &[FirstLook],
+    ) -> Result<Repository, Failure> {
         // A drill must not: what a restore takes on another machine begins with the passphrase.
         let known = self.opened.borrow().get(&repository.name).cloned();
         if let Some(known) = known {
@@ -191,7 +201,7 @@ impl Session {
                 return Ok(again);
             }
         }
-        let opened = self.open_configured_through(repository, host, Caching::Allowed)?;
+        let opened = self.open_located(repository, host, Caching::Allowed, looks)?;
         self.opened.borrow_mut().insert(repository.name.clone(), opened.clone());
         Ok(opened)
     }
@@ -203,11 +213,21 @@ impl Session {
         host: Option<&str>,
         caching: Caching,
     ) -> Result<Repository, Failure> {
+        self.open_located(repository, host, caching, &[])
+    }
+
+    fn open_located(
+        &self,
+        repository: &config::Repository,
+        host: Option<&str>,
+        caching: Caching,
+        looks: &[FirstLook],
+    ) -> Result<Repository, Failure> {
         let located = Located::configured(repository, &self.globals.network);
         let sink = located.open(caching, self)?;
         let passphrase = located.passphrase(self)?;
         let observer = self.console.reporter();
-        Ok(Repository::open(sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
+        Ok(Repository::open_to(looks, sink, &passphrase, identity(host), Arc::new(SystemClock), &*observer)?)
     }
 
     /// Whether an option of the command line says where the passphrase is.

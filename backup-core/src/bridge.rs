@@ -92,7 +92,8 @@ pub struct Store {
     foreseen: Arc<Mutex<Foreseen>>,
 }
 
-type PendingListing = Pending<Result<Vec<ObjectInfo>, SinkError>>;
+/// A listing that is under way.
+pub(crate) type PendingListing = Pending<Result<Vec<ObjectInfo>, SinkError>>;
 type PendingObject = Pending<Result<Bytes, SinkError>>;
 
 /// What was begun before anybody asked for it. Each is given once, to the first who asks.
@@ -114,6 +115,33 @@ pub enum Foresight {
 /// A request that is under way.
 #[derive(Debug)]
 pub struct Pending<T>(mpsc::Receiver<T>);
+
+/// Requests for many objects that are under way; see [`Store::start_get_many`].
+#[derive(Debug)]
+pub struct PendingMany {
+    /// What was begun before, and at which places.
+    foreseen: Vec<(usize, PendingObject)>,
+    /// All others, in their order.
+    others: Pending<Vec<Result<Bytes, SinkError>>>,
+    /// How many those are.
+    count: usize,
+}
+
+impl PendingMany {
+    /// Waits for all answers, which come in the order in which they were asked for.
+    pub fn wait(self) -> Vec<Result<Bytes>> {
+        let panicked = || Err(Error::new(ErrorKind::Broken("a request to the store panicked"), "store"));
+        let mut answers: Vec<_> = match self.others.join() {
+            Some(answers) => answers.into_iter().map(|answer| answer.map_err(Error::from)).collect(),
+            None => (0..self.count).map(|_| panicked()).collect(),
+        };
+        // Their places rise, so each is put where it belongs.
+        for (at, pending) in self.foreseen {
+            answers.insert(at.min(answers.len()), pending.wait());
+        }
+        answers
+    }
+}
 
 struct OwnRuntime(Option<Runtime>);
 
@@ -228,6 +256,27 @@ impl Store {
         }
         let (sink, key) = (Arc::clone(&self.sink), key.clone());
         self.start(async move { sink.get(&key, range).await })
+    }
+
+    /// Begins to read many objects, `at_once` of them at a time: one answer for each, in their order.
+    pub fn start_get_many(&self, keys: Vec<ObjectKey>, at_once: usize) -> PendingMany {
+        let (mut foreseen, mut others) = (Vec::new(), Vec::new());
+        {
+            let mut known = guard(&self.foreseen);
+            for (at, key) in keys.into_iter().enumerate() {
+                match known.objects.remove(&key) {
+                    Some(pending) => foreseen.push((at, pending)),
+                    None => others.push(key),
+                }
+            }
+        }
+        let (sink, count) = (Arc::clone(&self.sink), others.len());
+        let read = self.start(async move {
+            let mut reads = Vec::with_capacity(others.len());
+            reads.extend(others.iter().map(|key| sink.get(key, None)));
+            stream::iter(reads).buffered(at_once.max(1)).collect().await
+        });
+        PendingMany { foreseen, others: read, count }
     }
 
     /// Stores an object.

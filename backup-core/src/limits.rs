@@ -134,6 +134,15 @@ pub const FINDING_NAMES_MAX: usize = 20;
 /// Requests to the store that one thread has under way at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8;
 
+/// So many small objects (snapshots, records) are asked for together, …
+pub const PORTION_OBJECTS: usize = 64;
+
+/// … unless they are larger together than this: a record of a check names every snapshot.
+pub const PORTION_BYTES: u64 = 1024 * 1024;
+
+/// Requests for small objects under way at once, of all threads together: what they take is the way, and not the line.
+pub const SMALL_REQUESTS_IN_FLIGHT_MAX: usize = 32;
+
 /// Bytes of snapshots or records that are read while the passphrase is turned into a key: a thousand snapshots or more.
 pub const FORESEEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 

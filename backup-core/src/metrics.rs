@@ -52,6 +52,22 @@ fn successes(text: &mut Text, jobs: &Jobs<'_>) {
             text.instant("backup_recovery_point_timestamp", &labels, point);
         }
     }
+    text.family(
+        "backup_verified_timestamp",
+        "When the copy was last read back: when all of a backup of the job was read from the repository and hashed, in seconds.",
+    );
+    for (facts, copy) in each_copy(jobs) {
+        let of_part = |part: &Backup| {
+            let backups = copy.history.backups.iter().filter(|backup| backup.part == part.part);
+            backups.filter_map(|backup| backup.verified).max()
+        };
+        // Of several parts, the one that was longest not.
+        let verified: Option<Vec<_>> = newest_of_each_part(copy).into_iter().map(of_part).collect();
+        if let Some(verified) = verified.and_then(|verified| verified.into_iter().min()) {
+            let labels = [("job", facts.job.as_str()), ("repository", copy.repository.as_str())];
+            text.instant("backup_verified_timestamp", &labels, verified);
+        }
+    }
     text.family("backup_bytes", "Bytes of the newest backup: of its files, new to the repository, and stored for it.");
     for (facts, copy) in each_copy(jobs) {
         let sizes: Vec<_> = newest_of_each_part(copy).iter().filter_map(|newest| newest.size).collect();
@@ -277,7 +293,7 @@ mod tests {
     fn job(name: &str) -> JobFacts {
         let backup = |point: &str, dump: &str| Backup {
             snapshot: SnapshotId::of(point.as_bytes()),
-            part: GroupKey::of_dump(name, dump),
+            part: GroupKey::of_dump(name, dump).into(),
             recovery_point: at(point),
             durable: at(point) + SignedDuration::from_secs(90),
             proof: Proof::Present,
@@ -306,7 +322,7 @@ mod tests {
             has_retention: true,
             read: Some(at("2026-11-22T11:00:00Z")),
             unreachable: None,
-            history: History { backups, runs: vec![run] },
+            history: History { backups, runs: vec![run] }.into(),
         };
         let drill = Drill {
             ended: at("2026-11-22T05:00:00Z"),
@@ -385,7 +401,7 @@ mod tests {
                 None => assert!(line.starts_with(&format!("{family}{{")), "{line}"),
             }
         }
-        assert_eq!(seen.len(), 15);
+        assert_eq!(seen.len(), 16);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use toml::Value;
 
 use super::answers::Destination;
 use super::found::{Found, What};
+use super::notified::Notified;
 use crate::console::amounts;
 
 /// What a configuration is written of.
@@ -30,6 +31,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) password_file: &'a Path,
     /// What the costs are in.
     pub(crate) currency: Option<&'a str>,
+    /// Who is told.
+    pub(crate) notified: &'a [Notified],
+    /// This machine's name.
+    pub(crate) host: &'a str,
 }
 
 /// Comments are broken here.
@@ -49,15 +54,30 @@ impl Plan<'_> {
                 text += &self.job(job, found);
             }
         }
-        text += "\n# Who is told when something goes wrong: without one of these nobody is. Then `backup alerts prometheus` too.\n\
-                 # [notify.ops]\n\
-                 # webhook = { url = { file = \"/etc/backup/hook\" } }\n\
-                 \n# What no machine can measure; with the day on which it was so, because it ages.\n\
+        text += &self.notify();
+        text += "\n# What no machine can measure; with the day on which it was so, because it ages.\n\
                  # [checklist]\n\
                  # passphrase_copy = { place = \"an envelope in the safe\", on = \"2026-01-31\" }\n\
                  # rehearsed = { by = \"who followed the restore procedure\", on = \"2026-01-31\" }\n\
                  \n# [contacts]\n\
                  # dba = \"dba@example.org\"\n";
+        text
+    }
+
+    fn notify(&self) -> String {
+        if self.notified.is_empty() {
+            let text = "\n# Who is told when something goes wrong: without one of these nobody is (--notify). Then `backup alerts \
+                        prometheus` too.\n\
+                        # [notify.ops]\n\
+                        # webhook = { url = { file = \"/etc/backup/hook\" } }\n";
+            return text.to_owned();
+        }
+        let mut text = "\n# Who is told when a run fails or is good again, an objective is missed, or a drill fails. What watches this\n\
+                        # machine from outside tells when all of it is gone: `backup alerts prometheus`, or preset = \"healthchecks\".\n"
+            .to_owned();
+        for (at, notified) in self.notified.iter().enumerate() {
+            text += &notified.table(at, self.host);
+        }
         text
     }
 
@@ -112,12 +132,9 @@ impl Plan<'_> {
                 cost.restore
             ));
         }
-        text += &comment(&format!(
-            "A copy counts while it was read back in full within 35 days: `backup -r {} check --read-data`, by a unit of its \
-             own at {}.",
-            plan.name, plan.read_back
-        ));
         text += &format!("[repositories.{}]\nurl = {}\n", plan.name, quoted(&destination.place.to_string()));
+        text += "# A copy counts while it was read back in full within 35 days.\n";
+        text += &format!("read_back = {}\n", quoted(&plan.read_back));
         if let Some(class) = &plan.class.class {
             text += &format!("storage_class = {}\n", quoted(class));
         }
@@ -231,7 +248,7 @@ pub(crate) fn length(length: SignedDuration) -> String {
 }
 
 /// A text as TOML spells it, in which no variable is put in.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     Value::String(text.replace("${", "$${")).to_string()
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod configuration;
 pub(crate) mod folders;
 pub(crate) mod found;
 pub(crate) mod machine;
+pub(crate) mod notified;
 pub(crate) mod output;
 pub(crate) mod prices;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, propt
 use super::answers::{Destination, Said, answers};
 use super::configuration::Plan;
 use super::found::{Found, What, settled};
+use super::notified::Notified;
 use crate::config::{Config, Source};
 use crate::facts;
 
@@ -102,6 +103,8 @@ proptest! {
             site: "here",
             password_file: Path::new("/etc/backup/pass phrase"),
             currency: None,
+            notified: &[Notified::Mail("ops@example.org".to_owned()), Notified::Webhook("/etc/backup/the hook".into())],
+            host: "db1",
         };
         let text = plan.text();
         let config = Config::read(Path::new("backup.toml"), &text, &|_| None);
@@ -121,7 +124,9 @@ proptest! {
             prop_assert_eq!(format!("{:?}", without_selection(&job.source)), format!("{:?}", given.source()));
             prop_assert_eq!(planned.kind == Kind::Secrets, job.name.starts_with("secrets"));
         }
+        prop_assert_eq!(config.notify.len(), 2);
         for repository in &config.repositories {
+            prop_assert!(repository.read_back.as_ref().is_some_and(|schedule| schedule.longest_gap(now).as_hours() < 35 * 24));
             if let Place::Bucket(bucket) = &repository.place {
                 let slow = ["GLACIER", "DEEP_ARCHIVE", "Archive"];
                 prop_assert!(bucket.settings.storage_class.iter().all(|class| !slow.contains(&class.as_str())));

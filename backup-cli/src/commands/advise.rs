@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use backup_core::advice::{Answers, Bearable, Criticality, Prices, Strategy, advise};
+use backup_core::advice::{Answers, Bearable, Criticality, Prices, advise};
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::runbook::{markdown, runbook};
 use jiff::SignedDuration;
@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::advising::answers::{self, Destination, LOSS, OUTAGE, Said};
 use crate::advising::configuration::{self, Plan};
 use crate::advising::found::{Found, settled};
+use crate::advising::notified::Notified;
 use crate::advising::output::{self, Output, Present};
 use crate::advising::questions::Questions;
 use crate::advising::scripts::{Names, scripts};
@@ -22,8 +23,8 @@ use crate::config::{self, Config};
 use crate::console::amounts;
 use crate::exit::{Exit, Failure};
 use crate::runbooks;
-use crate::session::Session;
-use crate::units::{self, Program, Timed};
+use crate::session::{Session, identity};
+use crate::units::{self, Program};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -75,6 +76,9 @@ pub(crate) struct Args {
     /// Whose nights these are, as Europe/Paris [default: this machine's]
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
+    /// Who is told when something goes wrong: an address of mail, or a file that holds the address of a webhook
+    #[arg(long, value_name = "ADDRESS|FILE")]
+    notify: Vec<String>,
     /// Ask nothing: take what was found and what is usual
     #[arg(short, long)]
     yes: bool,
@@ -100,6 +104,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let destinations = destinations(args, asks, &site)?;
     let said = said(args, asks)?;
     let (zone, zone_name) = zone(args, asks)?;
+    let notified = notified(args, asks)?;
     let prices = args.prices.as_deref().map(prices::read).transpose()?;
     let answers = answers::answers(&found, &destinations, &said, zone, &site, prices)?;
     let strategy = advise(&answers, SystemClock.now()).map_err(|impossible| {
@@ -117,6 +122,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         site: &site,
         password_file: &password_file,
         currency: answers.prices.as_ref().map(|prices: &Prices| prices.currency.as_str()),
+        notified: &notified,
+        host: &identity(None).hostname,
     };
     notes.extend(to_see_to(&plan, &answers));
     let text = plan.text();
@@ -363,8 +370,29 @@ fn to_see_to(plan: &Plan<'_>, answers: &Answers) -> Vec<String> {
                 .to_owned(),
         );
     }
-    notes.push("name somebody who is told when something goes wrong: [notify] in backup.toml".to_owned());
+    if plan.notified.is_empty() {
+        notes.push("nobody is told when something goes wrong: --notify ADDRESS, or [notify] in backup.toml".to_owned());
+    }
+    notes.extend(plan.notified.iter().filter_map(Notified::to_see_to));
     notes
+}
+
+fn notified(args: &Args, asks: bool) -> Result<Vec<Notified>, Failure> {
+    if !args.notify.is_empty() || !asks {
+        let parse = |who: &String| {
+            Notified::parse(who).map_err(|why| {
+                Failure::usage(format!("--notify: {why}"), "--notify ops@example.org, or --notify /etc/backup/hook")
+            })
+        };
+        return args.notify.iter().map(parse).collect();
+    }
+    let question =
+        "who is told when something goes wrong: an address of mail, or a file that holds the address of a webhook?";
+    let one = Questions.ask(question, "nobody", |answer| match answer {
+        "nobody" | "none" | "no" => Ok(None),
+        who => Notified::parse(who).map(Some),
+    })?;
+    Ok(one.into_iter().collect())
 }
 
 fn outputs(args: &Args, folder: &Path, plan: &Plan<'_>, config: &Config, text: &str) -> Result<Vec<Output>, Failure> {
@@ -381,8 +409,7 @@ fn outputs(args: &Args, folder: &Path, plan: &Plan<'_>, config: &Config, text: &
     };
     let program = Program { path, config: folder.join("backup.toml") };
     let jobs: Vec<_> = config.jobs.iter().collect();
-    let (mut timed, _) = units::timed(config, &jobs);
-    timed.extend(readings(plan.strategy, &config.time_zone)?);
+    let (timed, _) = units::timed(config, &jobs);
     for unit in units::systemd::units(&program, &timed)? {
         outputs.push(plain(format!("units/{}", unit.name), unit.text));
     }
@@ -397,22 +424,6 @@ fn outputs(args: &Args, folder: &Path, plan: &Plan<'_>, config: &Config, text: &
         scripts(names).map(|script| Output { name: script.name.to_owned(), text: script.text, is_program: true });
     outputs.extend(scripts);
     Ok(outputs)
-}
-
-/// The full readings of repositories, which no job of the configuration does.
-fn readings(strategy: &Strategy, zone: &TimeZone) -> Result<Vec<Timed>, Failure> {
-    let reading = |store: &backup_core::advice::StorePlan| {
-        let schedule = backup_core::schedule::Schedule::parse(&store.read_back, zone.clone())
-            .map_err(|error| Failure::new(error.to_string()))?;
-        Ok(Timed {
-            name: format!("check-{}", store.name),
-            description: format!("Reading back of {}", store.name),
-            words: ["-r", &store.name, "check", "--read-data"].map(str::to_owned).into(),
-            schedule,
-            delay: SignedDuration::ZERO,
-        })
-    };
-    strategy.stores.iter().map(reading).collect()
 }
 
 fn document(

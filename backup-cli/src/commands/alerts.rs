@@ -113,6 +113,7 @@ fn all(config: &Config) -> Vec<Rule> {
         summary: "{{ $labels.job }} has not three copies on two media with one elsewhere",
         description: "`backup status {{ $labels.job }}` says which copy is missing and how to mend it.".to_owned(),
     });
+    rules.extend(of_readings(config));
     rules.extend(of_drills(config));
     rules.extend(of_sizes());
     rules
@@ -173,6 +174,28 @@ fn of_objectives(config: &Config) -> Vec<Rule> {
         });
     }
     rules
+}
+
+/// Of repositories that are to be read back: one that was not for as long as its copies count. One that never was has a
+/// first slot to come, and until then counts for no copy, which has a rule of its own.
+fn of_readings(config: &Config) -> Option<Rule> {
+    let overdue =
+        config.repositories.iter().filter(|repository| repository.read_back.is_some()).filter_map(|repository| {
+            let jobs = config.jobs.iter().filter(|job| job.repositories.contains(&repository.name));
+            let within = jobs.map(|job| job.standards.verified_within.as_secs()).min()?;
+            let of = format!("{{repository=\"{}\"}}", repository.name);
+            Some(format!("time() - min by (repository) (backup_verified_timestamp{of}) > {within}"))
+        });
+    let expr = overdue.collect::<Vec<_>>().join(" or ");
+    (!expr.is_empty()).then(|| Rule {
+        alert: "BackupNotReadBack",
+        expr,
+        lasts: "1d",
+        severity: "warning",
+        summary: "{{ $labels.repository }} was not read back for too long",
+        description: "What lies unread may have rotted: `backup -r {{ $labels.repository }} check --read-data`."
+            .to_owned(),
+    })
 }
 
 fn of_drills(config: &Config) -> Vec<Rule> {

@@ -3,11 +3,16 @@
 use std::time::Instant;
 
 use backup_core::care::{CheckOptions, CheckReport, Finding, ReadData, Severity, check};
+use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::look::read_back;
+use backup_core::repository::{Claim, Repository};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::console::{amounts, json::path, table::Table};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
+use crate::telling;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -17,7 +22,14 @@ pub(crate) struct Args {
     /// Read so many percent of the packs, drawn anew each time
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     read_data_subset: Option<f64>,
+    /// Read for the newest slot of the repository's `read_back`, once among all machines that share it: for cron and
+    /// timers
+    #[arg(long, requires = "read_data")]
+    slot: bool,
 }
+
+/// The lease of a reading. No job has this name: those of jobs begin with a letter or digit.
+const LEASE: &str = "_read-back";
 
 fn percent(text: &str) -> Result<f64, String> {
     let wrong = || "write 10% or 2.5%: more than 0, at most 100".to_owned();
@@ -31,7 +43,64 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         None if args.read_data => ReadData::All,
         None => ReadData::None,
     };
+    // A place says nothing of when it is to be read.
+    let configured = session.locate(session.place()?)?.name;
+    let slot = if args.slot { Some(newest_slot(configured.as_deref(), session)?) } else { None };
+    let ended = run_once(read_data, slot, session);
+    if let Some(name) = configured.filter(|_| read_data == ReadData::All) {
+        tell(&name, &ended, session)?;
+    }
+    ended
+}
+
+/// The newest slot at which a repository of the configuration is to be read back.
+fn newest_slot(name: Option<&str>, session: &Session) -> Result<Timestamp, Failure> {
+    let config = session.config()?;
+    let repository = name.and_then(|name| config.repository(name));
+    let slot = repository.and_then(|repository| repository.read_back.as_ref()?.previous(SystemClock.now()));
+    slot.ok_or_else(|| {
+        Failure::usage(
+            "the repository has no slots",
+            "name one of the configuration with -r, and write read_back = \"0 5 1 * *\" below it",
+        )
+    })
+}
+
+/// Who reads, or has read, a repository for a slot; nobody, when this process is to.
+fn held(repository: &Repository, slot: Timestamp, session: &Session) -> Result<Option<String>, Failure> {
+    let records = repository.records()?;
+    if read_back(records.iter().map(|(_, record)| record)).is_some_and(|read| read >= slot) {
+        return Ok(Some("a reading since".to_owned()));
+    }
+    match repository.claim(LEASE, slot) {
+        Ok(Claim::Taken) => Ok(None),
+        Ok(Claim::Held(lease)) => Ok(Some(lease.hostname)),
+        Err(error) => {
+            let why = Failure::from(error).what;
+            session.console.warn(&format!("no lease is kept, so another machine may read it as well: {why}"));
+            Ok(None)
+        }
+    }
+}
+
+/// Tells who wants to know of failures what became of a full reading.
+fn tell(name: &str, ended: &Result<Exit, Failure>, session: &Session) -> Result<(), Failure> {
+    let config = session.config()?;
+    for warning in telling::tell(&config, telling::of_reading(name, ended).as_slice(), session) {
+        session.console.warn(&warning);
+    }
+    Ok(())
+}
+
+fn run_once(read_data: ReadData, slot: Option<Timestamp>, session: &Session) -> Result<Exit, Failure> {
     let repository = session.open_uncached()?;
+    if let Some(slot) = slot
+        && let Some(held) = held(&repository, slot, session)?
+    {
+        let told = json!({"event": "summary", "slot": slot.to_string(), "held_by": held});
+        session.console.either(&told, || format!("the slot of {slot} is taken: {held}\n"))?;
+        return Ok(Exit::Done);
+    }
     let reporter = session.console.reporter();
     let options = CheckOptions { read_data, lock: session.globals.shared_lock() };
     let began = Instant::now();

@@ -3,9 +3,10 @@
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::policy::{self, Offsite, in_words, predicted};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use crate::config::{Channel, Config, Drill, Fault, Job, Picked, SandboxPlace, Starts};
+use crate::config::{Channel, Config, Drill, Fault, Job, Picked, Repository, SandboxPlace, Starts};
 use crate::exit::{Exit, Failure};
 use crate::secrets::origin::Origin;
 use crate::session::Session;
@@ -87,6 +88,7 @@ fn check(args: &Check, session: &Session) -> Result<Exit, Failure> {
     let config = &read;
     let now = SystemClock.now();
     let mut problems: Vec<_> = config.jobs.iter().flat_map(|job| promises(job, config, now)).collect();
+    problems.extend(config.repositories.iter().filter_map(|repository| read_too_rarely(repository, config, now)));
     if !args.offline {
         problems.extend(reach(config, session));
     }
@@ -95,15 +97,20 @@ fn check(args: &Check, session: &Session) -> Result<Exit, Failure> {
     let path = config.path.display().to_string();
     let contacts: serde_json::Map<_, _> =
         config.contacts.iter().map(|(what, who)| (what.clone(), Value::from(who.as_str()))).collect();
-    let whole = json!({"path": path, "jobs": told, "contacts": contacts, "problems": problems_told});
+    let readings: Vec<_> = config.repositories.iter().map(|repository| reading_document(repository, now)).collect();
+    let whole = json!({
+        "path": path, "jobs": told, "repositories": readings, "contacts": contacts, "problems": problems_told,
+    });
     session.console.either(&whole, || {
         let jobs: String = config.jobs.iter().map(|job| text(job, now)).collect();
+        let readings: String =
+            config.repositories.iter().filter_map(|repository| reading_text(repository, now)).collect();
         let wrong = problems
             .iter()
             .map(|problem| two_lines(&format!("{}: {}", problem.of, problem.what), problem.hint.as_deref()));
         let wrong: String = wrong.collect();
         let end = if problems.is_empty() { format!("{path} is in order\n") } else { format!("\n{wrong}") };
-        format!("{jobs}{end}")
+        format!("{jobs}{readings}{end}")
     })?;
     let is_wrong = problems.iter().any(|problem| problem.exit == Exit::Usage);
     let exits = problems.iter().map(|problem| problem.exit);
@@ -153,6 +160,24 @@ fn promises(job: &Job, config: &Config, now: Timestamp) -> Vec<Problem> {
     problems
 }
 
+/// A repository that is read back, and not as often as its copies need to count.
+fn read_too_rarely(repository: &Repository, config: &Config, now: Timestamp) -> Option<Problem> {
+    let gap = repository.read_back.as_ref()?.longest_gap(now);
+    let jobs = config.jobs.iter().filter(|job| job.repositories.contains(&repository.name));
+    let (within, job) = jobs.map(|job| (job.standards.verified_within, &job.name)).min()?;
+    (gap > within).then(|| {
+        Problem::new(
+            format!("repositories.{}", repository.name),
+            format!(
+                "it is read back after {} at the latest, and its copy of {job} counts for {} after that",
+                in_words(gap),
+                in_words(within)
+            ),
+            "read it back more often, or raise objectives.verified_within",
+        )
+    })
+}
+
 /// Opens everything that the file names.
 fn reach(config: &Config, session: &Session) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -165,7 +190,7 @@ fn reach(config: &Config, session: &Session) -> Vec<Problem> {
             problems.push(Problem::unreached(format!("repositories.{}", repository.name), Failure { hint, ..failure }));
         }
     }
-    let places: Vec<_> = config.repositories.iter().flat_map(crate::config::Repository::places).collect();
+    let places: Vec<_> = config.repositories.iter().flat_map(Repository::places).collect();
     for job in &config.jobs {
         for failure in jobs::reach_source(job, &places, session) {
             problems.push(Problem::unreached(format!("jobs.{}.source", job.name), failure));
@@ -232,10 +257,8 @@ fn drill_document(drill: &Drill) -> Value {
 }
 
 fn text(job: &Job, now: Timestamp) -> String {
-    let zone = job.starts.schedule().map(|schedule| schedule.zone().clone()).unwrap_or(jiff::tz::TimeZone::UTC);
-    let runs: Vec<_> = next_runs(job, now)
-        .map(|slot| slot.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string())
-        .collect();
+    let zone = job.starts.schedule().map(|schedule| schedule.zone().clone()).unwrap_or(TimeZone::UTC);
+    let runs: Vec<_> = next_runs(job, now).map(|slot| shown(slot, &zone)).collect();
     let when = match &job.starts {
         Starts::ByHand => "by hand".to_owned(),
         Starts::Schedule(_) => runs.join(", "),
@@ -245,6 +268,27 @@ fn text(job: &Job, now: Timestamp) -> String {
         }
     };
     format!("{}\n  runs  {when}\n  to    {}\n", job.name, job.repositories.join(", "))
+}
+
+fn reading_document(repository: &Repository, now: Timestamp) -> Value {
+    let schedule = repository.read_back.as_ref();
+    let slots = schedule.into_iter().flat_map(|schedule| schedule.slots(now, Timestamp::MAX)).take(RUNS_SHOWN);
+    json!({
+        "repository": repository.name,
+        "read_back": schedule.map(|schedule| schedule.text()),
+        "next_readings": slots.map(|slot| slot.to_string()).collect::<Vec<_>>(),
+    })
+}
+
+fn reading_text(repository: &Repository, now: Timestamp) -> Option<String> {
+    let schedule = repository.read_back.as_ref()?;
+    let slots = schedule.slots(now, Timestamp::MAX).take(RUNS_SHOWN);
+    let slots: Vec<_> = slots.map(|slot| shown(slot, schedule.zone())).collect();
+    Some(format!("{}\n  read back  {}\n", repository.name, slots.join(", ")))
+}
+
+fn shown(slot: Timestamp, zone: &TimeZone) -> String {
+    slot.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string()
 }
 
 /// The next runs of a job, each with its delay.

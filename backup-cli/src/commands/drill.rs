@@ -307,8 +307,7 @@ fn one(
 ) -> Result<Exit, Failure> {
     let drilled = drills::run(asked, session)?;
     // One that does not answer gets the record from a later drill.
-    let others: Vec<_> =
-        others.iter().filter_map(|other| session.open_configured_through(other, None, Caching::Allowed).ok()).collect();
+    let others: Vec<_> = others.iter().filter_map(|other| session.open_configured(other, None).ok()).collect();
     let others: Vec<_> = others.iter().collect();
     let written = match evidence::write(&drilled, asked.job, asked.trigger, asked.objectives, key, &others) {
         Ok(written) => Some(written),

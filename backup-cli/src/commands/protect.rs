@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use backup_core::bridge::Store;
 use backup_core::care::objects_in_use;
 use backup_core::contracts::ObjectKey;
-use backup_core::repository::layout;
-use backup_store::sinks::{Prolong, RetentionReport, S3Retention};
+use backup_core::model::SnapshotId;
+use backup_core::repository::layout::{self, Named as _};
+use backup_core::repository::{ObjectLock, RecordBody, Repository};
+use backup_store::sinks::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -41,6 +43,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let until = Timestamp::now() + SignedDuration::from_hours(24 * i64::from(args.days));
     let prolong = if args.dry_run { Prolong::DryRun } else { Prolong::Now };
     let count = keys.len();
+    let is_snapshot = |key: &&ObjectKey| key.as_str().starts_with(layout::SNAPSHOTS);
+    let snapshots: Vec<_> = keys.iter().filter(is_snapshot).filter_map(SnapshotId::from_key).collect();
     let (cold, hot): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| in_cold.contains(key));
     let mut report = RetentionReport::default();
     let mut short = Vec::new();
@@ -48,24 +52,36 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         let half = repository.store().start(async move { retention.ensure(&keys, until, prolong).await }).wait()?;
         report.enough += half.enough;
         report.prolonged += half.prolonged;
+        half.least.into_iter().for_each(|least| report.see(least));
         short.extend(half.short.iter().map(|(key, found)| {
             let until = found.as_ref().map(|found| found.until.to_string());
             json!({"place": bucket.short(), "key": key.as_str(), "until": until})
         }));
     }
     let not_protected = short.len();
+    let recorded = match (prolong, &report.least) {
+        (Prolong::Now, Some(least)) if not_protected == 0 => record(&repository, snapshots, least, session),
+        _ => false,
+    };
     let document = json!({
         "event": "summary", "dry_run": args.dry_run, "until": until.to_string(), "objects": count,
         "enough": report.enough, "prolonged": report.prolonged, "short": short,
+        "least": report.least.as_ref().map(|least| json!({"until": least.until.to_string(), "mode": least.mode})),
+        "recorded": recorded,
     });
     session.console.either(&document, || {
         format!(
-            "{} until {}: {} protected already, {} prolonged, {} not protected\n",
+            "{} until {}: {} protected already, {} prolonged, {} not protected\n{}",
             amounts::counted(count as u64, "object"),
             amounts::local_time(until),
             report.enough,
             report.prolonged,
             not_protected,
+            match &report.least {
+                Some(least) if least.mode != COMPLIANCE =>
+                    "who may pass over governance can remove them all the same, so `status` takes none for immutable\n",
+                _ => "",
+            },
         )
     })?;
     Ok(if not_protected == 0 { Exit::Done } else { Exit::Failed })
@@ -75,4 +91,18 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 fn in_cold(cold: &Store) -> Result<HashSet<ObjectKey>, Failure> {
     let packs = cold.list(layout::DATA)?.into_iter().map(|info| info.key);
     Ok(packs.chain([layout::config()]).collect())
+}
+
+/// Writes down what the store said of every object, so that `status` knows of it without asking again. Credentials that
+/// may not write records have protected all the same.
+fn record(repository: &Repository, snapshots: Vec<SnapshotId>, least: &Retention, session: &Session) -> bool {
+    let mode = if least.mode == COMPLIANCE { ObjectLock::Compliance } else { ObjectLock::Governance };
+    match repository.save_record(RecordBody::Locked { snapshots, until: least.until, mode }) {
+        Ok(_) => true,
+        Err(error) => {
+            let why = Failure::from(error).what;
+            session.console.warn(&format!("`status` will not know of it, because it could not be recorded: {why}"));
+            false
+        }
+    }
 }

@@ -4,8 +4,8 @@ use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::contracts::Proof;
 use backup_core::drill::Estimate;
 use backup_core::policy::{
-    Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Monitoring, Practice, Standards, checklist,
-    exposure_of, in_words,
+    Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Practice, Standards, checklist, exposure_of,
+    in_words,
 };
 use backup_core::repository::Repository;
 use backup_core::runbook::estimated;
@@ -18,6 +18,7 @@ use crate::drills::told;
 use crate::exit::{Exit, Failure};
 use crate::facts;
 use crate::session::Session;
+use crate::telling;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 4: an objective is missed. 5: a copy is missing, behind, or cannot be read.")]
@@ -92,9 +93,8 @@ fn exit(standing: &JobStanding) -> Exit {
 
 /// What is known beside the jobs.
 fn practice(config: &Config, documented: Option<Timestamp>) -> Practice {
-    let pushes = config.metrics.textfile.is_some() || config.metrics.pushgateway.is_some();
     Practice {
-        monitoring: Monitoring { configured: pushes || !config.notify.is_empty(), ..Monitoring::default() },
+        monitoring: telling::monitoring(config),
         passphrase_elsewhere: config.checklist.passphrase_copy.clone(),
         rehearsed: config.checklist.rehearsed.clone(),
         documented,
@@ -125,6 +125,7 @@ fn document(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate
                 "recovery_point": backup.recovery_point.to_string(),
                 "proof": backup.proof,
                 "verified": backup.verified.map(|verified| verified.to_string()),
+                "immutable_until": backup.immutable_until.map(|until| until.to_string()),
             })),
             "restored": facts.restored_from(&copy.repository).map(|restored| restored.to_string()),
             "exposure": exposure_of(copy, facts, Proof::Present, now),
@@ -166,6 +167,9 @@ fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>
     if let Some(estimate) = estimate {
         lines.push(format!("a restore would take: {}", estimated(estimate)));
     }
+    if let Some(words) = immutable(facts, standing, now) {
+        lines.push(words);
+    }
     let rule = &standing.three_two_one;
     lines.push(format!(
         "3-2-1: {} (three copies: {}, two media: {}, one at another site: {})",
@@ -181,6 +185,19 @@ fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>
         text += &format!("  - {}\n      try: {}\n", finding.what, finding.mend);
     }
     text
+}
+
+/// What is left when somebody holds all credentials; nothing where no copy is known to be immutable.
+fn immutable(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> Option<String> {
+    let Exposure::Since { age, repository, .. } = &standing.compromised else { return None };
+    let copy = facts.copies.iter().find(|copy| copy.repository == *repository)?;
+    let until =
+        copy.history.backups.iter().filter_map(|backup| backup.immutable_until).filter(|until| *until > now).min()?;
+    Some(format!(
+        "whoever holds all credentials leaves a backup that is {} old: nobody can delete it in {repository} before {}",
+        in_words(*age),
+        amounts::local_time(until)
+    ))
 }
 
 fn newest_of(copy: &CopyFacts, facts: &JobFacts, now: Timestamp) -> [String; 3] {

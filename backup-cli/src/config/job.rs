@@ -253,7 +253,7 @@ fn read_again(section: &Section<'_>, zone: &TimeZone) -> Option<Schedule> {
 }
 
 /// A schedule, unless the text is `none`.
-fn schedule(section: &Section<'_>, key: &'static str, none: &str, zone: &TimeZone) -> Option<Schedule> {
+pub(super) fn schedule(section: &Section<'_>, key: &'static str, none: &str, zone: &TimeZone) -> Option<Schedule> {
     let value = section.value(key)?;
     let text = value.text().filter(|text| text != none)?;
     let hint = "minute hour day month weekday, as \"0 2 * * *\" for every night at 2";

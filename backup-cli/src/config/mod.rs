@@ -150,7 +150,7 @@ fn read_root(root: &Section<'_>, path: &Path) -> Option<Config> {
     let defaults = root.value("defaults").and_then(|value| value.section());
     let mut repositories = Vec::new();
     for (name, section) in root.named("repositories") {
-        repositories.extend(repository::read(name, &section, defaults.as_ref()));
+        repositories.extend(repository::read(name, &section, defaults.as_ref(), &time_zone));
     }
     let names: Vec<&str> = repositories.iter().map(|repository| repository.name.as_str()).collect();
     let mut jobs = Vec::new();
@@ -160,7 +160,7 @@ fn read_root(root: &Section<'_>, path: &Path) -> Option<Config> {
     }
     if let Some(defaults) = defaults {
         job::read_defaults(&defaults, &names, &time_zone);
-        repository::read_defaults(&defaults);
+        repository::read_defaults(&defaults, &time_zone);
         defaults.finish();
     }
     let job_names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();

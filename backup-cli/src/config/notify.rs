@@ -86,6 +86,8 @@ pub(crate) enum Event {
     Objective,
     /// A drill failed or could not run.
     Drill,
+    /// A repository that was read back is damaged, or could not be read: told to who wants to hear of failures.
+    Check,
     /// Every run that came to a good end.
     Success,
 }

@@ -3,8 +3,10 @@
 use std::num::NonZeroU64;
 
 use backup_core::policy;
+use backup_core::schedule::Schedule;
 use backup_store::Place;
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 
 use super::length;
 use super::section::{Section, Value};
@@ -35,6 +37,8 @@ pub(crate) struct Repository {
     pub(crate) is_lock_free: bool,
     /// When what nobody needs is removed.
     pub(crate) pruning: Pruning,
+    /// When everything in it is read and hashed.
+    pub(crate) read_back: Option<Schedule>,
 }
 
 impl Repository {
@@ -85,7 +89,12 @@ pub(crate) enum Pruning {
 const SETTINGS: [&str; 6] = ["endpoint", "region", "storage_class", "profile", "account", "ca_certificate"];
 
 /// Reads one.
-pub(super) fn read(name: String, section: &Section<'_>, defaults: Option<&Section<'_>>) -> Option<Repository> {
+pub(super) fn read(
+    name: String,
+    section: &Section<'_>,
+    defaults: Option<&Section<'_>>,
+    zone: &TimeZone,
+) -> Option<Repository> {
     let (place, cold) = (place(section), cold(section));
     let text = |key| section.text(key);
     let stands = policy::Place { media: text("media"), site: text("site"), failure_domain: text("failure_domain") };
@@ -109,13 +118,21 @@ pub(super) fn read(name: String, section: &Section<'_>, defaults: Option<&Sectio
         );
     }
     let pruning = if is_lock_free { Pruning::Never } else { pruning.unwrap_or(Pruning::Every(PRUNE_EVERY)) };
+    let own = read_back(section, zone);
+    let read_back =
+        if section.has("read_back") { own } else { defaults.and_then(|defaults| read_back(defaults, zone)) };
     section.finish();
-    Some(Repository { name, place: place?, cold, stands, passphrase, credentials, limits, is_lock_free, pruning })
+    let place = place?;
+    Some(Repository { name, place, cold, stands, passphrase, credentials, limits, is_lock_free, pruning, read_back })
 }
 
 /// Reads what the defaults may say for repositories, so that it is known there.
-pub(super) fn read_defaults(defaults: &Section<'_>) {
-    let _ = passphrase(defaults);
+pub(super) fn read_defaults(defaults: &Section<'_>, zone: &TimeZone) {
+    let _ = (passphrase(defaults), read_back(defaults, zone));
+}
+
+fn read_back(section: &Section<'_>, zone: &TimeZone) -> Option<Schedule> {
+    super::job::schedule(section, "read_back", "never", zone)
 }
 
 fn place(section: &Section<'_>) -> Option<Place> {

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Wake;
-use super::timetable::Task;
+use super::timetable::{Task, Verb};
 use crate::exit::Failure;
 use crate::units::Program;
 
@@ -36,12 +36,7 @@ pub(super) fn start(
     wakes: &Sender<Wake>,
 ) -> Result<Child, Failure> {
     let mut command = Command::new(&program.path);
-    command.arg("--config").arg(&program.config).arg("--quiet").arg(task.verb.word()).arg(&task.job);
-    command.args(task.verb.option());
-    // Whoever shares a repository runs a slot once; what runs on change, or is tried, runs whatever others do.
-    if slot.is_some() && task.verb.backs_up() {
-        command.arg("--slot");
-    }
+    command.arg("--config").arg(&program.config).arg("--quiet").args(words(task, slot));
     // A group of its own: what is typed at the daemon's terminal is the daemon's, who passes it on once.
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn();
     let mut child = spawned.map_err(|error| Failure::because(format!("{}", program.path.display()), &error))?;
@@ -52,6 +47,21 @@ pub(super) fn start(
     });
     waiting.map_err(|error| Failure::because("a thread that waits for a run", &error))?;
     Ok(Child { task: task.clone(), since: SystemClock.now(), pid })
+}
+
+/// The verb and what it is given. Whoever shares a repository runs a slot once; what runs on change, or is tried, runs
+/// whatever others do.
+fn words(task: &Task, slot: Option<Timestamp>) -> Vec<&str> {
+    let verb = task.verb.word();
+    let mut words = match task.verb {
+        Verb::Run => vec![verb, &task.name],
+        // Its evidence tells it from one that a person asked for.
+        Verb::Drill => vec![verb, &task.name, "--trigger=schedule"],
+        Verb::ReadAgain => vec![verb, &task.name, "--read-again"],
+        Verb::ReadBack => vec!["-r", &task.name, verb, "--read-data"],
+    };
+    words.extend((slot.is_some() && task.verb != Verb::Drill).then_some("--slot"));
+    words
 }
 
 impl Child {
@@ -71,5 +81,21 @@ pub(super) fn ended(status: Option<ExitStatus>) -> String {
             Some(_) => "was killed".to_owned(),
             None => "ended, nobody knows how".to_owned(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_run_is_what_a_person_would_type() {
+        let typed = |verb, slot| words(&Task { verb, name: "app".to_owned() }, slot).join(" ");
+        let slot = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(typed(Verb::Run, slot), "run app --slot");
+        assert_eq!(typed(Verb::Run, None), "run app");
+        assert_eq!(typed(Verb::ReadAgain, slot), "run app --read-again --slot");
+        assert_eq!(typed(Verb::Drill, slot), "drill app --trigger=schedule");
+        assert_eq!(typed(Verb::ReadBack, slot), "-r app check --read-data --slot");
     }
 }

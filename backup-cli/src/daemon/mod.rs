@@ -34,17 +34,19 @@ use backup_core::policy::{JobStanding, Trigger};
 use jiff::{SignedDuration, Timestamp};
 use sd_notify::NotifyState;
 
+use crate::allocator;
 use crate::config::{Config, Job, Source, Starts};
 use crate::console::say;
 use crate::exit::{Exit, Failure};
 use crate::facts::{self, Reading};
 use crate::session::{Session, identity};
+use crate::telling;
 use crate::units::Program;
 use child::Child;
 use health::{BEAT_SECONDS, Health};
 use readers::Reader;
 use server::{Answers, Token};
-use timetable::{Entry, Next, Verb};
+use timetable::{Entry, Next, Task, Verb};
 use view::{JobView, Shown, View};
 use watch::Watch;
 
@@ -96,6 +98,7 @@ pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
         running: None,
         is_reload_wanted: false,
         is_stopping: false,
+        fetch_noted: None,
         trouble: None,
         watch_troubles: Vec::new(),
         program,
@@ -136,6 +139,8 @@ struct Daemon<'a> {
     running: Option<Child>,
     is_reload_wanted: bool,
     is_stopping: bool,
+    /// The fetching of figures that was noted last.
+    fetch_noted: Option<Timestamp>,
     /// Why the configuration could not be read again.
     trouble: Option<String>,
     /// What cannot be watched.
@@ -148,7 +153,9 @@ impl Daemon<'_> {
         let now = SystemClock.now();
         let config = Arc::clone(&self.config);
         // What was heard of jobs that are still there is heard again with the first reading.
-        self.entries = config.jobs.iter().flat_map(|job| Entry::of(job, now)).collect();
+        let jobs = config.jobs.iter().flat_map(|job| Entry::of(job, now));
+        let readings = config.repositories.iter().filter_map(|repository| Entry::of_repository(repository, now));
+        self.entries = jobs.chain(readings).collect();
         self.readings.clear();
         self.jobs.clear();
         self.triggers.clear();
@@ -193,6 +200,7 @@ impl Daemon<'_> {
             let now = SystemClock.now();
             self.health.beat(now);
             tell_systemd(&[NotifyState::Watchdog]);
+            self.note_fetched();
             if self.is_stopping && self.running.is_none() {
                 return;
             }
@@ -213,6 +221,18 @@ impl Daemon<'_> {
         }
     }
 
+    /// Notes once an hour that figures are fetched: evidence that somebody watches, which `status --checklist` asks for.
+    fn note_fetched(&mut self) {
+        let is_news = |fetched: &Timestamp| {
+            self.fetch_noted.is_none_or(|noted| fetched.duration_since(noted) >= SignedDuration::from_hours(1))
+        };
+        if let Some(fetched) = self.health.fetched().filter(is_news) {
+            self.fetch_noted = Some(fetched);
+            // Without it the checklist says that it is not known.
+            drop(telling::note_figures(fetched));
+        }
+    }
+
     /// Begins a run if one is due and none is under way; otherwise, when one will be.
     fn begin_what_is_due(&mut self, now: Timestamp) -> Option<Timestamp> {
         if self.running.is_some() || self.is_stopping {
@@ -225,15 +245,19 @@ impl Daemon<'_> {
         self.entries[at].begin(slot, now);
         let task = self.entries[at].task.clone();
         if task.verb.backs_up() {
-            self.entries.iter_mut().filter(|entry| entry.task.job == task.job).for_each(|entry| entry.is_run_too(now));
+            let of_job = self.entries.iter_mut().filter(|entry| entry.task.is_of_job(&task.name));
+            of_job.for_each(|entry| entry.is_run_too(now));
         }
         let made_up = if missed > 0 { format!(", and makes up for {missed} before it") } else { String::new() };
         let of = slot.map(|slot| format!(" of {slot}")).unwrap_or_default();
-        let whole = if task.verb == Verb::ReadAgain { ", and reads everything" } else { "" };
-        say(&format!("{} {}{of} begins{whole}{made_up}", task.verb.word(), task.job));
+        let whole = match task.verb {
+            Verb::ReadAgain | Verb::ReadBack => ", and reads everything",
+            Verb::Run | Verb::Drill => "",
+        };
+        say(&format!("{} {}{of} begins{whole}{made_up}", task.verb.word(), task.name));
         match child::start(&self.program, &task, slot, &self.wakes) {
             Ok(child) => self.running = Some(child),
-            Err(failure) => say(&format!("{} {} could not begin: {}", task.verb.word(), task.job, failure.what)),
+            Err(failure) => say(&format!("{} {} could not begin: {}", task.verb.word(), task.name, failure.what)),
         }
         self.show();
         None
@@ -247,7 +271,7 @@ impl Daemon<'_> {
                     say(&format!(
                         "waits for {} {} to stop at its next safe point",
                         child.task.verb.word(),
-                        child.task.job
+                        child.task.name
                     ));
                     child.stop();
                 }
@@ -259,19 +283,25 @@ impl Daemon<'_> {
                     self.readings.insert(repository.clone(), reading);
                     self.hear(&repository);
                     self.show();
+                    // Of all snapshots and records little is kept.
+                    allocator::give_back();
                 }
             }
             Wake::Changed { job, at } => {
-                let of_job = |entry: &&mut Entry| entry.task.job == job && entry.is_on_change();
+                let of_job = |entry: &&mut Entry| entry.task.is_of_job(&job) && entry.is_on_change();
                 if let Some(entry) = self.entries.iter_mut().find(of_job) {
                     entry.change(at, at);
                 }
             }
             Wake::Ended { status } => {
                 let Some(child) = self.running.take() else { return };
-                say(&format!("{} {} {}", child.task.verb.word(), child.task.job, child::ended(status)));
-                let job = self.config.jobs.iter().find(|job| job.name == child.task.job);
-                let repositories = job.map(|job| job.repositories.as_slice()).unwrap_or_default();
+                let Task { verb, name } = &child.task;
+                say(&format!("{} {name} {}", verb.word(), child::ended(status)));
+                let job = self.config.jobs.iter().find(|job| child.task.is_of_job(&job.name));
+                let repositories = match verb {
+                    Verb::ReadBack => std::slice::from_ref(name),
+                    _ => job.map(|job| job.repositories.as_slice()).unwrap_or_default(),
+                };
                 self.readers.iter().filter(|reader| repositories.contains(&reader.repository)).for_each(Reader::ask);
                 self.show();
             }
@@ -282,13 +312,18 @@ impl Daemon<'_> {
     fn hear(&mut self, repository: &str) {
         let now = SystemClock.now();
         let config = Arc::clone(&self.config);
+        if let Some(histories) = self.readings.get(repository).and_then(|reading| reading.histories.clone()) {
+            let is_of = |entry: &&mut Entry| entry.task.verb == Verb::ReadBack && entry.task.name == repository;
+            self.entries.iter_mut().filter(is_of).for_each(|entry| entry.hear_read_back(histories.read_back));
+        }
         for job in config.jobs.iter().filter(|job| job.repositories.iter().any(|name| name == repository)) {
             let trigger = self.trigger(job, now);
             let facts = facts::of_triggered(&config, job, trigger, &self.readings);
             let standing = JobStanding::of(&facts, &job.standards, now);
             let is_all_read = job.repositories.iter().all(|name| self.readings.contains_key(name));
             if is_all_read {
-                self.entries.iter_mut().filter(|entry| entry.task.job == job.name).for_each(|entry| entry.hear(&facts));
+                let of_job = self.entries.iter_mut().filter(|entry| entry.task.is_of_job(&job.name));
+                of_job.for_each(|entry| entry.hear(&facts));
             }
             let view = JobView { facts: Arc::new(facts), standing: Arc::new(standing), running: None, next: None };
             self.jobs.insert(job.name.clone(), view);
@@ -309,10 +344,11 @@ impl Daemon<'_> {
 
     fn show(&self) {
         let now = SystemClock.now();
-        let is_of = |entry: &&Entry, name: &str| entry.task.job == name && entry.task.verb.backs_up();
+        let is_of = |entry: &&Entry, name: &str| entry.task.is_of_job(name) && entry.task.verb.backs_up();
         let jobs = self.config.jobs.iter().filter_map(|job| {
             let known = self.jobs.get(&job.name)?;
-            let running = self.running.as_ref().filter(|child| child.task.job == job.name).map(|child| child.since);
+            let running =
+                self.running.as_ref().filter(|child| child.task.is_of_job(&job.name)).map(|child| child.since);
             let runs = self.entries.iter().filter(|entry| is_of(entry, &job.name));
             let next = runs.filter_map(|entry| entry.next(now)).min();
             Some(JobView { running, next, ..known.clone() })

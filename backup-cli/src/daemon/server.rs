@@ -137,6 +137,7 @@ impl Answers {
                     body(StatusCode::OK, "text/html; charset=utf-8", page::html(&self.shown.view(), now))
                 }
                 Admitted::Yes if path == "/metrics" => {
+                    self.health.fetch(now);
                     body(StatusCode::OK, metrics::CONTENT_TYPE, self.shown.view().figures(now))
                 }
                 Admitted::Yes => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz and /readyz"),

@@ -1,4 +1,4 @@
-//! Which of all jobs and drills is to run next, and when.
+//! Which of all jobs, drills and readings is to run next, and when.
 //!
 //! It only thinks. What has run is known from the repositories, and of what was begun since, from this table; a daemon
 //! that was killed forgets only the latter, and the lease of the slot remembers.
@@ -7,19 +7,26 @@ use backup_core::policy::JobFacts;
 use backup_core::schedule::{Due, Schedule, Settle, due};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Job, Starts};
+use crate::config::{Job, Repository, Starts};
 use crate::facts::SCAN_EVERY;
 
-/// What is to be run: a verb and a job.
+/// What is to be run: a verb, and what it is done with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Task {
     /// What is done.
     pub(super) verb: Verb,
-    /// With which job.
-    pub(super) job: String,
+    /// The name of a job; of a repository, when that is read back.
+    pub(super) name: String,
 }
 
-/// What is done with a job.
+impl Task {
+    /// Whether it is done with the job of this name.
+    pub(super) fn is_of_job(&self, name: &str) -> bool {
+        self.verb != Verb::ReadBack && self.name == name
+    }
+}
+
+/// What is done with a job, or with a repository.
 ///
 /// In the order in which they are begun when they are due for the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +37,8 @@ pub(super) enum Verb {
     ReadAgain,
     /// A restore of it is tried.
     Drill,
+    /// All that the repository holds is read and hashed.
+    ReadBack,
 }
 
 impl Verb {
@@ -38,22 +47,13 @@ impl Verb {
         match self {
             Self::Run | Self::ReadAgain => "run",
             Self::Drill => "drill",
-        }
-    }
-
-    /// What stands behind the job on the command line.
-    pub(super) fn option(self) -> Option<&'static str> {
-        match self {
-            Self::Run => None,
-            Self::ReadAgain => Some("--read-again"),
-            // Its evidence tells it from one that a person asked for.
-            Self::Drill => Some("--trigger=schedule"),
+            Self::ReadBack => "check",
         }
     }
 
     /// Whether it makes a backup.
     pub(super) fn backs_up(self) -> bool {
-        self != Self::Drill
+        matches!(self, Self::Run | Self::ReadAgain)
     }
 }
 
@@ -99,7 +99,7 @@ impl Entry {
             }
         };
         let entry = |verb, when, delay| Self {
-            task: Task { verb, job: job.name.clone() },
+            task: Task { verb, name: job.name.clone() },
             when,
             delay,
             last: now,
@@ -117,6 +117,24 @@ impl Entry {
         run.into_iter().chain(again).chain(drill).collect()
     }
 
+    /// The line of a repository that is read back, first seen at `now`.
+    pub(super) fn of_repository(repository: &Repository, now: Timestamp) -> Option<Self> {
+        let schedule = repository.read_back.clone()?;
+        Some(Self {
+            task: Task { verb: Verb::ReadBack, name: repository.name.clone() },
+            when: When::Schedule(schedule),
+            delay: SignedDuration::ZERO,
+            last: now,
+            is_known: false,
+            changed: None,
+        })
+    }
+
+    /// When its repository was last read back was heard.
+    pub(super) fn hear_read_back(&mut self, last: Option<Timestamp>) {
+        self.hear_last(last);
+    }
+
     /// What its repositories know of it was heard. `seen` is when the daemon first saw the job: what was due before is
     /// owed only where there was a run before it.
     pub(super) fn hear(&mut self, facts: &JobFacts) {
@@ -124,16 +142,22 @@ impl Entry {
             Verb::Run => last_begun(facts),
             Verb::ReadAgain => last_read_again(facts),
             Verb::Drill => last_restored(facts),
+            // Of a repository, no job tells.
+            Verb::ReadBack => return,
         };
+        // What changed while nobody watched is found by a scan.
+        if !self.is_known && matches!(self.when, When::Change { .. }) {
+            self.changed = Some((Timestamp::MIN, Timestamp::MIN));
+        }
+        self.hear_last(last);
+    }
+
+    fn hear_last(&mut self, last: Option<Timestamp>) {
         match last {
             // What this daemon has begun itself is newer than what was read of it.
             Some(last) if self.is_known => self.last = self.last.max(last),
             Some(last) => self.last = last,
             None => {}
-        }
-        // What changed while nobody watched is found by a scan.
-        if !self.is_known && matches!(self.when, When::Change { .. }) {
-            self.changed = Some((Timestamp::MIN, Timestamp::MIN));
         }
         self.is_known = true;
     }
@@ -260,7 +284,7 @@ mod tests {
     }
 
     fn entry(job: &str, verb: Verb, when: When, last: &str) -> Entry {
-        let task = Task { verb, job: job.to_owned() };
+        let task = Task { verb, name: job.to_owned() };
         Entry { task, when, delay: SignedDuration::ZERO, last: at(last), is_known: true, changed: None }
     }
 
@@ -281,7 +305,7 @@ mod tests {
         let now = at("2026-11-22T04:00:00Z");
         let mut order = Vec::new();
         while let Next::Run { at, slot, missed } = next(&entries, now) {
-            order.push(format!("{} {}", entries[at].task.verb.word(), entries[at].task.job));
+            order.push(format!("{} {}", entries[at].task.verb.word(), entries[at].task.name));
             assert_eq!(missed, 0);
             entries[at].begin(slot, now);
         }
@@ -349,16 +373,34 @@ mod tests {
     }
 
     #[test]
+    fn a_repository_is_read_back_at_each_slot_after_what_backs_up_and_not_again_when_somebody_has() {
+        let mut reading = scheduled("a", "0 3 * * 0", "2026-11-21T12:00:00Z");
+        reading.task.verb = Verb::ReadBack;
+        reading.is_known = false;
+        let slot = at("2026-11-22T03:00:00Z");
+        assert_eq!(next(&[reading.clone()], slot), Next::Wait(None), "its repository was not heard");
+        reading.hear(&sample::job("a", 1, DrillVerdict::Passed).facts);
+        assert_eq!(next(&[reading.clone()], slot), Next::Wait(None), "a job of that name says nothing of it");
+        let mut done = reading.clone();
+        reading.hear_read_back(Some(at("2026-11-15T04:00:00Z")));
+        let entries = [reading, scheduled("b", "0 3 * * *", "2026-11-21T12:00:00Z")];
+        assert!(matches!(next(&entries, slot), Next::Run { at: 1, .. }));
+        assert_eq!(next(&entries[..1], slot), Next::Run { at: 0, slot: Some(slot), missed: 0 });
+        done.hear_read_back(Some(at("2026-11-22T03:30:00Z")));
+        assert_eq!(next(&[done], at("2026-11-22T05:00:00Z")), Next::Wait(Some(at("2026-11-29T03:00:00Z"))));
+    }
+
+    #[test]
     fn a_run_that_failed_has_not_read_everything_again() {
         let mut again = scheduled("a", "0 3 * * 0", "2026-11-21T12:00:00Z");
         again.task.verb = Verb::ReadAgain;
         again.is_known = false;
         let mut facts = (*sample::job("a", 1, DrillVerdict::Passed).facts).clone();
         for copy in &mut facts.copies {
-            copy.history.runs.retain(|run| run.ended < at("2026-11-22T03:00:00Z"));
+            copy.history_mut().runs.retain(|run| run.ended < at("2026-11-22T03:00:00Z"));
             let failed = copy.history.runs[0].clone();
             let ended = at("2026-11-22T10:00:00Z");
-            copy.history.runs.push(Run { ended, outcome: Outcome::Failed, ..failed });
+            copy.history_mut().runs.push(Run { ended, outcome: Outcome::Failed, ..failed });
         }
         again.hear(&facts);
         let slot = Some(at("2026-11-22T03:00:00Z"));

@@ -94,7 +94,7 @@ pub(super) mod sample {
         let point = |day: i64| now() - SignedDuration::from_hours(age_hours + 24 * day);
         let backup = |day: i64| Backup {
             snapshot: SnapshotId::of(&day.to_le_bytes()),
-            part: GroupKey::of_job(name),
+            part: GroupKey::of_job(name).into(),
             recovery_point: point(day),
             durable: point(day) + SignedDuration::from_mins(7),
             proof: if day == 1 { Proof::Restored } else { Proof::Present },
@@ -129,7 +129,7 @@ pub(super) mod sample {
             has_retention: true,
             read: Some(now()),
             unreachable: None,
-            history: history(),
+            history: history().into(),
         };
         let facts = JobFacts {
             job: name.to_owned(),

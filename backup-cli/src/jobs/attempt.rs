@@ -1,6 +1,5 @@
 //! One attempt of a run: the hook before it, and each part to all repositories.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use backup_core::clock::{Clock as _, SystemClock};
@@ -171,18 +170,19 @@ fn look_wrong(
     let histories = histories(repository)?;
     let Some(history) = histories.jobs.get(&job.name) else { return Ok(None) };
     let accepted = last_accepted(job, repository)?;
-    let mut before = HashMap::<Option<GroupKey>, Vec<Amounts>>::new();
     let own = part_of(job, paths);
+    let mut before = Vec::new();
     for run in &history.runs {
         let is_doubted = run.outcome == policy::Outcome::Suspicious || !run.outcome.made_a_backup();
         if let Some(size) = run.size
             && !is_doubted
+            && run.part.as_deref() == Some(&own)
             && accepted.is_none_or(|accepted| run.ended >= accepted)
         {
-            before.entry(run.part.clone()).or_default().push(size);
+            before.push(size);
         }
     }
-    Ok(policy::suspicion(size, before.get(&Some(own)).map(Vec::as_slice).unwrap_or_default()))
+    Ok(policy::suspicion(size, &before))
 }
 
 /// When somebody last said that what a run of the job holds is usual.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::look::{Histories, histories};
@@ -82,7 +83,7 @@ fn of_kept(
         HERE.to_owned()
     });
     let mut read = Read::default();
-    read.readings.insert(name.clone(), Reading { histories: Some(histories.clone()), unreachable: None });
+    read.readings.insert(name.clone(), Reading { histories: Some(Arc::new(histories.clone())), unreachable: None });
     read.open.insert(name, repository.clone());
     let jobs: Vec<_> = config.jobs.iter().filter(|job| names.is_empty() || names.contains(&job.name)).collect();
     let known_from = KnownFrom::Kept { place: place.to_string(), time: kept.time };
@@ -102,6 +103,7 @@ fn named_here(place: &Place) -> config::Repository {
         limits: config::Limits::default(),
         is_lock_free: false,
         pruning: config::Pruning::Never,
+        read_back: None,
     }
 }
 
@@ -143,7 +145,7 @@ fn of_snapshots(
     let now = SystemClock.now();
     let mut read = Read::default();
     let names: Vec<_> = histories.jobs.keys().cloned().collect();
-    read.readings.insert(HERE.to_owned(), Reading { histories: Some(histories.clone()), unreachable: None });
+    read.readings.insert(HERE.to_owned(), Reading { histories: Some(Arc::new(histories.clone())), unreachable: None });
     let job = |name: &String| {
         let history = histories.jobs.get(name).cloned().unwrap_or_default();
         let copy = CopyFacts {

@@ -10,6 +10,7 @@ use backup_store::{Message, Method, Secret};
 use jiff::Timestamp;
 
 use super::channels::post;
+use super::state::note_figures;
 use crate::config::{Metrics, Pushgateway};
 use crate::exit::Failure;
 use crate::session::{Session, identity};
@@ -31,10 +32,12 @@ pub(crate) fn deliver(
     {
         warnings.push(format!("the figures are not in {}: {}", path.display(), failure.what));
     }
-    if let Some(gateway) = &settings.pushgateway
-        && let Err(failure) = push(gateway, text, session)
-    {
-        warnings.push(format!("the Pushgateway has no figures: {}", failure.what));
+    if let Some(gateway) = &settings.pushgateway {
+        match push(gateway, text, session) {
+            // What cannot be noted is not known to have been taken, which is what the checklist then says.
+            Ok(()) => drop(note_figures(now)),
+            Err(failure) => warnings.push(format!("the Pushgateway has no figures: {}", failure.what)),
+        }
     }
     warnings
 }

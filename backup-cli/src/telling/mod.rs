@@ -12,13 +12,14 @@ mod state;
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::drill::{DrillOutcome, Verdict as Drilled};
 use backup_core::evidence::journal_heads;
-use backup_core::policy::{self, JobStanding, LastTold};
+use backup_core::policy::{self, JobStanding, LastTold, Monitoring};
 use serde_json::json;
 
 pub(crate) use figures::deliver;
+pub(crate) use state::note_figures;
 
 use crate::config::{Channel, Config, Event, Notify, Preset};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::jobs::{Outcome, Verdict};
 use crate::network::state_folder;
 use crate::session::{Session, identity};
@@ -27,7 +28,7 @@ use state::State;
 /// How a matter stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Matter {
-    /// The job.
+    /// The job; of a reading, the word `repository` and its name, which is no job's.
     pub(crate) job: String,
     /// What of it.
     pub(crate) event: Event,
@@ -40,7 +41,7 @@ pub(crate) struct Matter {
 pub(crate) struct Words {
     pub(crate) job: String,
     pub(crate) host: String,
-    /// `failure`, `objective`, `drill`, `success`.
+    /// `failure`, `objective`, `drill`, `check`, `success`.
     pub(crate) event: &'static str,
     /// `bad`, `still`, `recovered`, `good`.
     pub(crate) state: &'static str,
@@ -65,6 +66,16 @@ pub(crate) fn of_run(outcome: &Outcome) -> Option<Matter> {
     let is_bad = !matches!(outcome.exit(), Exit::Done | Exit::Losses);
     let trouble = if is_bad { trouble.or_else(|| Some("it did not come to a good end".to_owned())) } else { None };
     Some(Matter { job: outcome.job.clone(), event: Event::Failure, trouble })
+}
+
+/// Whether everything that a repository holds could be read and was what it was.
+pub(crate) fn of_reading(repository: &str, ended: &Result<Exit, Failure>) -> Option<Matter> {
+    let trouble = match ended {
+        Err(failure) if failure.exit == Exit::Interrupted => return None,
+        Err(failure) => Some(failure.what.clone()),
+        Ok(_) => None,
+    };
+    Some(Matter { job: format!("repository {repository}"), event: Event::Check, trouble })
 }
 
 /// Whether a job keeps to its objectives.
@@ -117,6 +128,18 @@ pub(crate) fn tell(config: &Config, matters: &[Matter], session: &Session) -> Ve
     warnings
 }
 
+/// Who is told, and when something was last heard of that: what this machine remembers of messages that were delivered and
+/// figures that were taken. Nothing else can know it.
+pub(crate) fn monitoring(config: &Config) -> Monitoring {
+    let pushes = config.metrics.textfile.is_some() || config.metrics.pushgateway.is_some();
+    let who: Vec<_> = config.notify.iter().map(|notify| notify.name.as_str()).collect();
+    Monitoring {
+        configured: pushes || !who.is_empty(),
+        fetched: state::figures(),
+        notified: State::load().newest(&who),
+    }
+}
+
 /// The ends of the chains on this machine; none where they cannot be read, which is no reason to tell nothing.
 fn heads() -> Vec<String> {
     let heads = state_folder().and_then(|state| journal_heads(&state).ok()).unwrap_or_default();
@@ -129,6 +152,8 @@ fn wanted(notify: &Notify, matter: &Matter, state: &State, now: jiff::Timestamp)
         return None;
     }
     let event = word(matter.event);
+    // Who wants to hear of failures means those of repositories too.
+    let asked_for = if matter.event == Event::Check { Event::Failure } else { matter.event };
     let is_bad = matter.trouble.is_some();
     let words = |state: &'static str, event: &'static str, text: String| Words {
         job: matter.job.clone(),
@@ -150,8 +175,8 @@ fn wanted(notify: &Notify, matter: &Matter, state: &State, now: jiff::Timestamp)
         Some(policy::Notice::Recovered) if notify.on.contains(&Event::Recovery) => {
             Some(words("recovered", event, "it is good again".to_owned()))
         }
-        Some(policy::Notice::Bad) if notify.on.contains(&matter.event) => Some(words("bad", event, trouble)),
-        Some(policy::Notice::Still) if notify.on.contains(&matter.event) => Some(words("still", event, trouble)),
+        Some(policy::Notice::Bad) if notify.on.contains(&asked_for) => Some(words("bad", event, trouble)),
+        Some(policy::Notice::Still) if notify.on.contains(&asked_for) => Some(words("still", event, trouble)),
         _ if !is_bad && matter.event == Event::Failure && notify.on.contains(&Event::Success) => {
             Some(words("good", "success", "done".to_owned()))
         }
@@ -165,6 +190,7 @@ fn word(event: Event) -> &'static str {
         Event::Recovery => "recovery",
         Event::Objective => "objective",
         Event::Drill => "drill",
+        Event::Check => "check",
         Event::Success => "success",
     }
 }
@@ -232,6 +258,17 @@ mod tests {
     }
 
     #[test]
+    fn that_somebody_listens_is_known_from_what_was_told_to_those_who_are_configured() {
+        let mut state = State::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (who, second) in [("ops", 10), ("ops", 30), ("gone", 50)] {
+            state.note(who, &format!("job-{second}"), "failure", LastTold { time: at(second), was_bad: true });
+        }
+        assert_eq!(state.newest(&["ops", "other"]), Some(at(30)));
+        assert_eq!(state.newest(&["op"]), None);
+    }
+
+    #[test]
     fn a_message_carries_the_ends_of_the_chains() {
         let outcome = |verdict, exit| of_drill("app", &DrillOutcome::ended_early(verdict, Vec::new()), exit);
         assert_eq!(outcome(Drilled::Passed, Exit::Done).trouble, None);
@@ -242,6 +279,22 @@ mod tests {
         assert_eq!(words.line().split_once(": ").unwrap().1, "drill: it could not run: no space");
         let words = Words { evidence: vec!["ab:3:cd".to_owned()], ..words };
         assert_eq!(words.document()["evidence"][0], "ab:3:cd");
+    }
+
+    #[test]
+    fn a_repository_that_is_damaged_is_told_to_who_wants_failures_and_is_no_ping_of_a_watchdog() {
+        let damaged = Err(Failure::new("the repository is damaged: 1 finding"));
+        let matter = of_reading("local", &damaged).unwrap();
+        let told = |notify: &Notify| wanted(notify, &matter, &State::default(), Timestamp::UNIX_EPOCH);
+        let words = told(&notify(&[Event::Failure], &[])).unwrap();
+        assert!(words.line().ends_with(": check: the repository is damaged: 1 finding"), "{}", words.line());
+        assert!(told(&notify(&[Event::Drill], &[])).is_none());
+        assert!(told(&notify(&[Event::Failure], &["app"])).is_none(), "who asked for jobs alone");
+        let good = of_reading("local", &Ok(Exit::Done)).unwrap();
+        let url = crate::secrets::origin::Origin::Variable("X".to_owned());
+        let channel = Channel::Webhook { url, preset: Preset::Healthchecks, authorization: None };
+        let watchdog = Notify { channel, ..notify(&[], &[]) };
+        assert!(wanted(&watchdog, &good, &State::default(), Timestamp::UNIX_EPOCH).is_none());
     }
 
     #[test]

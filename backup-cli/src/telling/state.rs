@@ -1,10 +1,13 @@
-//! What was told to whom, in a file of this machine. Lost, a message comes twice.
+//! What was told to whom, and when figures were last fetched, in files of this machine. Lost, a message comes twice, and it
+//! is not known whether somebody listens until the next time.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
 use backup_core::policy::LastTold;
+use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::network::own_folder;
 
@@ -17,7 +20,7 @@ pub(super) struct State {
 impl State {
     /// What is remembered; nothing when it cannot be read.
     pub(super) fn load() -> Self {
-        let text = path().and_then(|path| std::fs::read(path).ok());
+        let text = path(TOLD).and_then(|path| std::fs::read(path).ok());
         let told = text.and_then(|text| serde_json::from_slice(&text).ok());
         Self { told: told.unwrap_or_default() }
     }
@@ -32,20 +35,44 @@ impl State {
         self.told.insert(key(who, job, event), told);
     }
 
+    /// When one of those was last told something.
+    pub(super) fn newest(&self, who: &[&str]) -> Option<Timestamp> {
+        let is_of = |key: &String| key.split_once('/').is_some_and(|(name, _)| who.contains(&name));
+        self.told.iter().filter(|(key, _)| is_of(key)).map(|(_, told)| told.time).max()
+    }
+
     /// Remembers it.
     pub(super) fn save(&self) -> io::Result<()> {
-        let Some(path) = path() else { return Ok(()) };
-        let folder = path.parent().map(PathBuf::from).unwrap_or_default();
-        std::fs::create_dir_all(&folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&mut file, &self.told)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        save(TOLD, &self.told)
     }
 }
 
-fn path() -> Option<PathBuf> {
-    Some(own_folder(|name| std::env::var_os(name), "XDG_STATE_HOME", ".local/state")?.join("told.json"))
+/// Notes that figures were fetched, or pushed to where they are. A file of its own, because the daemon writes it beside runs
+/// that tell.
+pub(crate) fn note_figures(when: Timestamp) -> io::Result<()> {
+    save(FIGURES, &when)
+}
+
+/// When figures were last fetched or pushed.
+pub(super) fn figures() -> Option<Timestamp> {
+    serde_json::from_slice(&std::fs::read(path(FIGURES)?).ok()?).ok()
+}
+
+const TOLD: &str = "told.json";
+const FIGURES: &str = "figures.json";
+
+fn save(name: &str, value: &impl Serialize) -> io::Result<()> {
+    let Some(path) = path(name) else { return Ok(()) };
+    let folder = path.parent().map(PathBuf::from).unwrap_or_default();
+    std::fs::create_dir_all(&folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut file, value)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    Some(own_folder(|name| std::env::var_os(name), "XDG_STATE_HOME", ".local/state")?.join(name))
 }
 
 fn key(who: &str, job: &str, event: &str) -> String {

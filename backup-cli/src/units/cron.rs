@@ -71,8 +71,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "30 2 * * 1,2,3,4,5 /usr/bin/backup --config /etc/backup/backup.toml run app-db --quiet",
-                "0 0 * * * sleep 90; /usr/bin/backup --config /etc/backup/backup.toml run uploads --quiet",
+                "30 2 * * 1,2,3,4,5 /usr/bin/backup --config /etc/backup/backup.toml run app-db --slot --quiet",
+                "0 0 * * * sleep 90; /usr/bin/backup --config /etc/backup/backup.toml run uploads --slot --quiet",
             ]
         );
         assert!(text.contains("# secrets runs on change.\n"));

@@ -142,7 +142,7 @@ mod tests {
             "  name: backup-app-db",
             "  schedule: \"0 2 * * *\"",
             "  timeZone: \"Europe/Paris\"",
-            "              command: [\"/usr/bin/backup\",\"--config\",\"/etc/backup/backup.toml\",\"run\",\"app_DB\"]",
+            "              command: [\"/usr/bin/backup\",\"--config\",\"/etc/backup/backup.toml\",\"run\",\"app_DB\",\"--slot\"]",
             "                  mountPath: \"/etc/backup\"",
             "  name: backup-uploads",
             "  schedule: \"0 * * * *\"",

@@ -48,7 +48,10 @@ impl Program {
     }
 }
 
-/// What of these jobs runs by itself, and what is to say of the others.
+/// What of these jobs runs by itself, and what is to say of the others; with all jobs, also what is done with
+/// repositories.
+///
+/// Who shares a repository runs a slot once: runs and readings ask for its lease.
 pub(crate) fn timed(config: &Config, jobs: &[&Job]) -> (Vec<Timed>, Vec<String>) {
     let (mut timed, mut notes) = (Vec::new(), Vec::new());
     for job in jobs {
@@ -67,7 +70,7 @@ pub(crate) fn timed(config: &Config, jobs: &[&Job]) -> (Vec<Timed>, Vec<String>)
             timed.push(Timed {
                 name: name.clone(),
                 description: format!("Backup of {name}"),
-                words: vec!["run".to_owned(), name.clone()],
+                words: vec!["run".to_owned(), name.clone(), "--slot".to_owned()],
                 schedule: schedule.clone(),
                 delay: job.jitter.delay(name),
             });
@@ -76,7 +79,7 @@ pub(crate) fn timed(config: &Config, jobs: &[&Job]) -> (Vec<Timed>, Vec<String>)
             timed.push(Timed {
                 name: format!("read-again-{name}"),
                 description: format!("Backup of {name} that reads everything"),
-                words: vec!["run".to_owned(), name.clone(), "--read-again".to_owned()],
+                words: ["run", name, "--read-again", "--slot"].map(str::to_owned).into(),
                 schedule: schedule.clone(),
                 delay: job.jitter.delay(name),
             });
@@ -91,6 +94,16 @@ pub(crate) fn timed(config: &Config, jobs: &[&Job]) -> (Vec<Timed>, Vec<String>)
             });
         }
     }
+    let is_all = jobs.len() == config.jobs.len();
+    timed.extend(config.repositories.iter().filter(|_| is_all).filter_map(|repository| {
+        Some(Timed {
+            name: format!("read-back-{}", repository.name),
+            description: format!("Reading back of {}", repository.name),
+            words: ["-r", &repository.name, "check", "--read-data", "--slot"].map(str::to_owned).into(),
+            schedule: repository.read_back.clone()?,
+            delay: SignedDuration::ZERO,
+        })
+    }));
     // A job may be called `drill-app` where another is `app`.
     let names: Vec<String> = timed.iter().map(|timed| timed.name.clone()).collect();
     for (at, timed) in timed.iter_mut().enumerate() {
@@ -120,7 +133,7 @@ pub(crate) mod sample {
         Timed {
             name: name.to_owned(),
             description: format!("Backup of {name}"),
-            words: vec!["run".to_owned(), name.to_owned()],
+            words: vec!["run".to_owned(), name.to_owned(), "--slot".to_owned()],
             schedule: Schedule::parse(schedule, TimeZone::get("Europe/Paris").unwrap()).unwrap(),
             delay: SignedDuration::ZERO,
         }

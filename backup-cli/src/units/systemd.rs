@@ -104,7 +104,7 @@ mod tests {
         let units = units(&program(), &[job]).unwrap();
         assert_eq!(units[0].name, "backup-app-db.service");
         assert!(units[0].text.contains(
-            "\nExecStartPre=/bin/sleep 90\nExecStart=/usr/bin/backup --config /etc/backup/backup.toml run app-db\n"
+            "\nExecStartPre=/bin/sleep 90\nExecStart=/usr/bin/backup --config /etc/backup/backup.toml run app-db --slot\n"
         ));
         assert_eq!(units[1].name, "backup-app-db.timer");
         // Cron takes either sort of day.

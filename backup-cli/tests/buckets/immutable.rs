@@ -138,3 +138,46 @@ fn what_the_snapshots_need_is_protected_for_longer_and_that_is_read_back() {
     let unprotected = run(&world, &server.place("p"), server.variables(), &["protect", "--days", "1"]);
     assert!(unprotected.ends_with(1).err.contains("no object lock"));
 }
+
+#[test]
+#[ignore = "needs minio"]
+fn until_when_nobody_can_delete_a_backup_is_known_once_protect_has_seen_it() {
+    let server = Server::minio();
+    let bucket = server.url("sealed");
+    let with_lock = [("x-amz-bucket-object-lock-enabled", "true")];
+    assert_eq!(s3(&server.keys(), "PUT", &bucket, &with_lock, "").status, 200);
+    let a_day = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+                 <Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+    assert_eq!(s3(&server.keys(), "PUT", &format!("{bucket}?object-lock"), &[], a_day).status, 200);
+    let world = World::new();
+    let place = server.place("p").replace(BUCKET, "sealed");
+    let file = world.path().join("backup.toml");
+    let job = format!("[jobs.app]\nsource = \"{}\"\noffsite = \"none: a test\"\n", world.source().display());
+    fs::write(&file, format!("[repositories.sealed]\nurl = \"{place}\"\n{job}")).unwrap();
+    let go = |arguments: &[&str]| {
+        let configured = ["-c", "backup.toml"].iter().chain(arguments).copied().collect::<Vec<_>>();
+        run(&world, &place, server.variables(), &configured)
+    };
+    go(&["init"]).succeeds();
+    go(&["run"]).succeeds();
+    let status = || {
+        let status = go(&["--json", "status"]).succeeds().lines().pop().unwrap();
+        let job = &status["jobs"][0];
+        (job["copies"][0]["newest"]["immutable_until"].clone(), job["standing"]["compromised"]["exposure"].clone())
+    };
+    assert_eq!(status(), (serde_json::Value::Null, "unknown".into()), "nobody has asked the store yet");
+    let before = Timestamp::now();
+    let done = go(&["--json", "protect", "--days", "2"]).succeeds().lines().pop().unwrap();
+    assert_eq!((&done["recorded"], &done["least"]["mode"]), (&true.into(), &"COMPLIANCE".into()), "{done}");
+    let (until, exposure) = status();
+    let until: Timestamp = until.as_str().unwrap().parse().unwrap();
+    let two_days = jiff::SignedDuration::from_hours(48);
+    assert!(until >= before + two_days && until < before + two_days + two_days, "{until}");
+    assert_eq!(exposure, "since");
+    let told = go(&["status"]).succeeds().out;
+    assert!(told.contains("nobody can delete it in sealed before"), "{told}");
+    // What came since is not known to be protected for so long.
+    fs::write(world.source().join("new"), "new").unwrap();
+    go(&["run"]).succeeds();
+    assert_eq!(status(), (serde_json::Value::Null, "since".into()), "the one before it is left");
+}

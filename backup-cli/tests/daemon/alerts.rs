@@ -12,7 +12,7 @@ fn rules(metrics: &str) -> (World, PathBuf) {
     let source = world.source().display().to_string();
     let (local, offsite) = (world.repository(), world.path().join("offsite"));
     let text = format!(
-        "[repositories.local]\nurl = \"{}\"\n[repositories.offsite]\nurl = \"{}\"\n\
+        "[repositories.local]\nurl = \"{}\"\nread_back = \"0 5 1 * *\"\n[repositories.offsite]\nurl = \"{}\"\n\
         [jobs.app]\nsource = \"{source}\"\nschedule = \"0 2 * * *\"\nrepositories = [\"local\", \"offsite\"]\n\
         offsite = \"none: a test\"\nobjectives = {{ rpo = \"26h\", rto = \"2h\" }}\ndrill = {{ schedule = \"0 5 * * 0\" }}\n{metrics}",
         local.display(),
@@ -35,7 +35,14 @@ fn no_rule_is_written_for_what_is_not_configured() {
     );
     fs::write(world.path().join("backup.toml"), text).unwrap();
     let out = world.run(["-c", "backup.toml", "alerts", "prometheus"]).succeeds().out;
-    for absent in ["BackupStale", "BackupObjectiveMissed", "BackupRestoreTooSlow", "BackupDrill", "BackupCopyBehind"] {
+    for absent in [
+        "BackupStale",
+        "BackupObjectiveMissed",
+        "BackupRestoreTooSlow",
+        "BackupDrill",
+        "BackupCopyBehind",
+        "BackupNotReadBack",
+    ] {
         assert!(!out.contains(absent), "{absent}");
     }
     assert!(out.contains("BackupFiguresAbsent") && out.contains("BackupNotThreeTwoOne"), "{out}");
@@ -46,7 +53,7 @@ fn no_rule_is_written_for_what_is_not_configured() {
 fn prometheus_takes_the_rules() {
     let (_world, path) = rules("");
     let said = agrees("BACKUP_TEST_PROMTOOL", &["check", "rules", path.to_str().unwrap()]);
-    assert!(said.contains("12 rules found"), "{said}");
+    assert!(said.contains("13 rules found"), "{said}");
 }
 
 #[test]
@@ -107,6 +114,8 @@ tests:
         values: '0x600'
       - series: 'backup_drill_last_success_timestamp{job="app"}'
         values: '100000x600'
+      - series: 'backup_verified_timestamp{job="app",repository="local"}'
+        values: '100000x600'
       - series: 'backup_bytes{job="app",repository="local",kind="logical"}'
         values: '1000000x600'
       - series: 'backup_bytes{job="app",repository="local",kind="stored"}'
@@ -120,6 +129,7 @@ tests:
       - {eval_time: 50h, alertname: BackupRestoreTooSlow}
       - {eval_time: 50h, alertname: BackupCopyBehind}
       - {eval_time: 50h, alertname: BackupNotThreeTwoOne}
+      - {eval_time: 50h, alertname: BackupNotReadBack}
       - {eval_time: 50h, alertname: BackupDrillFailed}
       - {eval_time: 50h, alertname: BackupDrillOverdue}
       - {eval_time: 50h, alertname: BackupShrunk}
@@ -153,6 +163,8 @@ tests:
         values: '0x600'
       - series: 'backup_drill_result{job="app",result="failed"}'
         values: '1x600'
+      - series: 'backup_verified_timestamp{job="app",repository="local"}'
+        values: '-3000000x600'
       - series: 'backup_bytes{job="app",repository="local",kind="logical"}'
         values: '1000000x500 400000x100'
       - series: 'backup_bytes{job="app",repository="local",kind="stored"}'
@@ -168,6 +180,7 @@ tests:
           - {labels: '{alertname="BackupRestoreTooSlow"}', value: 1}
           - {labels: '{alertname="BackupCopyBehind"}', value: 1}
           - {labels: '{alertname="BackupNotThreeTwoOne"}', value: 1}
+          - {labels: '{alertname="BackupNotReadBack"}', value: 1}
           - {labels: '{alertname="BackupDrillFailed"}', value: 1}
           - {labels: '{alertname="BackupDrillOverdue"}', value: 1}
           - {labels: '{alertname="BackupShrunk"}', value: 1}

@@ -3,14 +3,14 @@
 use std::fs;
 use std::process::Command;
 
-use crate::driver::{PASSPHRASE, World};
+use crate::driver::{PASSPHRASE, Ran, World};
 use crate::running::Daemon;
 
 /// Starts a daemon in a world whose configuration has these jobs.
 fn start(world: &World, jobs: &str) -> Daemon {
     configure(world, jobs);
     let mut command: Command = world.command();
-    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD");
+    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD").env("HOME", world.path().join("home"));
     command.args(["-c", "backup.toml", "daemon"]);
     Daemon::start(command)
 }
@@ -85,6 +85,32 @@ fn what_changes_is_backed_up_without_anybody_asking() {
     let (code, said) = daemon.stop();
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("run app begins") && said.contains("run app done"), "{said}");
+}
+
+#[test]
+fn a_repository_is_read_back_at_its_slot_and_what_it_holds_is_verified_then() {
+    let world = World::with_repository();
+    let daemon = start(&world, &job(&world, "app", ""));
+    let mut command: Command = world.command();
+    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD");
+    Ran::of(&command.args(["-c", "backup.toml", "run"]).output().unwrap()).succeeds();
+    let path = world.path().join("backup.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let url = format!("url = \"{}\"\n", world.repository().display());
+    assert!(text.contains(&url), "{text}");
+    fs::write(&path, text.replace(&url, &format!("{url}read_back = \"* * * * *\"\n"))).unwrap();
+    daemon.signal("HUP");
+    daemon.wait_for("its minute has come", || daemon.said().contains("check local done"));
+    let verified = "backup_verified_timestamp{job=\"app\",repository=\"local\"} ";
+    daemon.wait_for("it is heard of", || daemon.get("/metrics").1.contains(verified));
+    let (code, said) = daemon.stop();
+    assert_eq!(code, 0, "{said}");
+    // That figures are fetched is evidence that somebody watches.
+    let mut command: Command = world.command();
+    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD").env("HOME", world.path().join("home"));
+    let status = Ran::of(&command.args(["-c", "backup.toml", "--json", "status"]).output().unwrap());
+    let line = status.lines().pop().unwrap()["checklist"].as_array().unwrap()[6].clone();
+    assert_eq!((&line["item"], &line["answer"]), (&"monitoring".into(), &"yes".into()), "{line}");
 }
 
 #[test]

@@ -9,8 +9,10 @@ use crate::judge::agrees;
 fn world() -> World {
     let world = World::new();
     let source = world.source().display().to_string();
-    let text =
-        format!("timezone = \"Europe/Paris\"\n[repositories.local]\nurl = \"{}\"\n", world.repository().display());
+    let text = format!(
+        "timezone = \"Europe/Paris\"\n[repositories.local]\nurl = \"{}\"\nread_back = \"0 6 1 * *\"\n",
+        world.repository().display()
+    );
     let job =
         |name: &str, rest: &str| format!("[jobs.{name}]\nsource = \"{source}\"\noffsite = \"none: a test\"\n{rest}\n");
     let jobs = [
@@ -32,8 +34,18 @@ fn schedule(world: &World, arguments: &[&str]) -> Ran {
 fn cron_gets_a_line_for_each_schedule_and_a_word_for_what_it_cannot_say() {
     let ran = schedule(&world(), &["cron", "--program", "/usr/bin/backup"]).succeeds();
     let lines: Vec<_> = ran.out.lines().filter(|line| !line.starts_with('#')).collect();
-    assert_eq!(lines.len(), 5, "{}", ran.out);
-    assert!(lines[0].starts_with("0 2 * * * sleep ") && lines[0].ends_with(" run nightly --quiet"), "{}", lines[0]);
+    assert_eq!(lines.len(), 6, "{}", ran.out);
+    // Who shares a repository runs a slot once.
+    assert!(
+        lines[0].starts_with("0 2 * * * sleep ") && lines[0].ends_with(" run nightly --slot --quiet"),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[5].starts_with("0 6 1 * * ") && lines[5].contains(" -r local check --read-data --slot "),
+        "{}",
+        lines[5]
+    );
     assert!(lines[4].starts_with("0 5 * * 0 ") && lines[4].contains(" drill hourly "), "{}", lines[4]);
     assert!(ran.out.contains("# changes runs on change: only `backup daemon` watches files."), "{}", ran.out);
 }
@@ -43,6 +55,7 @@ fn only_the_jobs_that_are_named_are_printed_and_one_that_is_not_there_is_an_erro
     let world = world();
     let ran = schedule(&world, &["cron", "office"]).succeeds();
     assert!(ran.out.contains(" run office ") && !ran.out.contains("nightly"), "{}", ran.out);
+    assert!(!ran.out.contains("--read-data"), "{}", ran.out);
     let ran = schedule(&world, &["cron", "offise"]).ends_with(2);
     assert!(ran.err.contains("office"), "{}", ran.err);
 }
@@ -57,7 +70,7 @@ fn systemd_takes_the_units() {
     let mut units: Vec<_> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
     units.sort();
-    assert_eq!(units.len(), 10, "{units:?}");
+    assert_eq!(units.len(), 12, "{units:?}");
     let arguments: Vec<_> = ["verify", "--man=no"].into_iter().chain(units.iter().map(String::as_str)).collect();
     let said = agrees("BACKUP_TEST_SYSTEMD_ANALYZE", &arguments);
     assert!(!said.contains("backup-"), "{said}");
@@ -77,9 +90,9 @@ fn systemd_takes_the_units() {
 fn kubernetes_takes_the_cron_jobs() {
     let world = world();
     let ran = schedule(&world, &["kubernetes", "--image", "backup:1"]).succeeds();
-    assert_eq!(ran.out.matches("kind: CronJob").count(), 5, "{}", ran.out);
+    assert_eq!(ran.out.matches("kind: CronJob").count(), 6, "{}", ran.out);
     let path = world.path().join("jobs.yaml");
     fs::write(&path, &ran.out).unwrap();
     let said = agrees("BACKUP_TEST_KUBERNETES_VALIDATE", &["--strict", path.to_str().unwrap()]);
-    assert_eq!(said.matches("passed").count(), 5, "{said}");
+    assert_eq!(said.matches("passed").count(), 6, "{said}");
 }

@@ -75,8 +75,8 @@ fn what_is_proposed_is_in_order_runs_and_comes_back_by_its_own_scripts() {
     assert_eq!(names, expected);
     let mode = |name: &str| fs::metadata(folder(&world).join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("backup.toml"), mode("restore-db"), mode("units")), (0o600, 0o700, 0o700));
-    let unit = fs::read_to_string(folder(&world).join("units/backup-check-offsite.service")).unwrap();
-    assert!(unit.contains("backup.toml -r offsite check --read-data\n"), "{unit}");
+    let unit = fs::read_to_string(folder(&world).join("units/backup-read-back-offsite.service")).unwrap();
+    assert!(unit.contains("backup.toml -r offsite check --read-data --slot\n"), "{unit}");
     let matrix = fs::read_to_string(folder(&world).join("MATRIX.md")).unwrap();
     assert!(
         matrix.contains("## Region lost") && matrix.contains("backup -r local restore latest --job app"),
@@ -211,6 +211,8 @@ fn what_cannot_be_proposed_is_said_in_two_lines() {
         (&["--source", "mysql://me@h/"], "names no database"),
         (&["--source", "postgres://me:hunter2@h/db"], "comes with a password"),
         (&["--offsite", "ftp://h/x"], "not"),
+        (&["--notify", "https://hooks.example.org/hunter2"], "is a secret"),
+        (&["--notify", "somebody"], "neither an address of mail"),
         (&["--force"], "--output"),
     ] {
         let refused = advise(&world, options).ends_with(2);
@@ -227,6 +229,20 @@ fn what_cannot_be_proposed_is_said_in_two_lines() {
     let mut command = world.command();
     let nowhere = Ran::of(&command.args(["advise", "--source", "source"]).output().unwrap()).ends_with(2);
     assert!(nowhere.err.contains("no place was named for copies"), "{}", nowhere.err);
+}
+
+#[test]
+fn who_is_told_is_written_where_somebody_was_named_and_asked_for_where_nobody_was() {
+    let world = world();
+    let nobody = advise(&world, &[]).succeeds();
+    assert!(nobody.err.contains("nobody is told when something goes wrong"), "{}", nobody.err);
+    assert!(nobody.out.contains("# [notify.ops]\n"), "{}", nobody.out);
+    let told = advise(&world, &["--notify", "ops@example.org", "--notify", "/not/there/hook"]).succeeds();
+    assert!(!told.err.contains("nobody is told"), "{}", told.err);
+    assert!(told.err.contains("write the address of the webhook into /not/there/hook"), "{}", told.err);
+    for line in ["[notify.ops]\n", "to = [\"ops@example.org\"]", "[notify.ops-2]\n", "file = \"/not/there/hook\""] {
+        assert!(told.out.contains(line), "{line}: {}", told.out);
+    }
 }
 
 #[test]

@@ -192,6 +192,82 @@ fn a_slot_is_run_once_among_all_who_share_a_repository() {
 }
 
 #[test]
+fn a_repository_is_read_back_once_for_a_slot_and_its_copies_count_then() {
+    let world = world(&format!("read_back = \"0 0 1 1 *\"\n{FILES}"));
+    run(&world, &["init"]).succeeds();
+    json(&world, &["run"], 0);
+    let copies = || json(&world, &["status"], 0).pop().unwrap()["jobs"][0]["copies"].clone();
+    assert_eq!((&copies()[0]["counts"], &copies()[1]["counts"]), (&"no".into(), &"no".into()), "never read back");
+    let check = |name: &str| json(&world, &["-r", name, "check", "--read-data", "--slot"], 0).pop().unwrap();
+    let read = check("near");
+    assert_eq!((&read["sound"], &read["proof"]), (&true.into(), &"verified".into()), "{read}");
+    let again = check("near");
+    assert_eq!(again["held_by"], "a reading since", "{again}");
+    assert_eq!((&copies()[0]["counts"], &copies()[1]["counts"]), (&"yes".into(), &"no".into()));
+    // Each has slots of its own.
+    assert_eq!(check("far")["sound"], true);
+    assert_eq!(
+        json(&world, &["-r", "near", "check", "--read-data"], 0).pop().unwrap()["sound"],
+        true,
+        "by hand it reads"
+    );
+
+    let checked = json(&world, &["config", "check", "--offline"], 2).pop().unwrap();
+    assert_documented(&checked, "status.md", "`config check`");
+    let problems = checked["problems"].as_array().unwrap();
+    assert!(problems.iter().any(|problem| problem["of"] == "repositories.near"), "once a year is too rare: {checked}");
+    let rare = fs::read_to_string(world.path().join("backup.toml")).unwrap();
+    fs::write(world.path().join("backup.toml"), rare.replace("read_back = \"0 0 1 1 *\"\n", "")).unwrap();
+    let refused = run(&world, &["-r", "near", "check", "--read-data", "--slot"]).ends_with(2);
+    assert!(refused.err.contains("has no slots"), "{}", refused.err);
+    run(&world, &["-r", "near", "check", "--slot"]).ends_with(2);
+}
+
+#[test]
+fn damage_that_a_reading_finds_is_told_to_who_wants_failures() {
+    let world = world(&format!("{FILES}[notify.ops]\ncommand = \"cat >> PATH/told\"\n"));
+    // What was told is remembered there.
+    let run = |arguments: &[&str]| {
+        let mut command = world.command();
+        command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD").env("HOME", world.path().join("home"));
+        Ran::of(&command.args(arguments).output().unwrap())
+    };
+    run(&["init"]).succeeds();
+    run(&["run"]).succeeds();
+    let told = || fs::read_to_string(world.path().join("told")).unwrap_or_default();
+    let monitored = || {
+        let status = run(&["--json", "status"]).succeeds().lines().pop().unwrap();
+        let lines = status["checklist"].as_array().unwrap().iter();
+        lines.clone().find(|line| line["item"] == "monitoring").unwrap()["answer"].clone()
+    };
+    run(&["-r", "near", "check", "--read-data"]).succeeds();
+    assert_eq!(told(), "", "what is good is no news");
+    assert_eq!(monitored(), "unknown", "nobody knows whether a message would arrive");
+    let packs = fs::read_dir(world.path().join("near/data")).unwrap();
+    let packs = packs.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap()).map(|pack| pack.unwrap().path());
+    let mut rotten = Vec::new();
+    for pack in packs {
+        let mut bytes = fs::read(&pack).unwrap();
+        rotten.push((pack.clone(), bytes.clone()));
+        bytes[0] ^= 1;
+        let _ = fs::remove_file(&pack);
+        fs::write(&pack, bytes).unwrap();
+    }
+    run(&["-r", "near", "check", "--read-data"]).ends_with(1);
+    let message: Value = serde_json::from_str(&told()).unwrap();
+    assert_eq!((&message["event"], &message["state"]), (&"check".into(), &"bad".into()), "{message}");
+    assert_eq!(message["job"], "repository near", "{message}");
+    for (pack, bytes) in rotten {
+        fs::remove_file(&pack).unwrap();
+        fs::write(pack, bytes).unwrap();
+    }
+    fs::write(world.path().join("told"), "").unwrap();
+    run(&["-r", "near", "check", "--read-data"]).succeeds();
+    assert!(told().contains("\"recovered\""), "{}", told());
+    assert_eq!(monitored(), "yes", "one was delivered");
+}
+
+#[test]
 fn a_run_that_shrinks_freezes_retention_until_somebody_has_looked() {
     let world = world(&format!("{FILES}retention = {{ near = {{ last = 1 }}, far = {{ last = 1 }} }}\n"));
     run(&world, &["init"]).succeeds();

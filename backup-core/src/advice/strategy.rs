@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -186,10 +187,10 @@ fn promised(item: &Item, stores: &[Store], gap: SignedDuration, now: Timestamp) 
         has_retention: true,
         read: Some(now),
         unreachable: None,
-        history: History {
+        history: Arc::new(History {
             backups: vec![Backup {
                 snapshot: SnapshotId::of(item.name.as_bytes()),
-                part: GroupKey::of_job(&item.name),
+                part: GroupKey::of_job(&item.name).into(),
                 recovery_point: now,
                 durable: now,
                 proof: Proof::Verified,
@@ -199,7 +200,7 @@ fn promised(item: &Item, stores: &[Store], gap: SignedDuration, now: Timestamp) 
                 size: None,
             }],
             runs: Vec::new(),
-        },
+        }),
     };
     let facts = JobFacts {
         job: item.name.clone(),

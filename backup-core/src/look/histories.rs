@@ -3,7 +3,8 @@
 //! Snapshots and records are read, nothing else, and nothing is written. What cannot be read is left out and counted:
 //! facts with a hole show less than there is, and never more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
@@ -13,7 +14,7 @@ use crate::contracts::{Proof, SnapshotFacts};
 use crate::drill::{PastDrill, Verdict};
 use crate::model::{Snapshot, SnapshotId};
 use crate::policy::{Amounts, Backup, Drill, DrillVerdict, History, Outcome, Run};
-use crate::repository::{Record, RecordBody, Repository};
+use crate::repository::{ObjectLock, Record, RecordBody, Repository};
 use crate::retention::GroupKey;
 use crate::{Error, Result};
 
@@ -23,11 +24,13 @@ pub struct Histories {
     /// When this was read.
     pub read: Timestamp,
     /// Each job's history, by its name.
-    pub jobs: BTreeMap<String, History>,
+    pub jobs: BTreeMap<String, Arc<History>>,
     /// Each job's drills from this copy, by its name, oldest first.
     pub drills: BTreeMap<String, Vec<Drill>>,
     /// The same drills with all their figures. Their repository is where this copy lies.
     pub past_drills: BTreeMap<String, Vec<PastDrill>>,
+    /// When everything that it held was last read and hashed, whatever of it was sound.
+    pub read_back: Option<Timestamp>,
     /// Snapshots that could not be read.
     pub damaged: u64,
 }
@@ -49,26 +52,35 @@ pub fn histories(repository: &Repository) -> Result<Histories> {
     let past_drills = drills(&snapshots, records.iter().map(|(_, record)| record), &repository.store().location());
     let facts = |(job, drills): (&String, &Vec<PastDrill>)| (job.clone(), drills.iter().map(fact).collect());
     let drills = past_drills.iter().map(facts).collect();
-    Ok(Histories { read, jobs, drills, past_drills, damaged })
+    let read_back = read_back(records.iter().map(|(_, record)| record));
+    Ok(Histories { read, jobs, drills, past_drills, read_back, damaged })
+}
+
+/// When a repository was last read back in full, as its records say: only a check that reads all data finds snapshots
+/// verified.
+pub fn read_back<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Timestamp> {
+    let is_reading = |body: &RecordBody| matches!(body, RecordBody::Proof { proof: Proof::Verified, .. });
+    records.filter(|record| is_reading(&record.body)).map(|record| record.time).max()
 }
 
 /// The histories that these snapshots and records tell.
 fn of<'a>(
     snapshots: &[(SnapshotId, Snapshot)],
     records: impl Iterator<Item = &'a Record> + Clone,
-) -> BTreeMap<String, History> {
+) -> BTreeMap<String, Arc<History>> {
     let standings = standings(records.clone(), snapshots);
     let mut told = Told::default();
     records.clone().for_each(|record| told.hear(record));
     let mut jobs = BTreeMap::<String, History>::new();
-    let mut groups = HashMap::<SnapshotId, (String, GroupKey)>::new();
+    let mut parts = Parts::default();
+    let mut groups = HashMap::<SnapshotId, Arc<GroupKey>>::new();
     for (id, snapshot) in snapshots {
         let standing = standings.get(id).copied();
-        let part = part(&snapshot.tags, &snapshot.paths);
+        let part = parts.shared(part(&snapshot.tags, &snapshot.paths));
         let Some(job) = part.job.clone() else { continue };
-        groups.insert(*id, (job.clone(), part.clone()));
+        groups.insert(*id, Arc::clone(&part));
         if let Some(original) = snapshot.original {
-            groups.insert(original, (job.clone(), part.clone()));
+            groups.insert(original, Arc::clone(&part));
         }
         jobs.entry(job).or_default().backups.push(told.backup(*id, snapshot, part, standing));
     }
@@ -77,15 +89,35 @@ fn of<'a>(
         if !matches!(verb.as_str(), "create" | "run") {
             continue;
         }
-        let known = snapshot.as_ref().and_then(|id| groups.get(id)).cloned();
-        let Some((job, part)) = known.map(|(job, part)| (job, Some(part))).or_else(|| said(figures)) else { continue };
+        let known = snapshot.as_ref().and_then(|id| groups.get(id));
+        let known = known.and_then(|part| Some((part.job.clone()?, Some(Arc::clone(part)))));
+        let said = || said(figures).map(|(job, part)| (job, part.map(|part| parts.shared(part))));
+        let Some((job, part)) = known.or_else(said) else { continue };
         jobs.entry(job).or_default().runs.push(run(record, outcome, part, figures));
     }
     for history in jobs.values_mut() {
         history.backups.sort_by_key(|backup| (backup.recovery_point, backup.snapshot));
         history.runs.sort_by_key(|run| run.ended);
+        // They are kept for as long as a daemon lives, and what a list has in reserve is as much again.
+        history.backups.shrink_to_fit();
+        history.runs.shrink_to_fit();
     }
-    jobs
+    jobs.into_iter().map(|(job, history)| (job, Arc::new(history))).collect()
+}
+
+/// Parts that many backups are of, each held once.
+#[derive(Default)]
+struct Parts(HashSet<Arc<GroupKey>>);
+
+impl Parts {
+    fn shared(&mut self, part: GroupKey) -> Arc<GroupKey> {
+        if let Some(known) = self.0.get(&part) {
+            return Arc::clone(known);
+        }
+        let part = Arc::new(part);
+        self.0.insert(Arc::clone(&part));
+        part
+    }
 }
 
 /// The drills that these records tell of. One that names no job is its snapshot's job's.
@@ -125,6 +157,8 @@ struct Told {
     first: HashMap<SnapshotId, Timestamp>,
     /// The recovery points that sources reported.
     points: HashMap<SnapshotId, Timestamp>,
+    /// Until when nobody at all can remove anything that one needs.
+    locked: HashMap<SnapshotId, Timestamp>,
 }
 
 impl Told {
@@ -135,6 +169,12 @@ impl Told {
         };
         match &record.body {
             RecordBody::Proof { snapshots, .. } => snapshots.iter().copied().for_each(first),
+            RecordBody::Locked { snapshots, until, mode: ObjectLock::Compliance } => {
+                for id in snapshots {
+                    let locked = self.locked.entry(*id).or_insert(*until);
+                    *locked = (*locked).max(*until);
+                }
+            }
             RecordBody::Run { snapshot: Some(id), figures, .. } => {
                 first(*id);
                 self.points.extend(point(figures).map(|point| (*id, point)));
@@ -143,7 +183,7 @@ impl Told {
         }
     }
 
-    fn backup(&self, id: SnapshotId, snapshot: &Snapshot, part: GroupKey, standing: Option<Standing>) -> Backup {
+    fn backup(&self, id: SnapshotId, snapshot: &Snapshot, part: Arc<GroupKey>, standing: Option<Standing>) -> Backup {
         let summary = snapshot.summary.as_ref();
         // A program that does not say when it began leaves the beginning of the epoch.
         let began = summary.map(|summary| summary.backup_start).filter(|began| *began > Timestamp::UNIX_EPOCH);
@@ -163,8 +203,8 @@ impl Told {
             proof: standing.map_or(Proof::Uploaded, |standing| standing.proof),
             verified: standing.and_then(|standing| standing.verified),
             restored: standing.and_then(|standing| standing.restored),
-            // What a store keeps from being deleted is known to the store alone.
-            immutable_until: None,
+            // A snapshot that was written anew is another object, whose time is its own.
+            immutable_until: self.locked.get(&id).copied(),
             size: summary.map(|summary| Amounts {
                 files: summary.total_files_processed,
                 logical: summary.total_bytes_processed,
@@ -175,7 +215,7 @@ impl Told {
     }
 }
 
-fn run(record: &Record, outcome: &str, part: Option<GroupKey>, figures: &Map<String, Value>) -> Run {
+fn run(record: &Record, outcome: &str, part: Option<Arc<GroupKey>>, figures: &Map<String, Value>) -> Run {
     let number = |name: &str| figures.get(name).and_then(Value::as_u64);
     let outcome = match outcome {
         "done" if number("losses").unwrap_or_default() > 0 => Outcome::Losses,
@@ -285,7 +325,7 @@ mod tests {
         let backup = &jobs["app"].backups[0];
         assert_eq!((backup.recovery_point, backup.durable), (at(5), at(70)));
         assert_eq!((backup.proof, backup.verified, backup.restored), (Proof::Verified, Some(at(9_000)), None));
-        assert_eq!(backup.part, GroupKey::of_dump("app", "/postgres/app"));
+        assert_eq!(*backup.part, GroupKey::of_dump("app", "/postgres/app"));
         assert_eq!(backup.size.unwrap(), Amounts { files: 3, logical: 30, new: 20, stored: 10 });
         let run = &jobs["app"].runs[0];
         assert_eq!((run.outcome, run.took), (Outcome::Done, Some(SignedDuration::from_millis(61_500))));
@@ -322,9 +362,9 @@ mod tests {
         assert_eq!(
             runs,
             [
-                (Outcome::Done, Some(GroupKey::of_dump("app", "/mysql/shop")), None),
+                (Outcome::Done, Some(GroupKey::of_dump("app", "/mysql/shop").into()), None),
                 (Outcome::Failed, None, Some("no space left".to_owned())),
-                (Outcome::Losses, Some(GroupKey::of_job("app")), None),
+                (Outcome::Losses, Some(GroupKey::of_job("app").into()), None),
             ]
         );
     }
@@ -341,6 +381,24 @@ mod tests {
         let backup = &jobs["app"].backups[0];
         assert_eq!((backup.recovery_point, backup.durable, backup.proof), (at(5), at(70), Proof::Present));
         assert_eq!(jobs["app"].runs.len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_at_all_can_remove_is_immutable_and_what_some_can_is_not() {
+        let locked =
+            |name: &str, until: i64, mode| RecordBody::Locked { snapshots: vec![id(name)], until: at(until), mode };
+        let records = [
+            record(70, locked("a", 9_000, ObjectLock::Compliance)),
+            record(80, locked("a", 8_000, ObjectLock::Compliance)),
+            record(90, locked("a", 99_000, ObjectLock::Governance)),
+        ];
+        let mut again = snapshot("again", 1, "app", "/srv");
+        again.1.original = Some(id("a"));
+        let jobs = of(&[snapshot("a", 0, "app", "/srv"), again], records.iter());
+        let until: Vec<_> = jobs["app"].backups.iter().map(|backup| backup.immutable_until).collect();
+        assert_eq!(until, [Some(at(9_000)), None], "a snapshot that was written anew is another object");
+        // To lock is no sign that it was durable then.
+        assert_eq!(jobs["app"].backups[0].durable, at(60));
     }
 
     #[test]

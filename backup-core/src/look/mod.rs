@@ -10,6 +10,6 @@ mod search;
 mod stats;
 
 pub use diff::{Change, Difference, diff, folder_at};
-pub use histories::{Histories, histories};
+pub use histories::{Histories, histories, read_back};
 pub use search::Search;
 pub use stats::{Stats, stats};

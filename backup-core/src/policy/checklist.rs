@@ -159,7 +159,17 @@ fn remote(job: &JobFacts, standards: &Standards, now: Timestamp) -> Answered {
     let mend =
         || rule.findings.first().map_or("add a repository at another site".to_owned(), |finding| finding.mend.clone());
     match rule.one_offsite {
-        Answer::Yes => yes(format!("a copy that counts stands at another site than {site_of_home}")),
+        Answer::Yes => {
+            let newest = job.copies.iter().flat_map(|copy| &copy.history.backups);
+            let immutable = newest.filter_map(|backup| backup.immutable_until).filter(|until| *until > now).max();
+            let immutable = immutable.map(|until| {
+                format!(", and nobody can delete one of its backups for {}", in_words(until.duration_since(now)))
+            });
+            yes(format!(
+                "a copy that counts stands at another site than {site_of_home}{}",
+                immutable.unwrap_or_default()
+            ))
+        }
         Answer::No => no("no copy at another site counts", mend()),
         Answer::Unknown => unknown("it is not known whether a copy at another site counts", mend()),
     }
@@ -323,17 +333,17 @@ mod tests {
     #[test]
     fn a_schedule_that_has_not_run_is_no_automation() {
         let mut late = sound();
-        late.copies
-            .iter_mut()
-            .for_each(|copy| copy.history.backups.retain(|backup| backup.recovery_point < at("2026-11-20T00:00:00Z")));
+        late.copies.iter_mut().for_each(|copy| {
+            copy.history_mut().backups.retain(|backup| backup.recovery_point < at("2026-11-20T00:00:00Z"));
+        });
         assert_eq!(line(&[late.clone()], &practice(), Item::Automated).0, Answer::No);
         let done = run("2026-11-20T03:00:00Z", Outcome::Done);
-        late.copies[0].history.runs.push(done.clone());
+        late.copies[0].history_mut().runs.push(done.clone());
         assert_eq!(
             line(&[late.clone()], &practice(), Item::Automated),
             (Answer::No, "the last run was 2 d 9 h ago, where 24 h lie between two".to_owned())
         );
-        late.copies[0].history.runs.push(Run { ended: at("2026-11-21T03:00:00Z"), ..done });
+        late.copies[0].history_mut().runs.push(Run { ended: at("2026-11-21T03:00:00Z"), ..done });
         assert_eq!(line(&[late], &practice(), Item::Automated).0, Answer::Yes);
     }
 

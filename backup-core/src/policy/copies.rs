@@ -187,7 +187,7 @@ fn one_of_each_domain(verdicts: &mut [(&CopyFacts, Answer)]) -> Vec<Finding> {
 fn contents(copy: &CopyFacts, facts: &JobFacts, standards: &Standards, now: Timestamp) -> Vec<Remark> {
     let (name, job) = (&copy.repository, &facts.job);
     let of_copy = |part: &GroupKey| {
-        copy.history.backups.iter().filter(|backup: &&Backup| backup.part == *part).collect::<Vec<_>>()
+        copy.history.backups.iter().filter(|backup: &&Backup| *backup.part == *part).collect::<Vec<_>>()
     };
     let mut remarks = Vec::new();
     let parts = parts(&facts.copies);
@@ -220,7 +220,7 @@ fn contents(copy: &CopyFacts, facts: &JobFacts, standards: &Standards, now: Time
             remarks.extend(what.map(remark));
         }
         let others = facts.copies.iter().filter(|other| is_readable(other)).flat_map(|other| &other.history.backups);
-        let ahead = others.filter(|other| other.part == *part).map(|other| other.recovery_point).max();
+        let ahead = others.filter(|other| *other.part == *part).map(|other| other.recovery_point).max();
         if let Some(ahead) = ahead.filter(|ahead| *ahead > newest.recovery_point) {
             let behind = in_words(ahead.duration_since(newest.recovery_point));
             let what = format!("{name} is {behind} behind another copy of {part}");
@@ -399,10 +399,10 @@ mod tests {
                 Answer::Unknown,
                 &[FactsOld],
             ),
-            ("empty", |facts| facts.copies[1].history.backups.clear(), Answer::No, &[CopyEmpty]),
+            ("empty", |facts| facts.copies[1].history_mut().backups.clear(), Answer::No, &[CopyEmpty]),
             (
                 "newest not seen complete",
-                |facts| facts.copies[1].history.backups[1].proof = Proof::Uploaded,
+                |facts| facts.copies[1].history_mut().backups[1].proof = Proof::Uploaded,
                 Answer::No,
                 &[NotPresent],
             ),
@@ -412,7 +412,7 @@ mod tests {
                 Answer::No,
                 &[NotVerified],
             ),
-            ("behind", |facts| drop(facts.copies[1].history.backups.pop()), Answer::Yes, &[CopyBehind]),
+            ("behind", |facts| drop(facts.copies[1].history_mut().backups.pop()), Answer::Yes, &[CopyBehind]),
         ];
         for (name, change, answer, found) in cases {
             let mut facts = sound();
@@ -437,7 +437,7 @@ mod tests {
     fn a_part_of_a_job_that_a_copy_lacks_makes_it_none() {
         let mut facts = sound();
         let dump = backup("2026-11-22T02:00:00Z").of_dump("/postgres/users").proven(Proof::Verified);
-        facts.copies[0].history.backups.push(dump);
+        facts.copies[0].history_mut().backups.push(dump);
         let rule = rule(&facts);
         assert_eq!((rule.answer, kinds(&rule)), (Answer::No, vec![FindingKind::CopyEmpty]));
         assert_eq!(rule.findings[0].what, "offsite holds nothing of job app, paths /postgres/users");

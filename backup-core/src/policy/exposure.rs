@@ -106,7 +106,7 @@ pub(super) fn is_readable(copy: &CopyFacts) -> bool {
 
 /// The parts of a job that any of its copies holds.
 pub(super) fn parts(copies: &[CopyFacts]) -> BTreeSet<&GroupKey> {
-    copies.iter().flat_map(|copy| &copy.history.backups).map(|backup| &backup.part).collect()
+    copies.iter().flat_map(|copy| &copy.history.backups).map(|backup| &*backup.part).collect()
 }
 
 /// The part whose newest backup is the oldest; `None` when a part has none.
@@ -122,7 +122,7 @@ fn of_parts(
         let newest = copies.iter().flat_map(|copy| {
             let backups = copy.history.backups.iter();
             let counts = move |backup: &&Backup| {
-                backup.part == **part
+                *backup.part == **part
                     && backup.proof >= step
                     && backup.durable <= now
                     && outlives(backup, scenario, now)
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(lost(&facts, NOW).age(), Some(hours(106)));
         // It has run out, and of the other nothing is known.
         assert_eq!(lost(&facts, "2026-12-02T00:00:00Z"), Exposure::Unknown);
-        facts.copies[0].history.backups.pop();
+        facts.copies[0].history_mut().backups.pop();
         assert_eq!(lost(&facts, "2026-12-02T00:00:00Z"), Exposure::Everything);
     }
 
@@ -266,7 +266,7 @@ mod tests {
             Some(point.duration_since(at("2026-11-22T02:00:00Z")))
         );
         let mut ahead = facts.clone();
-        ahead.copies[0].history.backups[0].recovery_point = at("2026-11-23T02:00:00Z");
+        ahead.copies[0].history_mut().backups[0].recovery_point = at("2026-11-23T02:00:00Z");
         assert_eq!(exposure(&ahead, Proof::Present, Scenario::DataLost, at(NOW)).age(), Some(hours(0)));
     }
 }

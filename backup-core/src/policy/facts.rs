@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -65,8 +66,15 @@ pub struct CopyFacts {
     pub read: Option<Timestamp>,
     /// Why it could not be read lately. What was read before is below, and when.
     pub unreachable: Option<String>,
-    /// What was read.
-    pub history: History,
+    /// What was read; shared with who has read it, because of a thousand jobs it is what weighs most.
+    pub history: Arc<History>,
+}
+
+impl CopyFacts {
+    /// What was read, to be changed: a history of its own, when it is shared.
+    pub fn history_mut(&mut self) -> &mut History {
+        Arc::make_mut(&mut self.history)
+    }
 }
 
 /// What a repository holds and records of a job.
@@ -98,7 +106,7 @@ pub struct Backup {
     /// Its id in this repository.
     pub snapshot: SnapshotId,
     /// Which part of the job it is of: a job that dumps two databases makes two snapshots, and both must be fresh.
-    pub part: GroupKey,
+    pub part: Arc<GroupKey>,
     /// To which instant a restore returns: what the source said, or when the backup began.
     pub recovery_point: Timestamp,
     /// When it was durable.
@@ -109,7 +117,8 @@ pub struct Backup {
     pub verified: Option<Timestamp>,
     /// When a drill last restored it.
     pub restored: Option<Timestamp>,
-    /// Until when nobody can delete it, as the store says; `None` when nothing is known.
+    /// Until when nobody, whatever they may, can delete anything that it needs, as the store said of each object when it
+    /// was asked (`backup protect`); `None` when nothing is known.
     pub immutable_until: Option<Timestamp>,
     /// Files and bytes, where the program that wrote it counted.
     pub size: Option<Amounts>,
@@ -138,7 +147,7 @@ pub struct Run {
     /// How it ended.
     pub outcome: Outcome,
     /// Which part of the job it backed up, when that is known.
-    pub part: Option<GroupKey>,
+    pub part: Option<Arc<GroupKey>>,
     /// The recovery point of what it made, when it made something.
     pub recovery_point: Option<Timestamp>,
     /// What it read and stored.

@@ -50,7 +50,7 @@ fn a_copy(name: &'static str) -> impl Strategy<Value = CopyFacts> {
     let unreachable = option::weighted(0.1, Just("timed out".to_owned()));
     (a_place(), vec(a_backup(), 0..8), read, unreachable).prop_map(move |(place, backups, read, unreachable)| {
         let mut made = copy(name, []);
-        made.history.backups = backups;
+        made.history_mut().backups = backups;
         CopyFacts { place, read, unreachable, ..made }
     })
 }
@@ -138,7 +138,7 @@ proptest! {
     fn a_record_of_a_run_that_made_nothing_new_changes_no_number(facts in facts()) {
         let mut more = facts.clone();
         let ended = ago(1).to_string();
-        more.copies.iter_mut().for_each(|copy| copy.history.runs.push(Run { took: None, ..run(&ended, Outcome::Done) }));
+        more.copies.iter_mut().for_each(|copy| copy.history_mut().runs.push(Run { took: None, ..run(&ended, Outcome::Done) }));
         let (before, after) = (JobStanding::of(&facts, &Standards::default(), now()), JobStanding::of(&more, &Standards::default(), now()));
         prop_assert_eq!(before, after);
     }

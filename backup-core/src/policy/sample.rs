@@ -41,7 +41,7 @@ pub(super) fn copy<const N: usize>(repository: &str, backups: [Backup; N]) -> Co
         has_retention: true,
         read: Some(at("2026-11-22T12:00:00Z")),
         unreachable: None,
-        history: History { backups: backups.into(), runs: Vec::new() },
+        history: History { backups: backups.into(), runs: Vec::new() }.into(),
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn backup(recovery_point: &str) -> Backup {
     let recovery_point = at(recovery_point);
     Backup {
         snapshot: SnapshotId::of(recovery_point.to_string().as_bytes()),
-        part: GroupKey::of_job("app"),
+        part: GroupKey::of_job("app").into(),
         recovery_point,
         durable: recovery_point + hours(1),
         proof: Proof::Present,
@@ -89,6 +89,6 @@ impl Backup {
     }
 
     pub(super) fn of_dump(self, path: &str) -> Self {
-        Self { part: GroupKey::of_dump("app", path), ..self }
+        Self { part: GroupKey::of_dump("app", path).into(), ..self }
     }
 }

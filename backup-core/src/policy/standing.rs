@@ -18,6 +18,8 @@ pub struct JobStanding {
     pub exposures: Vec<(Proof, Exposure)>,
     /// The same, when the site where the data stands is lost; what is present counts.
     pub site_lost: Exposure,
+    /// The same, when somebody holds all credentials: what nobody can delete is left.
+    pub compromised: Exposure,
     /// How much may be lost.
     #[serde(rename = "rpo_seconds", serialize_with = "as_seconds_or_none")]
     pub rpo: Option<SignedDuration>,
@@ -59,6 +61,7 @@ impl JobStanding {
         let mut standing = Self {
             job: facts.job.clone(),
             site_lost: exposure(facts, Proof::Present, Scenario::SiteLost, now),
+            compromised: exposure(facts, Proof::Present, Scenario::Compromised, now),
             rpo: objectives.rpo,
             rpo_met,
             worst: worst(facts, SignedDuration::from_hours(30 * 24), now),
@@ -203,7 +206,7 @@ mod tests {
         let backups = || [backup("2026-11-21T02:00:00Z").proven(Proof::Restored), backup("2026-11-22T02:00:00Z")];
         let mut facts = job(vec![copy("local", backups()).at("paris", "nas").on("disk"), copy("offsite", backups())]);
         facts.drills.push(drill("2026-11-21T05:00:00Z", DrillVerdict::Passed));
-        facts.copies[0].history.runs.push(run("2026-11-22T03:00:00Z", Outcome::Done));
+        facts.copies[0].history_mut().runs.push(run("2026-11-22T03:00:00Z", Outcome::Done));
         facts
     }
 
@@ -247,14 +250,14 @@ mod tests {
             (
                 |facts| {
                     let failed = run("2026-11-22T10:00:00Z", Outcome::Failed);
-                    facts.copies[1].history.runs.push(Run { why: Some("no space left".to_owned()), ..failed });
+                    facts.copies[1].history_mut().runs.push(Run { why: Some("no space left".to_owned()), ..failed });
                 },
                 FindingKind::RunFailed,
                 "the last run failed 2 h ago: no space left",
                 "backup run app",
             ),
             (
-                |facts| facts.copies.iter_mut().for_each(|copy| copy.history.backups.clear()),
+                |facts| facts.copies.iter_mut().for_each(|copy| copy.history_mut().backups.clear()),
                 FindingKind::NeverBackedUp,
                 "there is no backup of app",
                 "backup run app",
@@ -289,7 +292,7 @@ mod tests {
                     facts
                         .copies
                         .iter_mut()
-                        .flat_map(|copy| &mut copy.history.backups)
+                        .flat_map(|copy| &mut copy.history_mut().backups)
                         .for_each(|backup| backup.restored = None);
                 },
                 FindingKind::DrillOverdue,

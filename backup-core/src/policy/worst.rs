@@ -156,9 +156,9 @@ mod tests {
         assert_eq!(worst_in(&facts, 30).unwrap().0, 73);
         for day in 20..22 {
             let recovery_point = Some(at(&format!("2026-11-{day}T02:00:00Z")));
-            let part = Some(GroupKey::of_job("app"));
+            let part = Some(GroupKey::of_job("app").into());
             let done = run(&format!("2026-11-{day}T03:00:00Z"), Outcome::Done);
-            facts.copies[0].history.runs.push(Run { part, recovery_point, ..done });
+            facts.copies[0].history_mut().runs.push(Run { part, recovery_point, ..done });
         }
         assert_eq!(worst_in(&facts, 30).unwrap().0, 25);
     }
@@ -173,7 +173,7 @@ mod tests {
         ]);
         assert_eq!(worst_in(&facts, 30).unwrap().0, 25);
         let mut parts = facts;
-        parts.copies[1].history.backups[0].part = GroupKey::of_dump("app", "/mysql/shop");
+        parts.copies[1].history_mut().backups[0].part = GroupKey::of_dump("app", "/mysql/shop").into();
         assert_eq!(worst_in(&parts, 30).unwrap(), (34, "2026-11-21T02:00:00Z".to_owned()));
     }
 

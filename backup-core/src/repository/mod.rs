@@ -10,6 +10,7 @@
 
 mod config;
 mod configurations;
+mod each;
 mod evidence;
 mod index;
 mod index_file;
@@ -34,7 +35,7 @@ pub use index_file::{IndexBlob, IndexFile, IndexPack};
 pub use keys::{KeyFile, Passphrase, ScryptCost};
 pub use leases::{Claim, Lease};
 pub use lock::{Lock, LockFile, LockMode, Unlock};
-pub use records::{Record, RecordBody};
+pub use records::{ObjectLock, Record, RecordBody};
 pub use snapshots::SnapshotQuery;
 pub use unpacked::Form;
 
@@ -385,6 +386,15 @@ impl Repository {
     /// Opens a stored object after checking that it is what its name says.
     pub(crate) fn open_object<N: Named, T: serde::de::DeserializeOwned>(&self, id: N, stored: &[u8]) -> Result<T> {
         unpacked::open_named(&self.inner.master, id, stored)
+    }
+
+    /// Reads and opens objects that were listed, by all cores and in their order.
+    pub(crate) fn open_each<N, T>(&self, listed: &[(N, u64)]) -> Vec<(N, Result<T>)>
+    where
+        N: Named + Send + Sync,
+        T: serde::de::DeserializeOwned + Send,
+    {
+        each::open_each(&self.inner.store, &self.inner.master, listed)
     }
 
     /// The ids of all objects of a kind, with their stored sizes.

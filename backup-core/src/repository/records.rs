@@ -44,6 +44,15 @@ pub enum RecordBody {
         /// blob whose bytes have rotted is still listed with its right size.
         tried: Proof,
     },
+    /// The store was asked of every object that snapshots need, and said that nobody can remove it.
+    Locked {
+        /// The snapshots.
+        snapshots: Vec<SnapshotId>,
+        /// Until when, the earliest of all objects.
+        until: Timestamp,
+        /// Whether nobody at all can, or but those who may pass over it.
+        mode: ObjectLock,
+    },
     /// A run ended.
     Run {
         /// The verb: "create", "check", "prune".
@@ -60,6 +69,16 @@ pub enum RecordBody {
     /// Something that a newer version wrote.
     #[serde(other)]
     Unknown,
+}
+
+/// Whom an object lock keeps from removing objects before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectLock {
+    /// Everybody.
+    Compliance,
+    /// Everybody but those whom the store allows to pass over it.
+    Governance,
 }
 
 impl Repository {
@@ -81,16 +100,8 @@ impl Repository {
 
     /// All records that can be read, oldest first. One that is damaged proves nothing and is passed over.
     pub fn records(&self) -> Result<Vec<(RecordId, Record)>> {
-        let ids = self.list::<RecordId>()?;
-        let mut records = Vec::with_capacity(ids.len());
-        self.store().get_each(ids.iter().map(|(id, _)| super::layout::Named::key(*id)), |key, stored| {
-            if let Some(id) = super::layout::Named::from_key(&key)
-                && let Ok(record) = stored.and_then(|stored| self.open_object(id, &stored))
-            {
-                records.push((id, record));
-            }
-            Ok(())
-        })?;
+        let opened = self.open_each(&self.list::<RecordId>()?).into_iter();
+        let mut records: Vec<_> = opened.filter_map(|(id, record)| Some((id, record.ok()?))).collect();
         records.sort_by_key(|(id, record): &(RecordId, Record)| (record.time, *id));
         Ok(records)
     }

@@ -45,18 +45,16 @@ impl Repository {
         &self,
         mut damaged: impl FnMut(SnapshotId, Error) -> Result<()>,
     ) -> Result<Vec<(SnapshotId, Snapshot)>> {
-        let ids = self.list::<SnapshotId>()?;
-        let mut snapshots = Vec::with_capacity(ids.len());
-        self.store().get_each(ids.iter().map(|(id, _)| id.key()), |key, stored| {
-            let Some(id) = SnapshotId::from_key(&key) else { return Ok(()) };
-            match stored.and_then(|stored| self.open_object(id, &stored)) {
+        let listed = self.list::<SnapshotId>()?;
+        let mut snapshots = Vec::with_capacity(listed.len());
+        for (id, opened) in self.open_each(&listed) {
+            match opened {
                 Ok(snapshot) => snapshots.push((id, snapshot)),
                 // Forgotten between listing and reading.
                 Err(error) if *error.kind() == ErrorKind::Missing => {}
                 Err(error) => damaged(id, error)?,
             }
-            Ok(())
-        })?;
+        }
         snapshots.sort_by_key(|(id, snapshot): &(SnapshotId, Snapshot)| (snapshot.time, *id));
         Ok(snapshots)
     }

@@ -4,6 +4,7 @@
 //! SHA-256 of what is stored. Readers take uncompressed JSON too.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -21,6 +22,8 @@ use crate::{Error, ErrorKind, Result};
 const COMPRESSED: u8 = 2;
 /// Unpacked objects are small; restic uses its default level for them too.
 const LEVEL: i32 = 3;
+/// What is longer than this is not worth a shorter way.
+const AT_ONCE_BYTES_MAX: usize = 64 * 1024;
 
 /// Whether new objects are compressed: in version 2 they are, in version 1 nobody could read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,9 @@ fn decompress(plain: &[u8]) -> Result<Cow<'_, [u8]>, String> {
         Some((b'{' | b'[', _)) => Ok(Cow::Borrowed(plain)),
         Some((&COMPRESSED, frames)) => {
             use std::io::Read;
+            if let Some(json) = decompress_at_once(frames) {
+                return Ok(Cow::Owned(json));
+            }
             let mut json = Vec::new();
             let decoder = zstd::stream::read::Decoder::with_buffer(frames).map_err(|error| error.to_string())?;
             let limit = UNPACKED_PLAIN_BYTES_MAX as u64 + 1;
@@ -80,6 +86,22 @@ fn decompress(plain: &[u8]) -> Result<Cow<'_, [u8]>, String> {
         Some((form, _)) => Err(format!("unknown form {form}")),
         None => Err("empty".to_owned()),
     }
+}
+
+/// A small text whose frame says how long it is, by a context that is kept for the next: to make one costs more than to
+/// decompress five hundred bytes. `None` where the long way has to tell what it is.
+fn decompress_at_once(frames: &[u8]) -> Option<Vec<u8>> {
+    thread_local! {
+        static KEPT: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    let plain_bytes = zstd::zstd_safe::get_frame_content_size(frames).ok()??;
+    let plain_bytes = usize::try_from(plain_bytes).ok().filter(|bytes| *bytes <= AT_ONCE_BYTES_MAX)?;
+    KEPT.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = zstd::bulk::Decompressor::new().ok();
+        }
+        kept.as_mut()?.decompress(frames, plain_bytes).ok()
+    })
 }
 
 /// Stores an object under its own hash. It is not durable before the next [`Store::sync`].

@@ -85,7 +85,7 @@ fn job(name: &str, rto_hours: i64, part: Part, drills: Vec<PastDrill>) -> JobUnd
         has_retention: true,
         read: Some(at("2026-11-22T12:00:00Z")),
         unreachable: None,
-        history: History { backups: vec![backup(name)], runs: Vec::new() },
+        history: History { backups: vec![backup(name)], runs: Vec::new() }.into(),
     };
     let facts = JobFacts {
         job: name.to_owned(),
@@ -106,7 +106,7 @@ fn job(name: &str, rto_hours: i64, part: Part, drills: Vec<PastDrill>) -> JobUnd
 fn backup(job: &str) -> Backup {
     Backup {
         snapshot: SnapshotId::of(job.as_bytes()),
-        part: GroupKey::of_job(job),
+        part: GroupKey::of_job(job).into(),
         recovery_point: at("2026-11-22T02:00:00Z"),
         durable: at("2026-11-22T02:10:00Z"),
         proof: Proof::Present,

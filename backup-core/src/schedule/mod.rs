@@ -16,6 +16,7 @@
 
 mod due;
 mod expression;
+mod gap;
 mod jitter;
 mod plain;
 #[cfg(test)]

@@ -74,6 +74,11 @@ proptest! {
     }
 
     #[test]
+    fn what_is_stepped_over_changes_no_gap(schedule in schedule(), from in instant()) {
+        prop_assert_eq!(schedule.longest_gap(from), schedule.walk(from, None));
+    }
+
+    #[test]
     fn a_day_that_has_an_hour_named_has_a_slot_whatever_the_clocks_do(hour in 0_u8..24, zone in zone(), from in instant()) {
         // A second hour, because that is what croner would give up.
         let text = format!("30 {hour},{} * * *", (hour + 7) % 24);

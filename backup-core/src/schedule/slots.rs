@@ -1,4 +1,4 @@
-//! The slots of a schedule, one after the other, and how far apart they lie.
+//! The slots of a schedule, one after the other.
 //!
 //! Croner finds the days and hours of the calendar; what becomes of them where the zone's clock changes is decided here
 //! for schedules that name hours, because it would give up `0 2,14 * * *` on the day that has no 2 o'clock.
@@ -6,10 +6,9 @@
 use croner::Cron;
 use jiff::civil::DateTime;
 use jiff::tz::AmbiguousOffset;
-use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp};
 
 use super::Schedule;
-use crate::limits::{SCHEDULE_GAP_DAYS, SCHEDULE_GAP_YEARS};
 
 impl Schedule {
     /// Its slots after `after` up to `until`, in order.
@@ -22,59 +21,8 @@ impl Schedule {
         self.newest(&self.cron(), instant)
     }
 
-    /// The longest time between two slots that follow each other, in what is to come after `from`: thirteen months of
-    /// days that have slots, or ten years where such days are rarer than that.
-    ///
-    /// A schedule's loss at worst begins with this; it is an hour more than it seems for one that runs daily in a zone
-    /// whose clock goes back.
-    pub fn longest_gap(&self, from: Timestamp) -> SignedDuration {
-        let cron = self.cron();
-        let latest = self.zone().to_datetime(from).saturating_add(SCHEDULE_GAP_YEARS.years());
-        let mut longest = SignedDuration::ZERO;
-        let mut before = self.newest(&cron, from).or_else(|| self.after(&cron, from));
-        let mut usual = None;
-        for _ in 0..SCHEDULE_GAP_DAYS {
-            let Some(last) = before else { break };
-            let Some(first) = self.after(&cron, last).filter(|first| self.zone().to_datetime(*first) <= latest) else {
-                break;
-            };
-            let day = self.day(&cron, first, usual);
-            longest = longest.max(first.duration_since(last)).max(day.gap);
-            before = Some(day.last);
-            usual = Some(day);
-        }
-        longest
-    }
-
-    /// The day of the slot `on`. Days of one length have their slots at the same distances: what was found of the one
-    /// `before` need not be looked for again, so that a schedule of every minute is not walked for a year.
-    fn day(&self, cron: &Cron, on: Timestamp, before: Option<Day>) -> Day {
-        let of = on.to_zoned(self.zone().clone());
-        let bounds =
-            of.start_of_day().and_then(|start| Ok((start.timestamp(), of.tomorrow()?.start_of_day()?.timestamp())));
-        // The last day of the calendar.
-        let Ok((start, end)) = bounds else {
-            return Day { last: on, gap: SignedDuration::ZERO, length: SignedDuration::ZERO };
-        };
-        let length = end.duration_since(start);
-        let last = self.newest(cron, just_before(end)).map_or(on, |last| last.max(on));
-        let gap = match before {
-            Some(day) if day.length == length => day.gap,
-            _ => {
-                let mut slot = self.after(cron, just_before(start)).unwrap_or(on);
-                let mut gap = SignedDuration::ZERO;
-                while let Some(next) = self.after(cron, slot).filter(|next| *next <= last) {
-                    gap = gap.max(next.duration_since(slot));
-                    slot = next;
-                }
-                gap
-            }
-        };
-        Day { last, gap, length }
-    }
-
     /// The newest slot at an instant or before.
-    fn newest(&self, cron: &Cron, instant: Timestamp) -> Option<Timestamp> {
+    pub(super) fn newest(&self, cron: &Cron, instant: Timestamp) -> Option<Timestamp> {
         if self.every_hour {
             let from = instant.to_zoned(self.zone().clone());
             return cron.find_previous_occurrence(&from, true).ok().map(|slot| slot.timestamp());
@@ -93,7 +41,7 @@ impl Schedule {
     }
 
     /// The first slot after an instant.
-    fn after(&self, cron: &Cron, instant: Timestamp) -> Option<Timestamp> {
+    pub(super) fn after(&self, cron: &Cron, instant: Timestamp) -> Option<Timestamp> {
         if self.every_hour {
             let from = instant.to_zoned(self.zone().clone());
             return cron.find_next_occurrence(&from, false).ok().map(|slot| slot.timestamp());
@@ -125,19 +73,8 @@ impl Schedule {
     }
 }
 
-fn just_before(instant: Timestamp) -> Timestamp {
+pub(super) fn just_before(instant: Timestamp) -> Timestamp {
     instant.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(instant)
-}
-
-/// The slots of one day.
-#[derive(Clone, Copy)]
-struct Day {
-    /// The last of them.
-    last: Timestamp,
-    /// The longest time between two of them.
-    gap: SignedDuration,
-    /// How long the day is.
-    length: SignedDuration,
 }
 
 /// The slots of a schedule; see [`Schedule::slots`].
@@ -174,12 +111,6 @@ mod tests {
         let schedule = Schedule::parse(text, zone).unwrap();
         let slots = schedule.slots(after.parse().unwrap(), until.parse().unwrap());
         slots.map(|slot| slot.to_string()).collect()
-    }
-
-    fn gap_hours(text: &str, zone: TimeZone, from: &str) -> i64 {
-        let gap = Schedule::parse(text, zone).unwrap().longest_gap(from.parse().unwrap());
-        assert_eq!(gap.as_secs() % 3600, 0, "{text}: {gap}");
-        gap.as_hours()
     }
 
     #[test]
@@ -245,38 +176,6 @@ mod tests {
         ] {
             let schedule = Schedule::parse(text, TimeZone::UTC).unwrap();
             assert_eq!(schedule.next(after.parse().unwrap()).unwrap().to_string(), first, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_longest_gap_knows_weekends_leap_years_and_clocks_that_go_back() {
-        let from = "2026-11-22T15:00:00Z";
-        for (text, hours) in [
-            ("0 * * * *", 1),
-            ("0 */6 * * *", 6),
-            ("0 2,14,16 * * *", 12),
-            ("0 2 * * *", 24),
-            ("0 2 * * MON-FRI", 72),
-            ("0 2 1 * *", 31 * 24),
-            ("0 2 31 * *", 61 * 24),
-            ("0 0 29 2 *", 1461 * 24),
-        ] {
-            assert_eq!(gap_hours(text, TimeZone::UTC, from), hours, "{text}");
-        }
-        assert_eq!(gap_hours("0 2 * * *", paris(), from), 25);
-        assert_eq!(gap_hours("0 * * * *", paris(), from), 1);
-        // Eight to six, from Friday evening to Monday morning, in the night that is an hour longer.
-        assert_eq!(gap_hours("0 8-18 * * MON-FRI", paris(), from), 63);
-        // Minutes apart, and then a month.
-        let dense = Schedule::parse("*/5 * 1 * *", TimeZone::UTC).unwrap().longest_gap(from.parse().unwrap());
-        assert_eq!(dense.as_mins(), 30 * 24 * 60 + 5);
-    }
-
-    #[test]
-    fn a_gap_is_not_shorter_for_being_asked_in_the_middle_of_a_day() {
-        for hour in 0..24 {
-            let from = format!("2026-11-22T{hour:02}:30:00Z");
-            assert_eq!(gap_hours("0 1,3,15 * * *", TimeZone::UTC, &from), 12, "{from}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod retention;
 mod versions;
 
 pub use archive::S3Archive;
-pub use retention::{Prolong, Retention, RetentionReport, S3Retention};
+pub use retention::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention};
 pub use versions::{Lost, LostKind, S3Versions};
 
 use std::sync::Arc;

@@ -22,6 +22,9 @@ use crate::sinks::object::Action;
 /// How many objects are asked about at once.
 const OBJECTS_MAX: usize = 16;
 
+/// The mode in which nobody can remove an object, whatever they may.
+pub const COMPLIANCE: &str = "COMPLIANCE";
+
 /// The object lock of a bucket's objects.
 pub struct S3Retention(Requests);
 
@@ -53,6 +56,21 @@ pub struct RetentionReport {
     /// Objects that are not protected for long enough: with [`Prolong::DryRun`] those that would be prolonged, otherwise
     /// those of which the store said that it was done, and says something else when it is asked.
     pub short: Vec<(ObjectKey, Option<Retention>)>,
+    /// What protects the others at least: the earliest of their times, and `COMPLIANCE` where all of them have that.
+    pub least: Option<Retention>,
+}
+
+impl RetentionReport {
+    /// Takes what protects one more object, or what protects others at least.
+    pub fn see(&mut self, found: Retention) {
+        self.least = Some(match self.least.take() {
+            None => found,
+            Some(least) => {
+                let mode = if least.mode == COMPLIANCE { found.mode } else { least.mode };
+                Retention { until: least.until.min(found.until), mode }
+            }
+        });
+    }
 }
 
 impl S3Retention {
@@ -103,8 +121,14 @@ impl S3Retention {
             .buffered(OBJECTS_MAX)
             .try_fold(report, |mut report, (key, ended)| async move {
                 match ended {
-                    Ended::Enough => report.enough += 1,
-                    Ended::Prolonged => report.prolonged += 1,
+                    Ended::Enough(found) => {
+                        report.enough += 1;
+                        report.see(found);
+                    }
+                    Ended::Prolonged(found) => {
+                        report.prolonged += 1;
+                        report.see(found);
+                    }
                     Ended::Short(found) => report.short.push((key, found)),
                 }
                 Ok(report)
@@ -118,19 +142,20 @@ impl S3Retention {
         until: Timestamp,
         prolong: Prolong,
     ) -> Result<(ObjectKey, Ended), SinkError> {
-        let is_enough = |found: &Option<Retention>| found.as_ref().is_some_and(|found| found.until >= until);
-        let found = self.of(key).await?;
-        if is_enough(&found) {
-            return Ok((key.clone(), Ended::Enough));
-        }
+        let found = match self.of(key).await? {
+            Some(found) if found.until >= until => return Ok((key.clone(), Ended::Enough(found))),
+            found => found,
+        };
         if prolong == Prolong::DryRun {
             return Ok((key.clone(), Ended::Short(found)));
         }
         let mode = found.map_or_else(|| String::from("GOVERNANCE"), |found| found.mode);
         let body = format!("<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>");
         self.send(Method::PUT, key, "retention", body, Action::Write).await?;
-        let found = self.of(key).await?;
-        let ended = if is_enough(&found) { Ended::Prolonged } else { Ended::Short(found) };
+        let ended = match self.of(key).await? {
+            Some(found) if found.until >= until => Ended::Prolonged(found),
+            found => Ended::Short(found),
+        };
         Ok((key.clone(), ended))
     }
 
@@ -175,8 +200,8 @@ impl S3Retention {
 
 /// How it ended with one object.
 enum Ended {
-    Enough,
-    Prolonged,
+    Enough(Retention),
+    Prolonged(Retention),
     Short(Option<Retention>),
 }
 
