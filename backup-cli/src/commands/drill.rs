@@ -6,7 +6,7 @@ use backup_core::repository::SnapshotQuery;
 use backup_core::runbook::{Part, RestoreCommand, restore_command};
 
 use crate::args::Which;
-use crate::config::{self, DrillCheck, Expected, Picked, Probe, SandboxPlace};
+use crate::config::{self, Container, DrillCheck, Expected, Picked, Probe, SandboxPlace};
 use crate::drills::evidence::{self, KeyArgs, LastDrills};
 use crate::drills::{self, Asked, CopyRef, Sandboxes, told};
 use crate::exit::{Exit, Failure};
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// The folder of the engine's programs, in place of the usual ones
     #[arg(long, value_name = "DIR")]
     bin: Option<String>,
+    /// Restore in a container of this image, in place of programs of this machine; it has to be here
+    #[arg(long, value_name = "IMAGE", value_parser = image)]
+    container: Option<String>,
     /// Ask this of a restored database; the answer must be there, and not false or 0. May be given several times
     #[arg(long, value_name = "QUERY")]
     sql: Vec<String>,
@@ -99,6 +102,11 @@ fn choice(text: &str) -> Result<Pick, String> {
     })
 }
 
+fn image(text: &str) -> Result<String, String> {
+    let is_one = !text.is_empty() && !text.starts_with('-') && !text.contains(char::is_whitespace);
+    if is_one { Ok(text.to_owned()) } else { Err("write an image by tag or digest, as postgres:16".to_owned()) }
+}
+
 fn drawn(pick: &Pick) -> Result<Choice, Failure> {
     Ok(match pick {
         Pick::Word(Picked::Latest) => Choice::Latest,
@@ -128,7 +136,14 @@ impl Args {
     /// What the command line says comes before the configuration.
     fn place(&self, place: SandboxPlace) -> SandboxPlace {
         let (folder, bin) = (self.sandbox.clone().or(place.folder), self.bin.clone().or(place.bin));
-        SandboxPlace { folder, bin, ..place }
+        let container = match (&self.container, place.container) {
+            (Some(image), Some(configured)) => Some(Container { image: image.clone(), ..configured }),
+            (Some(image), None) => Some(Container::of(image.clone())),
+            (None, configured) => configured,
+        };
+        // The command line's container stands for the configuration's server.
+        let server = place.server.filter(|_| self.container.is_none());
+        SandboxPlace { folder, bin, container, server, ..place }
     }
 
     /// The questions of the command line.

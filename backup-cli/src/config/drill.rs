@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::section::{Section, Value};
 use super::source::Source;
+use crate::console::amounts;
 use crate::secrets::origin::Origin;
 
 /// How restores of a job are tried.
@@ -83,6 +84,28 @@ pub(crate) struct SandboxPlace {
     pub(crate) user: Option<String>,
     /// The folder that sandboxes are made in.
     pub(crate) folder: Option<String>,
+    /// A container whose programs are used, in place of those of this machine.
+    pub(crate) container: Option<Container>,
+}
+
+/// The container that a server is started in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Container {
+    /// By tag or digest.
+    pub(crate) image: String,
+    /// The program for containers; podman or docker, whichever is found first, when not given.
+    pub(crate) program: Option<String>,
+    /// The memory that it may take, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// The processes that it may have at once.
+    pub(crate) processes: Option<u64>,
+}
+
+impl Container {
+    /// Of an image, with nothing else said.
+    pub(crate) fn of(image: String) -> Self {
+        Self { image, program: None, memory: None, processes: None }
+    }
 }
 
 /// Reads one.
@@ -123,9 +146,45 @@ fn sandbox(section: &Section<'_>) -> SandboxPlace {
         bin: section.text("bin"),
         user: section.text("user"),
         folder: section.text("folder"),
+        container: section.value("container").and_then(|value| container(&value)),
     };
+    if place.server.is_some() && place.container.is_some() {
+        section.fault(
+            "server and container exclude each other",
+            Some(String::from("name a server that runs already, or an image to run one from")),
+        );
+    }
     section.finish();
     place
+}
+
+/// An image alone, or a table with more.
+fn container(value: &Value<'_>) -> Option<Container> {
+    if value.is_text() {
+        return value.text().filter(|image| is_image(image, value)).map(Container::of);
+    }
+    let section = value.section()?;
+    let image = section.required("image", "docker.io/library/postgres:16");
+    let container = Container {
+        image: image.filter(|image| is_image(image, value)).unwrap_or_default(),
+        program: section.text("program"),
+        memory: section.parsed("memory", amounts::parse_size),
+        processes: section.number("processes", 1..=i64::MAX).and_then(|count| u64::try_from(count).ok()),
+    };
+    section.finish();
+    Some(container)
+}
+
+/// Whether it can be an image's name and no option of a program.
+fn is_image(image: &str, value: &Value<'_>) -> bool {
+    let is_one = !image.is_empty() && !image.starts_with('-') && !image.contains(char::is_whitespace);
+    if !is_one {
+        value.fault(
+            format!("{image:?} is no image"),
+            Some(String::from("write it by tag or digest, as docker.io/library/postgres:16")),
+        );
+    }
+    is_one
 }
 
 fn check(value: &Value<'_>) -> Option<DrillCheck> {

@@ -23,7 +23,7 @@ objectives = {}
 hooks = {}
 retries = {}
 retention = { a = { last = 1 } }
-drill = { sandbox = {}, checks = [{ sql = "x" }] }
+drill = { sandbox = { container = { image = "i" } }, checks = [{ sql = "x" }] }
 [jobs.command]
 source = { command = "x" }
 [jobs.database]
@@ -41,7 +41,7 @@ pushgateway = { url = "http://x" }
 "#;
 
 /// The tables, by how the reader names them and where the schema has them.
-const TABLES: [(&str, &str); 23] = [
+const TABLES: [(&str, &str); 24] = [
     ("", "/properties"),
     ("repositories.a", "/$defs/repository/properties"),
     ("repositories.a.login", "/$defs/repository/properties/login/properties"),
@@ -56,6 +56,7 @@ const TABLES: [(&str, &str); 23] = [
     ("jobs.files.retention.a", "/$defs/rules/properties"),
     ("jobs.files.drill", "/$defs/drill/properties"),
     ("jobs.files.drill.sandbox", "/$defs/drill/properties/sandbox/properties"),
+    ("jobs.files.drill.sandbox.container", "/$defs/drill/properties/sandbox/properties/container/oneOf/1/properties"),
     ("jobs.files.drill.checks[0]", "/$defs/drill/properties/checks/items/properties"),
     ("notify.hook", "/$defs/notify/properties"),
     ("notify.hook.webhook", "/$defs/notify/properties/webhook/properties"),

@@ -132,6 +132,10 @@ impl Sandboxes {
             let known = Known { manifest: manifest.clone(), files: contents.beforehand.clone() };
             return engines::sandbox(engine, known, self, session);
         }
+        if self.place.container.is_some() {
+            let what = "sandbox.container is for servers, and the snapshot holds no database";
+            return Err(Failure::usage(what, "leave it away: files are restored to a folder"));
+        }
         if contents.meaning == Meaning::Output && questions.is_empty() {
             return Err(Failure::usage(
                 "nobody knows what a command's output has to be: restoring it proves nothing",

@@ -18,6 +18,8 @@ mod driver;
 #[cfg(test)]
 mod fails;
 #[cfg(test)]
+mod parallel;
+#[cfg(test)]
 mod protected;
 #[cfg(test)]
 mod server;

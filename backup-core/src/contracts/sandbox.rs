@@ -113,6 +113,9 @@ pub struct SandboxFacts {
     /// The engine that the data was restored to, with the version that it says itself. `None` for files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Tool>,
+    /// The image of the container that its programs are from: as it was named, with its id in place of a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Tool>,
     /// What separates it from the rest, in short sentences: "own uid 65534", "no network".
     #[serde(default)]
     pub isolation: Vec<String>,

@@ -135,6 +135,8 @@ pub struct Amounts {
     pub new: u64,
     /// Bytes that they take.
     pub stored: u64,
+    /// Rows, documents or keys of a database; `None` where nobody counted any.
+    pub rows: Option<u64>,
 }
 
 /// One run of a job, as its record says.

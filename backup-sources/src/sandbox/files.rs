@@ -102,7 +102,7 @@ impl Sandbox for FilesSandbox {
         } else {
             isolation.push("the drill has no rights of root".to_owned());
         }
-        SandboxFacts { provider: "folder".to_owned(), engine: None, isolation, tuned: Vec::new() }
+        SandboxFacts { provider: "folder".to_owned(), isolation, ..SandboxFacts::default() }
     }
 
     fn start(&mut self, expected: Amount, _cancel: &Cancel) -> Result<(), NotReady> {

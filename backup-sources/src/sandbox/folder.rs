@@ -4,7 +4,8 @@
 //! alone. While its drill lives, the file `drill.lock` in it is locked; the kernel gives the lock back when the process
 //! ends, however it ends, so that [`super::remove_leftovers`] knows a dead drill's folder from a living one's. Every
 //! child is started with the folder's name in the environment variable [`MARK`], which its own children inherit: by that
-//! the processes of a killed drill are found.
+//! the processes of a killed drill are found. A container that was started for the drill belongs to its folder too, and
+//! goes before it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -18,6 +19,8 @@ use backup_core::limits::SANDBOX_LEFT_BYTES_MIN;
 use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
 use zeroize::Zeroizing;
 
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+use super::container::Container;
 use super::leftovers::end_processes;
 
 /// How the folders begin.
@@ -38,6 +41,8 @@ pub struct SandboxFolder {
     path: PathBuf,
     /// Locked as long as it is open.
     lock: Option<File>,
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+    container: Option<Box<Container>>,
 }
 
 impl SandboxFolder {
@@ -53,7 +58,12 @@ impl SandboxFolder {
             if let Some(mut lock) = claim(&path)? {
                 // For people; nobody reads it to decide anything.
                 writeln!(lock, "the folder of a drill, run by process {}", std::process::id())?;
-                return Ok(Self { path, lock: Some(lock) });
+                return Ok(Self {
+                    path,
+                    lock: Some(lock),
+                    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+                    container: None,
+                });
             }
         }
         Err(io::Error::other("another process takes every folder away"))
@@ -85,6 +95,27 @@ impl SandboxFolder {
         command.current_dir(&self.path).stdin(Stdio::null());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command
+    }
+
+    /// Takes over a container that was started for this drill.
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+    pub(super) fn keep(&mut self, container: Container) -> &Container {
+        self.container.insert(Box::new(container))
+    }
+
+    /// The drill's container, where its programs run in one.
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+    pub(crate) fn container(&self) -> Option<&Container> {
+        self.container.as_deref()
+    }
+
+    /// An error where the drill's client programs are in a container: a runbook's commands would use this machine's.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
+    pub(crate) fn has_own_programs(&self) -> Result<(), String> {
+        match self.container {
+            Some(_) => Err("its client programs are in a container; drill it without the runbook".to_owned()),
+            None => Ok(()),
+        }
     }
 
     /// The way in for another program of the drill's, to `target`: it bears the mark too.
@@ -123,6 +154,10 @@ impl SandboxFolder {
 
     fn clear(&mut self) -> io::Result<()> {
         let Some(lock) = self.lock.take() else { return Ok(()) };
+        #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+        if let Some(mut container) = self.container.take() {
+            container.remove()?;
+        }
         let outcome = remove_with_processes(&self.path);
         drop(lock);
         outcome

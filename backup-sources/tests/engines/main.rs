@@ -5,16 +5,19 @@
 
 mod drill;
 mod full_disk;
+mod loads;
 mod mongodb;
 mod mongodb_server;
 mod mysql;
 mod mysql_server;
 mod negative;
+mod podman;
 mod postgres_server;
 mod proxy;
 mod redis;
 mod redis_replayed;
 mod repository;
+mod sandbox_container;
 mod sandbox_hostile;
 mod sandbox_mongodb;
 mod sandbox_mysql;

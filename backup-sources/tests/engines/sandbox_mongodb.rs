@@ -16,7 +16,7 @@ use crate::mongodb_server::{Kind, Server};
 use crate::postgres_server::open_folder;
 use crate::repository::Repo;
 
-fn back_up(server: &Server, repo: &Repo) -> MongodbDump {
+pub(crate) fn back_up(server: &Server, repo: &Repo) -> MongodbDump {
     repo.back_up(&mut source(server, "app")).unwrap();
     MongodbDump { manifest: repo.manifest("/mongodb/app"), beforehand: beforehand(repo, "/mongodb/app") }
 }

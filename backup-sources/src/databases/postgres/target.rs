@@ -22,12 +22,14 @@ use tempfile::TempDir;
 use super::archive::Found;
 use super::connection::Connection;
 use super::creation::create;
+use super::directory;
 use super::observe;
 use super::programs::{Programs, complaint};
 use super::roles;
 use super::server::Server;
-use super::source::{Roles, Version};
+use super::source::Roles;
 use super::tls::Protection;
+use super::view::Version;
 use crate::databases::manifest::Manifest;
 use crate::databases::url::Engine;
 use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
@@ -206,7 +208,11 @@ impl PostgresTarget {
                 "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
             )
         };
-        let found = File::open(dump).and_then(|mut file| observe::read(&mut file)).map_err(|error| damaged(&error))?;
+        let found = match dump.is_dir() {
+            true => directory::read(dump),
+            false => File::open(dump).and_then(|mut file| observe::read(&mut file)),
+        };
+        let found = found.map_err(|error| damaged(&error))?;
         let Found { expectations, is_understood, .. } = &found;
         if !is_understood {
             return Ok(());
@@ -214,6 +220,9 @@ impl PostgresTarget {
         let expected = &self.manifest.report.expectations;
         if let Some(difference) = observe::compare(expected, expectations).first() {
             return Err(damaged(&format!("it is not the dump that its manifest describes: {}", difference.told())));
+        }
+        if found.blocks.is_empty() {
+            return Ok(());
         }
         let complete = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).open(dump)?;

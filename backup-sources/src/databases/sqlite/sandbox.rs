@@ -70,7 +70,7 @@ impl Sandbox for SqliteSandbox {
             provider: "folder".to_owned(),
             engine: Some(Tool { name: "sqlite".to_owned(), version: rusqlite::version().to_owned() }),
             isolation: vec!["a file of its own, opened for reading only".to_owned()],
-            tuned: Vec::new(),
+            ..SandboxFacts::default()
         }
     }
 
