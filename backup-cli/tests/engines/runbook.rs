@@ -2,8 +2,8 @@
 //! lets it in, and no other.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,32 +39,34 @@ fn named(variable: &str) -> PathBuf {
     std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} names no program")).into()
 }
 
-/// A world with one job of `source`, drilled with the programs in `bin`, that ran once.
-fn a_job_of(world: &World, source: &str, bin: &Path) {
+/// A world with one job of `url` that ran once, with programs in `folders`.
+fn a_job_of(world: &World, url: &str, folders: &[PathBuf]) {
     let path = world.path().display();
     let text = format!(
         "[repositories.near]\nurl = \"{path}/near\"\npassword_file = \"{path}/passphrase\"\n\
-         [jobs.data]\nsource = {source}\nrepositories = [\"near\"]\nretries = {{ attempts = 1 }}\n\
-         drill = {{ sandbox = {{ bin = {bin:?} }} }}\n"
+         [jobs.data]\nsource = {url:?}\nrepositories = [\"near\"]\nretries = {{ attempts = 1 }}\n"
     );
     fs::write(world.path().join("backup.toml"), text).unwrap();
-    fs::write(world.path().join("passphrase"), format!("{PASSPHRASE}\n")).unwrap();
+    let passphrase = world.path().join("passphrase");
+    fs::write(&passphrase, format!("{PASSPHRASE}\n")).unwrap();
+    fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o600)).unwrap();
     // Where a server of another uid has to pass.
-    let open = Command::new("chmod").arg("755").arg(world.path()).status().unwrap();
-    assert!(open.success());
-    run(world, &["init"]).succeeds();
-    run(world, &["run"]).succeeds();
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    run(world, folders, &["init"]).succeeds();
+    run(world, folders, &["run"]).succeeds();
 }
 
-fn run(world: &World, arguments: &[&str]) -> Ran {
+fn run(world: &World, folders: &[PathBuf], arguments: &[&str]) -> Ran {
     let mut command = world.command();
+    // The runbook's command looks for programs where whoever drills does.
+    command.env("PATH", std::env::join_paths(folders).unwrap());
     command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD");
     Ran::of(&command.args(["--json", "-c", "backup.toml"]).args(arguments).output().unwrap())
 }
 
 /// A drill by the runbook's command that must pass.
-fn drilled(world: &World) -> Value {
-    let drilled = run(world, &["drill", "data", "--runbook"]).ends_with(0).lines().pop().unwrap();
+fn drilled(world: &World, folders: &[PathBuf]) -> Value {
+    let drilled = run(world, folders, &["drill", "data", "--runbook"]).ends_with(0).lines().pop().unwrap();
     assert_eq!((&drilled["verdict"], &drilled["level"]), (&"passed".into(), &4.into()), "{drilled}");
     let command = drilled["commands"][0].as_str().unwrap();
     assert!(command.contains(" restore latest --job data --to ") && !command.contains("backup-drill-"), "{command}");
@@ -109,8 +111,9 @@ fn the_runbooks_command_restores_a_database_of_mariadb_into_the_drills_own_serve
     let _server = Server::start(command, || sql("SELECT 1"));
     assert!(sql("CREATE DATABASE app; CREATE TABLE app.t (n INT PRIMARY KEY); INSERT INTO app.t VALUES (1), (2)"));
     let url = format!("mysql://root:@{}/app", socket.display().to_string().replace('/', "%2F"));
-    a_job_of(&world, &format!("{{ url = {url:?}, mysql_bin = {bin:?} }}"), &bin);
-    let drilled = drilled(&world);
+    let folders = [program.parent().unwrap().to_owned(), bin.clone()];
+    a_job_of(&world, &url, &folders);
+    let drilled = drilled(&world, &folders);
     assert_eq!(drilled["sandbox"]["engine"]["name"], "mariadb-server", "{drilled}");
 }
 
@@ -130,7 +133,7 @@ fn the_runbooks_command_restores_a_server_of_redis_into_the_drills_own() {
     let _server = Server::start(command, || said(&["PING"]).contains("PONG"));
     said(&["SET", "a", "1"]);
     let url = format!("redis://{}?name=cache", socket.display().to_string().replace('/', "%2F"));
-    let bin = program.parent().unwrap().to_owned();
-    a_job_of(&world, &format!("{url:?}"), &bin);
-    drilled(&world);
+    let folders = [program.parent().unwrap().to_owned()];
+    a_job_of(&world, &url, &folders);
+    drilled(&world, &folders);
 }
