@@ -92,7 +92,8 @@ pub struct Store {
     foreseen: Arc<Mutex<Foreseen>>,
 }
 
-type PendingListing = Pending<Result<Vec<ObjectInfo>, SinkError>>;
+/// A listing that is under way.
+pub(crate) type PendingListing = Pending<Result<Vec<ObjectInfo>, SinkError>>;
 type PendingObject = Pending<Result<Bytes, SinkError>>;
 
 /// What was begun before anybody asked for it. Each is given once, to the first who asks.

@@ -31,6 +31,7 @@ pub mod error;
 pub mod evidence;
 pub mod limits;
 pub mod look;
+mod markdown;
 pub mod metrics;
 pub mod model;
 pub mod observe;

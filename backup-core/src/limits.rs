@@ -248,6 +248,10 @@ pub const SANDBOX_START_MAX: Duration = Duration::from_secs(120);
 /// Space in bytes that a server takes in a sandbox before anything is restored: its own tables, its logs of changes.
 pub const SANDBOX_SERVER_BYTES: u64 = 256 * 1024 * 1024;
 
+/// A sandbox with less than this left has no space: an engine that then fails has failed for want of it, whatever it says.
+/// Servers take space in such pieces (a segment of PostgreSQL's log is 16 MiB), so they fail before the last byte is gone.
+pub const SANDBOX_LEFT_BYTES_MIN: u64 = 32 * 1024 * 1024;
+
 /// The longest path of a socket that the kernel takes (unix(7): 108 with the end).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 

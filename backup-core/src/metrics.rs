@@ -300,7 +300,7 @@ mod tests {
             verified: None,
             restored: None,
             immutable_until: None,
-            size: Some(Amounts { files: 1, logical: 1_000, new: 100, stored: 50 }),
+            size: Some(Amounts { files: 1, logical: 1_000, new: 100, stored: 50, rows: None }),
         };
         let run = Run {
             ended: at("2026-11-22T03:00:00Z"),

@@ -70,10 +70,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "retention",
         ],
     ),
+    // Escapes of one language, for whoever writes documents in it.
+    ("markdown", &[]),
     // Joins restore, listing and sandbox; it runs on a repository and knows no store.
     ("drill", &["cancel", "care", "contracts", "error", "limits", "model", "observe", "pipeline", "repository"]),
     // What a drill is written down as: its outcome, chained, signed and kept in repositories.
-    ("evidence", &["contracts", "drill", "error", "limits", "model", "repository"]),
+    ("evidence", &["contracts", "drill", "error", "limits", "markdown", "model", "repository"]),
     // What only looks: it reads trees, the index and records, and hands facts to the rooms that think.
     (
         "look",
@@ -85,7 +87,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("policy", &["contracts", "limits", "model", "retention"]),
     ("metrics", &["contracts", "policy"]),
     // Facts and the figures of past drills in, a document out.
-    ("runbook", &["contracts", "drill", "policy"]),
+    ("runbook", &["contracts", "drill", "markdown", "policy"]),
     // Proposes what the other rooms that think will hold it to: their schedules, rules and copies; the size of a pack,
     // because requests are counted in packs.
     ("advice", &["contracts", "limits", "model", "policy", "retention", "schedule"]),

@@ -12,6 +12,12 @@ use std::thread::{self, JoinHandle};
 
 use backup_core::limits::{PIPE_BYTES, STDERR_TAIL_BYTES};
 
+/// How often, and after which pauses, a program that was asked to end is looked at before it is killed.
+#[cfg(feature = "postgres")]
+const STOP_LOOKS: u32 = 200;
+#[cfg(feature = "postgres")]
+const STOP_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// A program being run.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -60,6 +66,28 @@ impl Program {
     #[cfg(feature = "mysql")]
     pub(crate) fn end_input(&mut self) {
         self.input = None;
+    }
+
+    /// Whether it has ended already.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Asks it to end, so that it ends what it has started itself, and waits for that; in the end it is killed.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn stop(mut self) {
+        use rustix::process::{Pid, Signal, kill_process};
+
+        if matches!(self.child.try_wait(), Ok(None)) && kill_process(Pid::from_child(&self.child), Signal::TERM).is_ok()
+        {
+            for _ in 0..STOP_LOOKS {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    return;
+                }
+                thread::sleep(STOP_PAUSE);
+            }
+        }
     }
 
     /// Waits for its end.

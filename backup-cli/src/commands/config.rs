@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use crate::config::{Channel, Config, Drill, Fault, Job, Picked, Repository, SandboxPlace, Starts};
+use crate::config::{Channel, Config, Container, Drill, Fault, Job, Picked, Repository, SandboxPlace, Starts};
 use crate::exit::{Exit, Failure};
 use crate::secrets::origin::Origin;
 use crate::session::Session;
@@ -244,7 +244,11 @@ fn drill_document(drill: &Drill) -> Value {
         Picked::Random => "random",
         Picked::Oldest => "oldest",
     };
-    let SandboxPlace { server, bin, user, folder } = sandbox;
+    let SandboxPlace { server, bin, user, folder, container } = sandbox;
+    let container = container.as_ref().map(|container| {
+        let Container { image, program, memory, processes } = container;
+        json!({"image": image, "program": program, "memory_bytes": memory, "processes": processes})
+    });
     json!({
         "schedule": schedule.as_ref().map(|schedule| schedule.text()),
         "snapshot": snapshot,
@@ -252,7 +256,7 @@ fn drill_document(drill: &Drill) -> Value {
         "limit_seconds": limit.map(|limit| limit.as_secs()),
         "checks": checks.len(),
         // Where a server is may be told by a secret.
-        "sandbox": {"server": server.is_some(), "bin": bin, "user": user, "folder": folder},
+        "sandbox": {"server": server.is_some(), "bin": bin, "user": user, "folder": folder, "container": container},
     })
 }
 

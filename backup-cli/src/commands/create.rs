@@ -160,10 +160,16 @@ fn take(
         let paths = &source.source().info().paths;
         keep_figures(repository, outcome, (args.job.as_deref(), paths), &reporter, seconds, session);
     }
-    let Some((_, outcome)) = destinations.done().next() else {
+    let Some(done) = destinations.done().next() else {
         return Err(Failure::new("no repository got a snapshot"));
     };
-    let document = document(outcome, destinations, &source.source().info().paths, &reporter, seconds);
+    let (repository, outcome) = done;
+    let suspicion = databases::emptied(repository, outcome, &source.source().info().paths, &session.console);
+    if let Some(suspicion) = &suspicion {
+        session.console.warn(&format!("this looks wrong: it holds {suspicion}"));
+    }
+    let mut document = document(outcome, destinations, &source.source().info().paths, &reporter, seconds);
+    document["suspicion"] = json!(suspicion.map(|suspicion| suspicion.to_string()));
     session.console.summary(&document, || text(outcome, destinations, &reporter, seconds, &source))?;
     Ok(if is_one_behind { Exit::Behind } else { Exit::with_losses(outcome.losses) })
 }
@@ -302,6 +308,7 @@ pub(crate) fn figures(
         ("bytes_new".to_owned(), outcome.summary.data_added.into()),
         ("bytes_stored".to_owned(), outcome.summary.data_added_packed.into()),
     ]);
+    figures.extend(outcome.report.rows().map(|rows| ("rows".to_owned(), rows.into())));
     // Retention may remove the snapshot that says so too.
     figures.extend(job.map(|job| ("job".to_owned(), job.into())));
     // What a restore must show is in the snapshot, beside the data: it may be long.

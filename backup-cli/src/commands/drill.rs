@@ -1,16 +1,13 @@
 //! `backup drill`: restores a snapshot into a sandbox, compares it, times it, and writes down what was proven.
 
-use std::collections::BTreeMap;
-
 use backup_core::drill::Choice;
 use backup_core::evidence::Objectives;
 use backup_core::repository::SnapshotQuery;
-use backup_core::runbook::{RestoreCommand, restore_command};
-use jiff::Timestamp;
+use backup_core::runbook::{Part, RestoreCommand, restore_command};
 
 use crate::args::Which;
-use crate::config::{self, DrillCheck, Expected, Picked, Probe, SandboxPlace};
-use crate::drills::evidence::{self, KeyArgs};
+use crate::config::{self, Container, DrillCheck, Expected, Picked, Probe, SandboxPlace};
+use crate::drills::evidence::{self, KeyArgs, LastDrills};
 use crate::drills::{self, Asked, CopyRef, Sandboxes, told};
 use crate::exit::{Exit, Failure};
 use crate::network::Caching;
@@ -40,6 +37,9 @@ pub(crate) struct Args {
     /// The folder of the engine's programs, in place of the usual ones
     #[arg(long, value_name = "DIR")]
     bin: Option<String>,
+    /// Restore in a container of this image, in place of programs of this machine; it has to be here
+    #[arg(long, value_name = "IMAGE", value_parser = image)]
+    container: Option<String>,
     /// Ask this of a restored database; the answer must be there, and not false or 0. May be given several times
     #[arg(long, value_name = "QUERY")]
     sql: Vec<String>,
@@ -49,12 +49,38 @@ pub(crate) struct Args {
     /// Run this by /bin/sh in the restored folder; it must end with 0 (for Redis: a command of Redis)
     #[arg(long, value_name = "COMMAND")]
     program: Vec<String>,
+    /// What asks for it, as its evidence will say: the daemon and printed units say `schedule`
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    trigger: Trigger,
     #[command(flatten)]
     thaw: ThawArgs,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
     which: Which,
+}
+
+/// What asks for a drill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Trigger {
+    /// A person
+    #[default]
+    Manual,
+    /// A scheduler
+    Schedule,
+    /// A hook after a backup
+    AfterBackup,
+}
+
+impl Trigger {
+    /// The word for it in a record.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Schedule => "schedule",
+            Self::AfterBackup => "after_backup",
+        }
+    }
 }
 
 /// A choice before its random number was drawn.
@@ -74,6 +100,11 @@ fn choice(text: &str) -> Result<Pick, String> {
         }
         _ => return Err("write latest, oldest, random, or the beginning of a snapshot's id".to_owned()),
     })
+}
+
+fn image(text: &str) -> Result<String, String> {
+    let is_one = !text.is_empty() && !text.starts_with('-') && !text.contains(char::is_whitespace);
+    if is_one { Ok(text.to_owned()) } else { Err("write an image by tag or digest, as postgres:16".to_owned()) }
 }
 
 fn drawn(pick: &Pick) -> Result<Choice, Failure> {
@@ -105,7 +136,14 @@ impl Args {
     /// What the command line says comes before the configuration.
     fn place(&self, place: SandboxPlace) -> SandboxPlace {
         let (folder, bin) = (self.sandbox.clone().or(place.folder), self.bin.clone().or(place.bin));
-        SandboxPlace { folder, bin, ..place }
+        let container = match (&self.container, place.container) {
+            (Some(image), Some(configured)) => Some(Container { image: image.clone(), ..configured }),
+            (Some(image), None) => Some(Container::of(image.clone())),
+            (None, configured) => configured,
+        };
+        // The command line's container stands for the configuration's server.
+        let server = place.server.filter(|_| self.container.is_none());
+        SandboxPlace { folder, bin, container, server, ..place }
     }
 
     /// The questions of the command line.
@@ -143,7 +181,7 @@ fn by_place(args: &Args, session: &Session) -> Result<Exit, Failure> {
             sandboxes: &sandboxes,
             caching: args.caching(),
             thaw: args.thaw(),
-            trigger: "manual",
+            trigger: args.trigger.word(),
             objectives: Objectives::default(),
             runbook: None,
             limit: None,
@@ -195,59 +233,73 @@ fn job_drill(
                 format!("it has copies in {}", job.repositories.join(", ")),
             ));
         };
-        let asked = Asked {
-            copy: CopyRef::Configured(copy),
-            job: Some(&job.name),
-            choice: drawn(&pick)?,
-            query: query.clone(),
-            checks: &checks,
-            sandboxes: &sandboxes,
-            caching: args.caching(),
-            thaw: args.thaw(),
-            trigger: "manual",
-            objectives: objectives(job),
-            runbook: runbooks_command(config, job, copy, args, session)?,
-            limit: drill.and_then(|drill| drill.limit).and_then(|limit| limit.try_into().ok()),
-        };
         let others: Vec<_> = job
             .repositories
             .iter()
             .filter(|other| *other != name)
             .filter_map(|other| config.repository(other))
             .collect();
-        exit = exit.graver(one(&asked, key, &others, Some(config), session)?);
+        for (query, runbook) in restores(config, job, copy, &query, args, session)? {
+            let asked = Asked {
+                copy: CopyRef::Configured(copy),
+                job: Some(&job.name),
+                choice: drawn(&pick)?,
+                query,
+                checks: &checks,
+                sandboxes: &sandboxes,
+                caching: args.caching(),
+                thaw: args.thaw(),
+                trigger: args.trigger.word(),
+                objectives: objectives(job),
+                runbook: runbook.map(|command| (command, copy)),
+                limit: drill.and_then(|drill| drill.limit).and_then(|limit| limit.try_into().ok()),
+            };
+            exit = exit.graver(one(&asked, key, &others, Some(config), session)?);
+            session.cancel.check()?;
+        }
     }
     Ok(exit)
 }
 
-/// The runbook's command that brings a job back from a copy, when it is to be tried.
-fn runbooks_command<'a>(
+/// What is restored from a copy, one drill each: what `query` means, or with the runbook each part of the job by the
+/// command that brings it back.
+fn restores(
     config: &config::Config,
     job: &config::Job,
-    copy: &'a config::Repository,
+    copy: &config::Repository,
+    query: &SnapshotQuery,
     args: &Args,
     session: &Session,
-) -> Result<Option<(RestoreCommand, &'a config::Repository)>, Failure> {
+) -> Result<Vec<(SnapshotQuery, Option<RestoreCommand>)>, Failure> {
     if !args.runbook {
-        return Ok(None);
+        return Ok(vec![(query.clone(), None)]);
     }
     let facts = runbooks::of_config(config, &[job], session);
     let store = facts.repositories.iter().find(|store| store.name == copy.name);
     let (Some(store), Some(job)) = (store, facts.jobs.first()) else {
         return Err(Failure::new(format!("the runbook does not know {}", copy.name)));
     };
-    match job.parts.as_slice() {
-        [part] => Ok(Some((restore_command(job, part, store), copy))),
-        parts => Err(Failure::usage(
-            format!("{} consists of {} databases, and a drill restores one", job.name(), parts.len()),
-            "drill it without --runbook",
-        )),
+    // A job of several databases has a snapshot of each.
+    let is_meant = |part: &&Part| query.path.is_none() || part.source.is_none() || part.source == query.path;
+    let restore = |part: &Part| {
+        let path = part.source.clone().or_else(|| query.path.clone());
+        (SnapshotQuery { path, ..query.clone() }, Some(restore_command(job, part, store)))
+    };
+    let restores: Vec<_> = job.parts.iter().filter(is_meant).map(restore).collect();
+    if restores.is_empty() {
+        let parts: Vec<_> = job.parts.iter().filter_map(|part| part.source.as_deref()).collect();
+        let path = query.path.as_deref().unwrap_or_default();
+        return Err(Failure::usage(
+            format!("{} has no part {path}", job.name()),
+            format!("it consists of {}", parts.join(", ")),
+        ));
     }
+    Ok(restores)
 }
 
 /// The copy whose last drill lies furthest back, so that each gets its turn; one that never had any comes first.
-fn longest_undrilled(job: &config::Job, last: &BTreeMap<String, Timestamp>) -> Vec<String> {
-    job.repositories.iter().min_by_key(|name| last.get(*name)).cloned().into_iter().collect()
+fn longest_undrilled(job: &config::Job, last: &LastDrills) -> Vec<String> {
+    job.repositories.iter().min_by_key(|name| last.of_copy(name)).cloned().into_iter().collect()
 }
 
 fn objectives(job: &config::Job) -> Objectives {

@@ -183,6 +183,7 @@ fn list(session: &Session) -> Result<Exit, Failure> {
             "hash": name.hash,
             "signed": sealed.signature.is_some(),
             "ended": record.times.ended,
+            "trigger": record.trigger,
             "job": record.job,
             "repository": record.copy.place,
             "snapshot": record.snapshot.as_ref().map(|snapshot| snapshot.id),

@@ -127,6 +127,7 @@ fn document(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate
                 "verified": backup.verified.map(|verified| verified.to_string()),
                 "immutable_until": backup.immutable_until.map(|until| until.to_string()),
             })),
+            "restored": facts.restored_from(&copy.repository).map(|restored| restored.to_string()),
             "exposure": exposure_of(copy, facts, Proof::Present, now),
             "counts": counts.map(|verdict| verdict.counts),
         })
@@ -138,7 +139,7 @@ fn document(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate
 
 fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>, now: Timestamp) -> String {
     let mut text = format!("{}\n", facts.job);
-    let mut table = Table::new(&["", "", "", "", ""]);
+    let mut table = Table::new(&["", "", "", "", "", ""]);
     for copy in &facts.copies {
         let counts = standing.three_two_one.verdicts.iter().find(|verdict| verdict.repository == copy.repository);
         let counts = match counts.map(|verdict| verdict.counts) {
@@ -147,7 +148,11 @@ fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>
             _ => "not known whether it counts",
         };
         let [newest, proof, age] = newest_of(copy, facts, now);
-        table.row([format!("  {}", copy.repository), newest, proof, age, counts.to_owned()]);
+        let drilled = match facts.restored_from(&copy.repository) {
+            Some(restored) => format!("restored by a drill {} ago", in_words(now.duration_since(restored))),
+            None => "restored by no drill".to_owned(),
+        };
+        table.row([format!("  {}", copy.repository), newest, proof, age, counts.to_owned(), drilled]);
     }
     text += &table.text();
     let mut lines = Vec::new();

@@ -5,6 +5,8 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
 use super::section::{Section, Value};
+use super::source::Source;
+use crate::console::amounts;
 use crate::secrets::origin::Origin;
 
 /// How restores of a job are tried.
@@ -67,6 +69,8 @@ pub(crate) enum Expected {
     Minimum(f64),
     /// A time that is no further back from the recovery point than this.
     NotOlderThan(SignedDuration),
+    /// The same; and that time is the recovery point.
+    Heartbeat(SignedDuration),
 }
 
 /// Where a drill restores to.
@@ -80,6 +84,28 @@ pub(crate) struct SandboxPlace {
     pub(crate) user: Option<String>,
     /// The folder that sandboxes are made in.
     pub(crate) folder: Option<String>,
+    /// A container whose programs are used, in place of those of this machine.
+    pub(crate) container: Option<Container>,
+}
+
+/// The container that a server is started in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Container {
+    /// By tag or digest.
+    pub(crate) image: String,
+    /// The program for containers; podman or docker, whichever is found first, when not given.
+    pub(crate) program: Option<String>,
+    /// The memory that it may take, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// The processes that it may have at once.
+    pub(crate) processes: Option<u64>,
+}
+
+impl Container {
+    /// Of an image, with nothing else said.
+    pub(crate) fn of(image: String) -> Self {
+        Self { image, program: None, memory: None, processes: None }
+    }
 }
 
 /// Reads one.
@@ -105,15 +131,60 @@ pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
     drill
 }
 
+/// Says what of a drill cannot work for this source, before it is tried at night.
+pub(super) fn fits(drill: &Drill, source: &Source, section: &Section<'_>) {
+    if matches!(source, Source::Command { .. }) && drill.schedule.is_some() && drill.checks.is_empty() {
+        let hint = "ask something of it: checks = [{ command = \"grep -q complete command/NAME\" }]";
+        section
+            .fault("nobody knows what a command's output has to be: its drill proves nothing", Some(hint.to_owned()));
+    }
+}
+
 fn sandbox(section: &Section<'_>) -> SandboxPlace {
     let place = SandboxPlace {
         server: section.secret("server"),
         bin: section.text("bin"),
         user: section.text("user"),
         folder: section.text("folder"),
+        container: section.value("container").and_then(|value| container(&value)),
     };
+    if place.server.is_some() && place.container.is_some() {
+        section.fault(
+            "server and container exclude each other",
+            Some(String::from("name a server that runs already, or an image to run one from")),
+        );
+    }
     section.finish();
     place
+}
+
+/// An image alone, or a table with more.
+fn container(value: &Value<'_>) -> Option<Container> {
+    if value.is_text() {
+        return value.text().filter(|image| is_image(image, value)).map(Container::of);
+    }
+    let section = value.section()?;
+    let image = section.required("image", "docker.io/library/postgres:16");
+    let container = Container {
+        image: image.filter(|image| is_image(image, value)).unwrap_or_default(),
+        program: section.text("program"),
+        memory: section.parsed("memory", amounts::parse_size),
+        processes: section.number("processes", 1..=i64::MAX).and_then(|count| u64::try_from(count).ok()),
+    };
+    section.finish();
+    Some(container)
+}
+
+/// Whether it can be an image's name and no option of a program.
+fn is_image(image: &str, value: &Value<'_>) -> bool {
+    let is_one = !image.is_empty() && !image.starts_with('-') && !image.contains(char::is_whitespace);
+    if !is_one {
+        value.fault(
+            format!("{image:?} is no image"),
+            Some(String::from("write it by tag or digest, as docker.io/library/postgres:16")),
+        );
+    }
+    is_one
 }
 
 fn check(value: &Value<'_>) -> Option<DrillCheck> {
@@ -129,8 +200,9 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
         None => value.wrong("a number"),
     });
     let not_older = section.duration("not_older_than").map(Expected::NotOlderThan);
+    let heartbeat = section.duration("heartbeat").map(Expected::Heartbeat);
     let mut probes: Vec<_> = probes.into_iter().flatten().collect();
-    let mut expected: Vec<_> = [equals, minimum, not_older].into_iter().flatten().collect();
+    let mut expected: Vec<_> = [equals, minimum, not_older, heartbeat].into_iter().flatten().collect();
     if probes.len() != 1 {
         section.fault(
             "a check asks one thing",
@@ -138,8 +210,8 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
         );
     }
     if expected.len() > 1 {
-        section
-            .fault("a check expects one thing", Some(String::from("keep one of equals, minimum and not_older_than")));
+        let hint = "keep one of equals, minimum, not_older_than and heartbeat";
+        section.fault("a check expects one thing", Some(String::from(hint)));
     }
     section.finish();
     Some(DrillCheck { probe: probes.pop()?, expected: expected.pop().unwrap_or(Expected::Truth) })

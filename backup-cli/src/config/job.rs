@@ -165,6 +165,9 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
         let known: Vec<_> = chosen.iter().map(String::as_str).collect();
         fault_at(section, "repository", format!("the job does not go to {name}"), Some(nearest(name, &known)));
     }
+    if let (Some((drill, section)), Some(Some(source))) = (&drill, &source) {
+        drill::fits(drill, source, section);
+    }
     let tags = section.texts("tags");
     if let Some(tag) = tags.iter().find(|tag| tag.contains(',') || tag.trim().is_empty() || tag.starts_with("job:")) {
         let hint = "tags are words without commas; job:NAME is given to each job's snapshots by itself";

@@ -32,7 +32,7 @@ use jiff::tz::TimeZone;
 
 pub(crate) use checklist::Checklist;
 pub(crate) use document::{Fault, Variables};
-pub(crate) use drill::{Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
+pub(crate) use drill::{Container, Drill, DrillCheck, Expected, Picked, Probe, SandboxPlace};
 pub(crate) use file::find;
 pub(crate) use job::{Job, Retries, Starts};
 pub(crate) use length::parse as length;

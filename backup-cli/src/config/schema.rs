@@ -23,7 +23,7 @@ objectives = {}
 hooks = {}
 retries = {}
 retention = { a = { last = 1 } }
-drill = { sandbox = {}, checks = [{ sql = "x" }] }
+drill = { sandbox = { container = { image = "i" } }, checks = [{ sql = "x" }] }
 [jobs.command]
 source = { command = "x" }
 [jobs.database]
@@ -41,7 +41,7 @@ pushgateway = { url = "http://x" }
 "#;
 
 /// The tables, by how the reader names them and where the schema has them.
-const TABLES: [(&str, &str); 23] = [
+const TABLES: [(&str, &str); 24] = [
     ("", "/properties"),
     ("repositories.a", "/$defs/repository/properties"),
     ("repositories.a.login", "/$defs/repository/properties/login/properties"),
@@ -56,6 +56,7 @@ const TABLES: [(&str, &str); 23] = [
     ("jobs.files.retention.a", "/$defs/rules/properties"),
     ("jobs.files.drill", "/$defs/drill/properties"),
     ("jobs.files.drill.sandbox", "/$defs/drill/properties/sandbox/properties"),
+    ("jobs.files.drill.sandbox.container", "/$defs/drill/properties/sandbox/properties/container/oneOf/1/properties"),
     ("jobs.files.drill.checks[0]", "/$defs/drill/properties/checks/items/properties"),
     ("notify.hook", "/$defs/notify/properties"),
     ("notify.hook.webhook", "/$defs/notify/properties/webhook/properties"),
@@ -87,7 +88,7 @@ fn the_schema_has_the_keys_that_are_read_and_no_others() {
 
 /// What is wrong in ways that a schema has no words for: names that are not there, values that are read further, keys that
 /// need or exclude each other in another table. By the key and a part of what is said.
-const BEYOND_A_SCHEMA: [(&str, &str); 30] = [
+const BEYOND_A_SCHEMA: [(&str, &str); 31] = [
     ("timezone", "no time zone"),
     ("repositories.a.url", "not supported"),
     ("repositories.a.region", "for buckets"),
@@ -112,6 +113,7 @@ const BEYOND_A_SCHEMA: [(&str, &str); 30] = [
     ("jobs.a", "cannot delete"),
     ("jobs.a.tags", "cannot be a tag"),
     ("jobs.a.drill.checks[0]", "asks one thing"),
+    ("jobs.a.drill", "nobody knows"),
     ("jobs.a.drill.repository", "does not go to q"),
     ("jobs.a.drill", "limit is nothing"),
     ("defaults.repositories", "no repository is called nowhere"),

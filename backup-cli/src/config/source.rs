@@ -1,5 +1,7 @@
 //! `source = …`: what a job backs up.
 
+#[cfg(feature = "postgres")]
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use backup_sources::databases::url::DatabaseUrl;
@@ -152,8 +154,13 @@ fn dump(section: &Section<'_>) -> DumpArgs {
             exclude_table_data: section.texts("exclude_table_data"),
             no_roles: section.flag("roles") == Some(false),
             lock_wait: section.duration("lock_wait").map(|wait| wait.as_secs().unsigned_abs()),
+            jobs: section.number("jobs", 1..=1_000).and_then(|jobs| NonZeroUsize::new(usize::try_from(jobs).ok()?)),
+            spool: section.text("spool").map(PathBuf::from),
             pg_bin: section.text("pg_bin").map(PathBuf::from),
         };
+        if dump.postgres.spool.is_some() && dump.postgres.jobs.is_none() {
+            section.fault("spool is for a dump by several connections", Some(String::from("write jobs = 2 too")));
+        }
     }
     #[cfg(feature = "mongodb")]
     {

@@ -322,6 +322,12 @@ pub(super) const WRONG: &[(&str, usize, &str, &str)] = &[
         "asks one thing",
     ),
     (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { command = \"x\" }\ndrill = { schedule = \"@daily\" }\n",
+        5,
+        "jobs.a.drill",
+        "nobody knows",
+    ),
+    (
         "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { repository = \"q\" }\n",
         5,
         "jobs.a.drill.repository",
@@ -332,6 +338,24 @@ pub(super) const WRONG: &[(&str, usize, &str, &str)] = &[
         5,
         "jobs.a.drill",
         "limit is nothing",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { sandbox = { container = \"--privileged\" } }\n",
+        5,
+        "jobs.a.drill.sandbox.container",
+        "is no image",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill.sandbox = { container = { program = \"docker\" } }\n",
+        5,
+        "jobs.a.drill.sandbox.container",
+        "image is missing",
+    ),
+    (
+        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill.sandbox = { server = \"postgres://x/\", container = \"i\" }\n",
+        5,
+        "jobs.a.drill.sandbox",
+        "exclude each other",
     ),
     ("[defaults]\nrepositories = [\"nowhere\"]\n", 2, "defaults.repositories", "no repository is called nowhere"),
     ("[defaults]\nsource = \"/a\"\n", 2, "defaults.source", "no such key"),

@@ -54,7 +54,9 @@ pub(super) fn start(
 fn words(task: &Task, slot: Option<Timestamp>) -> Vec<&str> {
     let verb = task.verb.word();
     let mut words = match task.verb {
-        Verb::Run | Verb::Drill => vec![verb, &task.name],
+        Verb::Run => vec![verb, &task.name],
+        // Its evidence tells it from one that a person asked for.
+        Verb::Drill => vec![verb, &task.name, "--trigger=schedule"],
         Verb::ReadAgain => vec![verb, &task.name, "--read-again"],
         Verb::ReadBack => vec!["-r", &task.name, verb, "--read-data"],
     };
@@ -93,7 +95,7 @@ mod tests {
         assert_eq!(typed(Verb::Run, slot), "run app --slot");
         assert_eq!(typed(Verb::Run, None), "run app");
         assert_eq!(typed(Verb::ReadAgain, slot), "run app --read-again --slot");
-        assert_eq!(typed(Verb::Drill, slot), "drill app");
+        assert_eq!(typed(Verb::Drill, slot), "drill app --trigger=schedule");
         assert_eq!(typed(Verb::ReadBack, slot), "-r app check --read-data --slot");
     }
 }

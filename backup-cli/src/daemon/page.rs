@@ -239,7 +239,8 @@ fn copies(out: &mut String, job: &JobView, zone: &TimeZone, now: Timestamp) {
         format_args!(
             "<details><summary>Copies of {name}</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"copies of {name}\">\
             <table><thead><tr><th scope=\"col\">repository</th><th scope=\"col\">counts</th><th scope=\"col\">newest</th>\
-            <th scope=\"col\">proof</th><th scope=\"col\">read</th></tr></thead><tbody>"
+            <th scope=\"col\">proof</th><th scope=\"col\">last drill that passed</th>\
+            <th scope=\"col\">read</th></tr></thead><tbody>"
         ),
     );
     for copy in &job.facts.copies {
@@ -252,13 +253,16 @@ fn copies(out: &mut String, job: &JobView, zone: &TimeZone, now: Timestamp) {
             Answer::Unknown => "unknown",
         };
         let newest = copy.history.backups.last();
+        let restored = job.facts.restored_from(&copy.repository);
         put(
             out,
             format_args!(
-                "<tr><th scope=\"row\">{}</th><td class=\"{class}\">{counts}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                "<tr><th scope=\"row\">{}</th><td class=\"{class}\">{counts}</td><td>{}</td><td>{}</td><td>{}</td>\
+                 <td>{}</td></tr>",
                 escaped(&copy.repository),
                 newest.map_or("none".to_owned(), |newest| at(newest.recovery_point, zone)),
                 newest.map_or(String::new(), |newest| newest.proof.to_string()),
+                restored.map_or("none".to_owned(), |restored| at(restored, zone)),
                 read(copy, now),
             ),
         );

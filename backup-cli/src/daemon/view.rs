@@ -106,6 +106,7 @@ pub(super) mod sample {
                 logical: 1_000_000_000 - 9_000_000 * day.unsigned_abs(),
                 new: 5,
                 stored: 3,
+                rows: None,
             }),
         };
         let run = |day: i64| Run {

@@ -4,6 +4,7 @@
 //! of the functions below. The commands know no engine. Two flattened structures may not have one name.
 
 mod dump_folder;
+mod emptied;
 #[cfg(feature = "mongodb")]
 pub(crate) mod mongodb;
 #[cfg(feature = "mysql")]
@@ -23,6 +24,7 @@ use backup_sources::databases::url::{DatabaseUrl, Engine};
 use backup_sources::files::SpaceCheck;
 
 pub(crate) use dump_folder::DumpFolder;
+pub(crate) use emptied::emptied;
 
 use crate::console::Console;
 use crate::exit::Failure;

@@ -7,8 +7,8 @@ use backup_core::contracts::Source;
 use backup_sources::databases::differences;
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::mongodb::{
-    DumpOptions, Existing, LoadOptions, MongodbSettings, MongodbSource, MongodbTarget, Reads, Selection, databases,
-    observe,
+    DumpOptions, Existing, Grants, LoadOptions, MongodbSettings, MongodbSource, MongodbTarget, Reads, Selection,
+    databases, observe,
 };
 use backup_sources::databases::url::{DatabaseUrl, Password};
 
@@ -43,6 +43,9 @@ pub(crate) struct MongodbLoad {
     /// Batches of documents, and indexes, under way at once [default: one a core]
     #[arg(long = "insertions", value_name = "COUNT")]
     mongodb_jobs: Option<NonZeroUsize>,
+    /// Make the database's users and roles too, but for those that are there
+    #[arg(long)]
+    users: bool,
 }
 
 impl MongodbLoad {
@@ -83,6 +86,7 @@ pub(super) fn target(
         existing: if cleaning == Cleaning::Asked { Existing::Replace } else { Existing::Refuse },
         selection: Selection { only: args.collection.clone(), except: args.exclude_collection.clone() },
         jobs: args.mongodb_jobs,
+        grants: if args.users { Grants::Restored } else { Grants::LeftOut },
     };
     Ok(Box::new(MongodbTarget::connect(&settings, named(&settings)?, beforehand, manifest, options)?))
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use backup_core::contracts::Source;
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::postgres::{
-    Difference, DumpOptions, Existing, Folders, LoadOptions, PARAMETERS, PostgresSource, PostgresTarget, Roles, Server,
-    Settings, compare, databases, observe,
+    Difference, DumpOptions, Existing, Folders, LoadOptions, PARAMETERS, Parallel, PostgresSource, PostgresTarget,
+    Roles, Server, Settings, compare, databases, observe,
 };
 use backup_sources::databases::url::{DatabaseUrl, Password};
 use backup_sources::files::SpaceCheck;
@@ -44,6 +44,12 @@ pub(crate) struct PostgresDump {
     /// How long to wait for a lock on a table before the backup fails [default: 60]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) lock_wait: Option<u64>,
+    /// Connections that dump at once, by way of a folder on this machine with space for the whole dump [default: 1, and none]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// Where a dump by several connections is kept until it was read [default: the folder for temporary files]
+    #[arg(long, value_name = "DIR", requires = "jobs")]
+    pub(crate) spool: Option<PathBuf>,
     /// The folder of pg_dump and its like, in place of the usual ones
     #[arg(long, value_name = "DIR", env = "BACKUP_PG_BIN")]
     pub(crate) pg_bin: Option<PathBuf>,
@@ -57,6 +63,9 @@ impl PostgresDump {
 
     fn options(&self) -> DumpOptions {
         let usual = DumpOptions::default();
+        let spool = || self.spool.clone().unwrap_or_else(env::temp_dir);
+        // One connection streams.
+        let jobs = self.jobs.filter(|jobs| jobs.get() > 1);
         DumpOptions {
             schemas: self.schema.clone(),
             exclude_schemas: self.exclude_schema.clone(),
@@ -65,6 +74,7 @@ impl PostgresDump {
             exclude_table_data: self.exclude_table_data.clone(),
             roles: if self.no_roles { Roles::LeftOut } else { Roles::Kept },
             lock_wait_seconds: self.lock_wait.unwrap_or(usual.lock_wait_seconds),
+            parallel: jobs.map(|jobs| Parallel { jobs, spool: spool() }),
         }
     }
 }
@@ -116,7 +126,11 @@ pub(super) fn each(url: &DatabaseUrl, args: &PostgresDump, console: &Console) ->
 
 pub(super) fn source(url: &DatabaseUrl, args: &PostgresDump, console: &Console) -> Result<Box<dyn Source>, Failure> {
     let server = Server::new(url, &settings(args.pg_bin.as_deref(), console))?;
-    Ok(Box::new(PostgresSource::connect(&server, &named(&server)?, &args.options())?))
+    let options = args.options();
+    if let Some(parallel) = &options.parallel {
+        console.note(&format!("the dump is kept in {} until it was read", parallel.spool.display()));
+    }
+    Ok(Box::new(PostgresSource::connect(&server, &named(&server)?, &options)?))
 }
 
 pub(super) fn target(

@@ -10,7 +10,7 @@ use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::mongodb::MongodbDump;
 use backup_sources::databases::url::Engine;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
-use backup_sources::sandbox::{RunAs, SandboxPlace};
+use backup_sources::sandbox::{ContainerSettings, RunAs, SandboxPlace};
 
 use super::Sandboxes;
 use crate::databases::Known;
@@ -22,6 +22,32 @@ use crate::session::Session;
 /// Where servers' programs are and `PATH` often does not lead.
 const ALSO: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
+/// Programs for containers, in the order in which they are looked for.
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+const FOR_CONTAINERS: [&str; 2] = ["podman", "docker"];
+
+/// What a program for containers finds its configuration, its daemon and its own programs by.
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+const OF_CONTAINERS: [&str; 17] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "CONTAINER_HOST",
+    "STORAGE_DRIVER",
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "DOCKER_CERT_PATH",
+    "DOCKER_TLS_VERIFY",
+];
+
 /// The sandbox for a dump. Nothing is made yet.
 pub(super) fn sandbox(
     engine: Engine,
@@ -32,6 +58,10 @@ pub(super) fn sandbox(
     if sandboxes.place.server.is_some() && !matches!(engine, Engine::Postgres | Engine::Mongodb) {
         let what = format!("sandbox.server is for PostgreSQL and MongoDB, and the snapshot is of {}", engine.name());
         return Err(Failure::usage(what, "leave it away: a server is started for the drill"));
+    }
+    if sandboxes.place.container.is_some() && engine == Engine::Sqlite {
+        let what = "sandbox.container is for servers, and the snapshot is of SQLite, which is built in";
+        return Err(Failure::usage(what, "leave it away"));
     }
     let Known { manifest, files } = known;
     let _ = &files;
@@ -99,11 +129,30 @@ fn postgres_sandbox(manifest: Manifest, sandboxes: &Sandboxes, session: &Session
 
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 fn place(sandboxes: &Sandboxes) -> SandboxPlace {
-    let place = SandboxPlace::new(sandboxes.parent.clone());
+    let container = sandboxes.place.container.as_ref().map(|container| ContainerSettings {
+        image: container.image.clone(),
+        program: for_containers(container.program.as_deref()),
+        environment: OF_CONTAINERS.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?))).collect(),
+        bin: sandboxes.place.bin.clone().map(PathBuf::from),
+        memory_bytes: container.memory,
+        processes_max: container.processes,
+    });
+    let place = SandboxPlace { container, ..SandboxPlace::new(sandboxes.parent.clone()) };
     match &sandboxes.place.user {
         Some(user) => SandboxPlace { run_as: RunAs::Named(user.clone()), ..place },
         None => place,
     }
+}
+
+/// The program that was named, found as a shell would, or the first that is here. One that is not here keeps its name: the
+/// drill then says that it cannot run.
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+fn for_containers(named: Option<&str>) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).chain(ALSO.map(PathBuf::from)).collect();
+    let names = named.map_or_else(|| FOR_CONTAINERS.to_vec(), |name| vec![name]);
+    let found = |name: &&str| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    names.iter().find_map(found).unwrap_or_else(|| PathBuf::from(names[0]))
 }
 
 /// The only folder when one is named, else those of `PATH` and where servers are.

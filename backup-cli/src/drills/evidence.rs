@@ -121,9 +121,35 @@ pub(crate) fn write(
     Ok(Written { record, head, delivered, waiting })
 }
 
-/// When each copy of a job, by its name, was last drilled from this machine. Nothing depends on it but whose turn is next.
-pub(crate) fn last_drills(job: &str) -> BTreeMap<String, Timestamp> {
-    let mut last = BTreeMap::new();
+/// When each part of a job was last drilled from this machine, by the copy's name and the paths of the snapshot. Nothing
+/// depends on it but whose turn is next.
+#[derive(Debug, Default)]
+pub(crate) struct LastDrills(Vec<(String, Vec<String>, Timestamp)>);
+
+impl LastDrills {
+    /// When a copy was, whichever part of it.
+    pub(crate) fn of_copy(&self, copy: &str) -> Option<Timestamp> {
+        self.0.iter().filter(|(name, ..)| name == copy).map(|(.., ended)| *ended).max()
+    }
+
+    /// When each part in a copy was, by `part`'s word for it.
+    pub(crate) fn of_parts(
+        &self,
+        copy: &str,
+        part: impl Fn(&[String]) -> Vec<String>,
+    ) -> BTreeMap<Vec<String>, Timestamp> {
+        let mut last = BTreeMap::new();
+        for (_, paths, ended) in self.0.iter().filter(|(name, ..)| name == copy) {
+            let known = last.entry(part(paths)).or_insert(*ended);
+            *known = (*known).max(*ended);
+        }
+        last
+    }
+}
+
+/// See [`LastDrills`].
+pub(crate) fn last_drills(job: &str) -> LastDrills {
+    let mut last = LastDrills::default();
     let records = state_folder().and_then(|state| journal_records(&state).ok()).unwrap_or_default();
     for (_, stored) in records {
         if let Ok(record) =
@@ -131,8 +157,8 @@ pub(crate) fn last_drills(job: &str) -> BTreeMap<String, Timestamp> {
             && record.job.as_deref() == Some(job)
             && let Some(name) = record.copy.name
         {
-            let known = last.entry(name).or_insert(record.times.ended);
-            *known = record.times.ended.max(*known);
+            let paths = record.snapshot.map(|snapshot| snapshot.paths).unwrap_or_default();
+            last.0.push((name, paths, record.times.ended));
         }
     }
     last

@@ -15,10 +15,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::Report;
+use backup_core::contracts::{Entrance, Report};
 use backup_core::drill::{
     Choice, DrillOutcome, DrillTask, Estimate, Extent, PastDrill, StageName, Stopwatch, Verdict, choose, drill,
-    drill_by, estimate, samples, within, write_down,
+    drill_by, estimate, newest_in_turn, samples, within, write_down,
 };
 use backup_core::evidence::{CopyUnderTest, Objectives, SnapshotFigures, Times};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath};
@@ -223,7 +223,7 @@ struct Found {
 
 fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<Found, Failure> {
     let repository = drilled.repository.insert(asked.copy.open(asked.caching, session)?);
-    let (id, snapshot) = find(repository, asked)?;
+    let (id, snapshot) = find(repository, asked, drilled.copy.name.as_deref())?;
     let contents = sandboxes::Contents::of(repository, &snapshot, session)?;
     drilled.consistency = contents.manifest.as_ref().map(|manifest| manifest.report.consistency);
     let questions = questions::of(asked.checks, contents.engine())?;
@@ -233,9 +233,17 @@ fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<F
     Ok(Found { part: contents.part, report, sandbox, questions })
 }
 
-fn find(repository: &Repository, asked: &Asked<'_>) -> Result<(SnapshotId, Snapshot), Failure> {
+fn find(repository: &Repository, asked: &Asked<'_>, copy: Option<&str>) -> Result<(SnapshotId, Snapshot), Failure> {
     if asked.choice == Choice::Latest {
-        return Ok(repository.find_snapshot("latest", &asked.query)?);
+        let (Some(job), Some(copy), None) = (asked.job, copy, &asked.query.path) else {
+            return Ok(repository.find_snapshot("latest", &asked.query)?);
+        };
+        let mut snapshots = repository.snapshots()?;
+        snapshots.retain(|(_, snapshot)| asked.query.matches(snapshot));
+        let last = evidence::last_drills(job).of_parts(copy, sandboxes::part_of);
+        let found = newest_in_turn(&snapshots, |snapshot| sandboxes::part_of(&snapshot.paths), &last);
+        // Without any, the words of whoever looks for the latest.
+        return found.cloned().map_or_else(|| Ok(repository.find_snapshot("latest", &asked.query)?), Ok);
     }
     let mut snapshots = repository.snapshots()?;
     snapshots.retain(|(_, snapshot)| asked.query.matches(snapshot));
@@ -262,7 +270,7 @@ fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch,
     };
     let reporter = session.console.reporter();
     let shell = match &asked.runbook {
-        Some((_, copy)) => match commands::Shell::of(copy, session) {
+        Some((_, copy)) => match commands::Shell::of(copy, asked.sandboxes.place.bin.as_deref(), session) {
             Ok(shell) => Some(shell),
             Err(failure) => {
                 let verdict = Verdict::NotRun { reason: format!("runbook: {}", failure.what) };
@@ -273,9 +281,8 @@ fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch,
     };
     let work = |cancel: &Cancel| match (&asked.runbook, &shell) {
         (Some((command, _)), Some(shell)) => {
-            let parent = &asked.sandboxes.parent;
             let mut restorer =
-                |address: &str, cancel: &Cancel| commands::execute(command, address, shell, parent, *id, cancel);
+                |entrance: &Entrance, cancel: &Cancel| commands::execute(command, entrance, shell, *id, cancel);
             drill_by(&task, found.sandbox, Some(&mut restorer), watch, cancel, &*reporter)
         }
         _ => drill(&task, found.sandbox, watch, cancel, &*reporter),

@@ -31,6 +31,7 @@ fn one(check: &DrillCheck, engine: Option<Engine>) -> Result<UserCheck, Failure>
         Expected::Equals(text) => Must::Equal(text.clone()),
         Expected::Minimum(number) => Must::AtLeast(*number),
         Expected::NotOlderThan(age) => Must::NotOlderThan(*age),
+        Expected::Heartbeat(age) => Must::Heartbeat(*age),
     };
     Ok(UserCheck { name: None, question, must })
 }

@@ -52,12 +52,7 @@ impl Contents {
         if path.starts_with("/command/") {
             return Ok(files(Meaning::Output));
         }
-        let is_of = |engine: &Engine| {
-            path.strip_prefix('/')
-                .and_then(|path| path.strip_prefix(engine.name()))
-                .is_some_and(|rest| rest.starts_with('/'))
-        };
-        let Some(engine) = ENGINES.into_iter().find(is_of) else { return Ok(files(Meaning::Data)) };
+        let Some(engine) = engine_of(path) else { return Ok(files(Meaning::Data)) };
         let part = SnapshotPath::parse(path.as_bytes());
         Ok(match known(repository, snapshot, &part, engine, session)? {
             Some(Known { manifest, files: beforehand }) => Self {
@@ -73,6 +68,24 @@ impl Contents {
 
     pub(super) fn engine(&self) -> Option<Engine> {
         self.engine
+    }
+}
+
+/// The engine whose database lies at this path of a snapshot, as far as the path tells.
+fn engine_of(path: &str) -> Option<Engine> {
+    let is_of = |engine: &Engine| {
+        path.strip_prefix('/')
+            .and_then(|path| path.strip_prefix(engine.name()))
+            .is_some_and(|rest| rest.starts_with('/'))
+    };
+    ENGINES.into_iter().find(is_of)
+}
+
+/// Which part of a job the snapshots of these paths are of: each database is one, everything else is one together.
+pub(super) fn part_of(paths: &[String]) -> Vec<String> {
+    match paths {
+        [path] if engine_of(path).is_some() => paths.to_vec(),
+        _ => Vec::new(),
     }
 }
 
@@ -118,6 +131,10 @@ impl Sandboxes {
         if let (Some(engine), Some(manifest)) = (contents.engine, &contents.manifest) {
             let known = Known { manifest: manifest.clone(), files: contents.beforehand.clone() };
             return engines::sandbox(engine, known, self, session);
+        }
+        if self.place.container.is_some() {
+            let what = "sandbox.container is for servers, and the snapshot holds no database";
+            return Err(Failure::usage(what, "leave it away: files are restored to a folder"));
         }
         if contents.meaning == Meaning::Output && questions.is_empty() {
             return Err(Failure::usage(

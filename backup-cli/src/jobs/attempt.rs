@@ -151,6 +151,7 @@ fn suspect(job: &Job, occasion: &Occasion, parts: &mut [Part], copies: &Copies, 
             logical: outcome.summary.total_bytes_processed,
             new: outcome.summary.data_added,
             stored: outcome.summary.data_added_packed,
+            rows: outcome.report.rows(),
         };
         match look_wrong(job, size, &part.paths, repository) {
             Ok(suspicion) => part.suspicion = suspicion,

@@ -88,7 +88,7 @@ pub(crate) fn timed(config: &Config, jobs: &[&Job]) -> (Vec<Timed>, Vec<String>)
             timed.push(Timed {
                 name: format!("drill-{name}"),
                 description: format!("Drill of {name}"),
-                words: vec!["drill".to_owned(), name.clone()],
+                words: vec!["drill".to_owned(), name.clone(), "--trigger=schedule".to_owned()],
                 schedule: schedule.clone(),
                 delay: job.jitter.delay(&format!("drill {name}")),
             });

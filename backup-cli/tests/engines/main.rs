@@ -10,4 +10,6 @@ mod mongodb;
 #[cfg(test)]
 mod redis;
 #[cfg(test)]
+mod runbook;
+#[cfg(test)]
 mod sqlite;

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::driver::PASSPHRASE;
+use crate::driver::{PASSPHRASE, Ran};
 use crate::server::Server;
 
-const ZOO: &str = include_str!("zoo.sql");
+pub(crate) const ZOO: &str = include_str!("zoo.sql");
 
 /// Backs up the zoo, restores it into a new database, and compares both in every way there is.
 fn the_zoo_comes_back(major: u32) {
@@ -128,6 +128,26 @@ fn an_empty_database_is_backed_up_with_a_warning() {
     server.database("nothing", "");
     assert_eq!(server.create("nothing", &[])["warnings"], json!(["there is no table in it"]));
     assert_eq!(server.restore("nothing_again", &[])["differences"], json!([]));
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_database_that_is_empty_now_and_was_not_is_suspicious() {
+    let server = Server::start(15, &[]);
+    server.database("app", "CREATE TABLE t AS SELECT 1 AS n FROM generate_series(1, 7)");
+    assert_eq!(server.create("app", &[])["suspicion"], json!(null));
+    for emptied in ["DELETE FROM t", "INSERT INTO t SELECT 1 FROM generate_series(1, 7)", "DROP TABLE t"] {
+        server.sql("app", emptied);
+        let ran = server.backup().args(["--json", "create", &server.url("app")]).output().unwrap();
+        let (told, ran) = (String::from_utf8_lossy(&ran.stderr).into_owned(), Ran::of(&ran));
+        let summary = ran.succeeds().lines().pop().unwrap();
+        let is_suspicious = !emptied.starts_with("INSERT");
+        let expected = if is_suspicious { json!("0 rows, where it usually is 7") } else { json!(null) };
+        assert_eq!(summary["suspicion"], expected, "{emptied}");
+        assert_eq!(told.contains("looks wrong"), is_suspicious, "{told}");
+    }
+    // Once more it is no news.
+    assert_eq!(server.create("app", &[])["suspicion"], json!(null));
 }
 
 #[test]

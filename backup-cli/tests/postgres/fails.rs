@@ -10,7 +10,7 @@ use crate::server::Server;
 
 /// Insists that a run failed in two lines with all of `words`, and that `snapshots` are what there is.
 #[track_caller]
-fn assert_failed(server: &Server, ran: &Ran, snapshots: usize, words: &[&str]) {
+pub(crate) fn assert_failed(server: &Server, ran: &Ran, snapshots: usize, words: &[&str]) {
     assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
     let lines: Vec<_> = ran.err.lines().collect();
     assert!(lines.len() == 2 && lines[0].starts_with("backup: ") && lines[1].starts_with("  try: "), "{}", ran.err);
@@ -189,7 +189,7 @@ fn what_cannot_be_reached_is_told_with_a_hint() {
     assert!(!ran.err.contains("hidden"), "{}", ran.err);
 }
 
-fn write_program(path: &std::path::Path, script: &str) {
+pub(crate) fn write_program(path: &std::path::Path, script: &str) {
     fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -10,11 +10,15 @@ mod comes_back;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod drilled;
+#[cfg(test)]
 #[path = "../program/driver.rs"]
 #[expect(dead_code, reason = "other tests need the rest")]
 mod driver;
 #[cfg(test)]
 mod fails;
+#[cfg(test)]
+mod parallel;
 #[cfg(test)]
 mod protected;
 #[cfg(test)]

@@ -53,6 +53,12 @@ fn a_runbook_has_the_commands_and_the_times_of_the_last_drill_and_no_secret() {
     let page = jobs::run(&world, &["runbook", "db"]).succeeds().out;
     assert!(page.contains("data ready after") && page.contains("(level 4)"), "{page}");
     assert!(!page.contains("`files`"), "only the job that was named");
+    // Which copy it was that came back.
+    let status = jobs::json(&world, &["status", "db"], 0).pop().unwrap();
+    let copies = &status["jobs"][0]["copies"];
+    assert!(copies[0]["restored"].is_string() && copies[1]["restored"].is_null(), "{copies}");
+    let told = jobs::run(&world, &["status", "db"]).succeeds().out;
+    assert!(told.contains("restored by a drill ") && told.contains("restored by no drill"), "{told}");
 
     let file = world.path().join("runbook.html");
     let told = jobs::json(&world, &["runbook", "-o", file.to_str().unwrap()], 0).pop().unwrap();
@@ -79,6 +85,27 @@ fn a_drill_executes_the_runbooks_own_command_and_its_record_says_so() {
     fs::write(world.path().join("passphrase"), "another\n").unwrap();
     jobs::run(&world, &["drill", "db", "--runbook"]).ends_with(4);
     jobs::run(&world, &["drill", "db", "--runbook", "--snapshot", "oldest"]).ends_with(2);
+}
+
+#[test]
+fn a_heartbeat_in_the_restored_data_is_the_recovery_point_that_the_objective_is_held_against() {
+    let check = "{ sql = \"select max(at) from beat\", heartbeat = \"2h\" }";
+    let world = jobs::world(&format!(
+        "[jobs.db]\nsource = \"sqlite:PATH/app.db\"\nobjectives = {{ rpo = \"1h\" }}\ndrill = {{ checks = [{check}] }}\n"
+    ));
+    let database = rusqlite::Connection::open(world.path().join("app.db")).unwrap();
+    database.execute_batch("create table beat (at); insert into beat values (datetime('now', '-90 minutes'))").unwrap();
+    jobs::run(&world, &["init"]).succeeds();
+    jobs::run(&world, &["run"]).succeeds();
+    let drilled = jobs::run(&world, &["--json", "drill", "db"]).lines().pop().unwrap();
+    assert_eq!((&drilled["verdict"], &drilled["level"]), (&"passed".into(), &5.into()), "{drilled}");
+    assert_eq!(drilled["recovery_point_from"], "restored_data", "{drilled}");
+    assert!((5_399..5_700).contains(&drilled["recovery_point_age_seconds"].as_i64().unwrap()), "{drilled}");
+
+    database.execute_batch("update beat set at = datetime('now', '-3 hours')").unwrap();
+    jobs::run(&world, &["run"]).succeeds();
+    let drilled = jobs::json(&world, &["drill", "db"], 4).pop().unwrap();
+    assert_eq!(drilled["verdict"], "failed", "what was backed up was not what is written to: {drilled}");
 }
 
 #[test]

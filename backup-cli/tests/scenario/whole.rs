@@ -136,6 +136,7 @@ impl Site {
         for name in JOBS {
             let told = self.json(&["drill", name], 0).pop().unwrap();
             assert_eq!(told["verdict"], "passed", "{told}");
+            self.by_runbook(name);
         }
         for name in ["local", "offsite"] {
             self.run(&["-r", name, "check", "--read-data"]).succeeds();
@@ -145,6 +146,26 @@ impl Site {
         for job in self.json(&["status"], 0).pop().unwrap()["jobs"].as_array().unwrap() {
             assert_eq!(job["standing"]["three_two_one"]["answer"], "yes", "{job}");
         }
+    }
+
+    /// The same by the command that somebody would type who has lost the host.
+    fn by_runbook(&self, name: &str) {
+        let told = self.run(&["--json", "drill", name, "--runbook"]).lines().pop().unwrap();
+        let has_walls = told["sandbox"].to_string().contains("no network");
+        if name == "app-db" && !has_walls {
+            // Its command makes roles, which a restorer without walls around it may not.
+            assert!(told["reason"].as_str().is_some_and(|reason| reason.contains("roles")), "{told}");
+            return;
+        }
+        assert_eq!(told["verdict"], "passed", "{told}");
+        assert!(told["commands"][0].as_str().unwrap().contains(&format!("restore latest --job {name} ")), "{told}");
+    }
+
+    /// What asked for the drills, by the evidence on this machine.
+    fn triggers(&self, name: &str) -> Vec<String> {
+        let listed = self.json(&["evidence", "list"], 0).pop().unwrap();
+        let of_job = listed.as_array().unwrap().iter().filter(|record| record["job"] == name);
+        of_job.map(|record| record["trigger"].as_str().unwrap().to_owned()).collect()
     }
 
     /// The class that each of the store's packs is in.
@@ -184,6 +205,8 @@ impl Site {
         }
         for job in JOBS {
             daemon.wait_for("each drill has run", || has_said(&format!("drill {job} done")));
+            let triggers = self.triggers(job);
+            assert!(triggers.ends_with(&["schedule".to_owned()]) && triggers[0] == "manual", "{job}: {triggers:?}");
         }
         let is_whole = |line: &str| line.contains("run logs of ") && line.ends_with("begins, and reads everything");
         assert!(daemon.said().lines().any(is_whole), "{}", daemon.said());

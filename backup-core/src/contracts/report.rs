@@ -31,6 +31,15 @@ impl Default for Report {
     }
 }
 
+impl Report {
+    /// How many rows, documents or keys were counted, all together; `None` for a source that counts none, as that of files.
+    pub fn rows(&self) -> Option<u64> {
+        let is_counted = !self.tools.is_empty() || !self.expectations.is_empty();
+        let counts = self.expectations.iter().filter_map(|expected| expected.count);
+        is_counted.then(|| counts.fold(0, u64::saturating_add))
+    }
+}
+
 /// The state that a restore returns to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoveryPoint {

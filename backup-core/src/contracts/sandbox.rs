@@ -4,9 +4,11 @@
 //! password and no path of the source; what it needs to know of the data comes from the snapshot.
 
 use std::fmt::{self, Debug};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::report::{RecoveryPoint, Report, Tool};
 use super::target::Target;
@@ -45,9 +47,19 @@ pub trait Sandbox: Send + Debug {
     /// describes the dump cannot be understood.
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError>;
 
-    /// How a command line names it as the target of a restore: a folder, the address of a database. `None` where no
-    /// program outside of it can reach it, which is as good: a drill then cannot execute a runbook's commands.
-    fn address(&self) -> Option<String> {
+    /// How a program that is started for the drill, and that the drill ends, gets into it: the command of a runbook. It is
+    /// the sandbox's own endpoint, as in [`Sandbox::target`]; nothing is opened for it that was shut.
+    ///
+    /// # Errors
+    ///
+    /// Why no program can, in words that fit after a colon. A drill then cannot execute a runbook's commands.
+    fn entrance(&self) -> Result<Entrance, String> {
+        Err("no command line can name this sandbox; drill it without the runbook".to_owned())
+    }
+
+    /// What this side lacks just now, which would be the reason of a failure whatever the words of the engine: space.
+    /// Asked after something has failed. `None` when nothing is known to be lacking.
+    fn shortage(&self) -> Option<String> {
         None
     }
 
@@ -75,6 +87,24 @@ pub trait Sandbox: Send + Debug {
     fn remove(self: Box<Self>) -> Result<(), SandboxError>;
 }
 
+/// How another program gets into a sandbox.
+#[derive(Clone)]
+pub struct Entrance {
+    /// What a command line names as the target of a restore: a folder, the address of a database. It holds no secret.
+    pub target: String,
+    /// A folder of the sandbox's own, which goes with it, for what the program needs besides: a home, a copy of the dump.
+    pub folder: PathBuf,
+    /// Variables of its environment: the mark by which it is ended with the sandbox, and what lets it in.
+    pub variables: Vec<(String, Zeroizing<String>)>,
+}
+
+impl Debug for Entrance {
+    /// Without the variables' values, one of which may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entrance").field("target", &self.target).field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
 /// What a sandbox is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxFacts {
@@ -83,6 +113,9 @@ pub struct SandboxFacts {
     /// The engine that the data was restored to, with the version that it says itself. `None` for files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Tool>,
+    /// The image of the container that its programs are from: as it was named, with its id in place of a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Tool>,
     /// What separates it from the rest, in short sentences: "own uid 65534", "no network".
     #[serde(default)]
     pub isolation: Vec<String>,

@@ -27,6 +27,9 @@ pub enum Must {
     AtLeast(f64),
     /// An instant that lies at most so long before the recovery point, and not in the future.
     NotOlderThan(SignedDuration),
+    /// The same, of data that is written all the time, so that the instant is the recovery point that the restored data
+    /// itself shows.
+    Heartbeat(SignedDuration),
 }
 
 /// Clocks of the source and of the drill may differ by so much.
@@ -54,6 +57,15 @@ impl UserCheck {
     }
 }
 
+impl UserCheck {
+    /// The recovery point that an answer shows, where that was asked for. One that lies behind what the source said when
+    /// it was backed up is no witness.
+    pub(super) fn recovery_point(&self, answer: &Answer, point: Timestamp) -> Option<Timestamp> {
+        let Must::Heartbeat(_) = self.must else { return None };
+        instant(answer.0.as_deref()?.trim()).filter(|shown| *shown <= point)
+    }
+}
+
 impl Must {
     fn judge(&self, answer: &Answer, point: Timestamp, now: Timestamp) -> Result<(), &'static str> {
         let Some(text) = answer.0.as_deref().map(str::trim) else { return Err("there is no answer") };
@@ -61,7 +73,7 @@ impl Must {
             Self::Hold => !matches!(text, "" | "false" | "f") && number(text) != Some(0.0),
             Self::Equal(expected) => text == expected.trim() || same_number(text, expected),
             Self::AtLeast(minimum) => return at_least(text, *minimum),
-            Self::NotOlderThan(age_max) => return young(text, *age_max, point, now),
+            Self::NotOlderThan(age_max) | Self::Heartbeat(age_max) => return young(text, *age_max, point, now),
         };
         if holds { Ok(()) } else { Err("the answer is not what it must be") }
     }
@@ -156,6 +168,21 @@ mod tests {
         }
         assert!(!holds(hours(5), Some("2026-01-03T00:00:00Z")), "tomorrow is no proof of today");
         assert!(!holds(hours(5), Some("yesterday")));
+    }
+
+    #[test]
+    fn a_heartbeat_shows_the_recovery_point_and_any_other_time_does_not() {
+        let of = |must: Must, text: &str| {
+            let check = UserCheck { name: None, question: Question::Sql(String::new()), must };
+            let point = "2026-01-01T12:00:00Z".parse().unwrap();
+            check.recovery_point(&Answer(Some(text.to_owned())), point).map(|shown| shown.to_string())
+        };
+        let five = SignedDuration::from_mins(5);
+        assert_eq!(of(Must::Heartbeat(five), "2026-01-01 11:58:30\n").as_deref(), Some("2026-01-01T11:58:30Z"));
+        assert_eq!(of(Must::Heartbeat(five), "2026-01-01T12:00:01Z"), None, "after the backup began");
+        assert_eq!(of(Must::Heartbeat(five), "soon"), None);
+        assert_eq!(of(Must::NotOlderThan(five), "2026-01-01T11:58:30Z"), None);
+        assert!(!holds(Must::Heartbeat(five), Some("2026-01-01T11:58:30Z")), "judged as any other age is");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Which snapshot a drill restores. The newest is what one would want back; the others show that what is kept is worth
 //! keeping.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
 use crate::model::{Snapshot, SnapshotId};
 use crate::{Error, ErrorKind, Result};
 
@@ -61,6 +65,21 @@ pub fn choose<'a>(snapshots: &'a [(SnapshotId, Snapshot)], choice: &Choice) -> R
     }
 }
 
+/// Of a job with several parts, each with snapshots of its own (the databases of a server), the newest snapshot of the
+/// part whose turn it is: the one whose last drill lies furthest back; one that never had any comes before.
+///
+/// `snapshots` are the job's, oldest first; `part` says which part one is of, and `last` when each part was drilled last.
+/// `None` when there is no snapshot.
+pub fn newest_in_turn<'a>(
+    snapshots: &'a [(SnapshotId, Snapshot)],
+    part: impl Fn(&Snapshot) -> Vec<String>,
+    last: &BTreeMap<Vec<String>, Timestamp>,
+) -> Option<&'a (SnapshotId, Snapshot)> {
+    // Oldest first: the newest of each part stays.
+    let newest: BTreeMap<_, _> = snapshots.iter().map(|found| (part(&found.1), found)).collect();
+    newest.into_iter().min_by_key(|(part, _)| last.get(part).copied()).map(|(_, found)| found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +101,26 @@ mod tests {
         assert_eq!(choose(&all, &Choice::Random(13)).unwrap(), &all[3]);
         let prefix = format!("{:.12}", all[2].0);
         assert_eq!(choose(&all, &Choice::Id(prefix)).unwrap(), &all[2]);
+    }
+
+    #[test]
+    fn each_part_of_a_job_has_its_turn() {
+        let mut all = snapshots(4);
+        for (number, (_, snapshot)) in all.iter_mut().enumerate() {
+            snapshot.paths = vec![format!("/postgres/{}", ["one", "two"][number % 2])];
+        }
+        let part = |snapshot: &Snapshot| snapshot.paths.clone();
+        let mut last = BTreeMap::new();
+        let mut chosen = Vec::new();
+        for minute in 0..4 {
+            let (_, snapshot) = newest_in_turn(&all, part, &last).unwrap();
+            chosen.push(snapshot.paths[0].clone());
+            last.insert(snapshot.paths.clone(), Timestamp::from_second(minute * 60).unwrap());
+        }
+        assert_eq!(chosen, ["/postgres/one", "/postgres/two", "/postgres/one", "/postgres/two"]);
+        assert_eq!(newest_in_turn(&all, part, &last), Some(&all[2]), "the newest of its part");
+        assert_eq!(newest_in_turn(&all, |_| Vec::new(), &last), Some(&all[3]), "a job of one part");
+        assert_eq!(newest_in_turn(&[], part, &last), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod stages;
 mod write_down;
 
 pub use answers::{Must, UserCheck};
-pub use choose::{Choice, choose};
+pub use choose::{Choice, choose, newest_in_turn};
 pub use estimate::{Confidence, Estimate, Sample, estimate};
 pub use limit::within;
 pub use outcome::{DrillOutcome, PointSource, Verdict};

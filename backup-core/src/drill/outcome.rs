@@ -64,12 +64,17 @@ impl Verdict {
     }
 }
 
-/// Whether somebody says that there is no room left, in the words of the system or of an engine. Children have the C
-/// locale, so that the system's words are always these.
+/// Whether somebody says that there is no room left, in the words of the system, of an engine, or of a target that looks
+/// before it begins. Children have the C locale, so that the system's words are always these.
 pub(super) fn is_disk_full(text: &str) -> bool {
-    ["No space left on device", "os error 28", "Disk quota exceeded", "database or disk is full"]
-        .iter()
-        .any(|words| text.contains(words))
+    const WORDS: [&str; 5] = [
+        "No space left on device",
+        "os error 28",
+        "Disk quota exceeded",
+        "database or disk is full",
+        "no space for it",
+    ];
+    WORDS.iter().any(|words| text.contains(words))
 }
 
 /// An error with its causes in one line.
@@ -209,6 +214,7 @@ mod tests {
             "failed to write: No space left on device (os error 28)",
             "failed to load: could not extend file \"base/5/1\": No space left on device",
             "failed to write: database or disk is full",
+            "failed to restore: no space for it: 10 bytes are to be restored, 3 are left",
         ] {
             let verdict = verdict(full);
             assert_eq!(verdict.word(), "not_run", "{full}");

@@ -8,7 +8,9 @@ use super::outcome::{DrillOutcome, PointSource, Verdict, is_disk_full, level_rea
 use super::stages::{StageName, Stopwatch};
 use crate::cancel::Cancel;
 use crate::care::{SnapshotPresence, snapshot_presence};
-use crate::contracts::{Check, CheckResult, Expected, Level, NotReady, RecoveryPoint, Report, Sandbox, SandboxError};
+use crate::contracts::{
+    Check, CheckResult, Entrance, Expected, Level, NotReady, RecoveryPoint, Report, Sandbox, SandboxError,
+};
 use crate::limits::DRILL_PROBLEMS_NAMED_MAX;
 use crate::model::{Snapshot, SnapshotId, SnapshotPath};
 use crate::observe::{Amount, Event, Observer, Phase, Severity};
@@ -41,11 +43,15 @@ pub struct Restored {
     pub outcome: RestoreOutcome,
     /// The command that did it, as a runbook has it.
     pub command: String,
+    /// What they could not restore, [`DRILL_PROBLEMS_NAMED_MAX`] at most.
+    pub problems: Vec<String>,
+    /// What a reader of the result must know beside.
+    pub warnings: Vec<String>,
 }
 
-/// Restores into the sandbox at an address ([`Sandbox::address`]) by other means than the pipeline, until it is asked to
-/// stop.
-pub type Restorer<'a> = dyn FnMut(&str, &Cancel) -> Result<Restored, Verdict> + 'a;
+/// Restores through a sandbox's entrance ([`Sandbox::entrance`]) by other means than the pipeline, until it is asked to
+/// stop. `Failed` says that the restore does not work; what stood in its way is `NotRun`.
+pub type Restorer<'a> = dyn FnMut(&Entrance, &Cancel) -> Result<Restored, Verdict> + 'a;
 
 /// Restores the snapshot into the sandbox, compares, and removes the sandbox again.
 ///
@@ -78,6 +84,7 @@ pub fn drill_by(
         observer,
         checks: Vec::new(),
         told: Vec::new(),
+        warnings: Vec::new(),
         stored_bytes: None,
         restored: None,
         point: None,
@@ -88,7 +95,8 @@ pub fn drill_by(
     let ended = run.through(&mut *sandbox);
     let facts = run.is_made.then(|| sandbox.facts());
     let caveats = sandbox.caveats();
-    let mut warnings = caveats.warnings;
+    let mut warnings = std::mem::take(&mut run.warnings);
+    warnings.extend(caveats.warnings);
     if let Err(error) = run.watch.time(StageName::Remove, || sandbox.remove()) {
         warnings.push(format!("the sandbox could not be removed: {error}"));
     }
@@ -142,6 +150,7 @@ struct Run<'a, 'r> {
     observer: &'a dyn Observer,
     checks: Vec<Check>,
     told: Vec<String>,
+    warnings: Vec<String>,
     stored_bytes: Option<u64>,
     restored: Option<RestoreOutcome>,
     point: Option<(RecoveryPoint, PointSource)>,
@@ -169,7 +178,7 @@ impl Run<'_, '_> {
         self.provision(sandbox, expected)?;
         self.restore(sandbox, &index)?;
         let ready = self.watch.time(StageName::Ready, || sandbox.ready());
-        self.stands(ready, "restored data answers", Level::Restored)?;
+        self.stands(ready, sandbox, "restored data answers", Level::Restored)?;
         self.checks.push(Check::passed("restored data answers", Level::Restored));
         self.examine(sandbox, &index)?;
         self.ask(sandbox)?;
@@ -216,7 +225,7 @@ impl Run<'_, '_> {
                 Ok(())
             }
             // An empty engine that does not start says nothing of the backup.
-            Err(NotReady::Failed(error)) => Err(Verdict::NotRun { reason: error.to_string() }),
+            Err(NotReady::Failed(error)) => Err(full(&error.to_string()).unwrap_or_else(|| not_run(error))),
             Err(NotReady::CannotRun { reason, .. }) => Err(Verdict::NotRun { reason }),
         }
     }
@@ -227,17 +236,20 @@ impl Run<'_, '_> {
             return self.restore_by_command(sandbox, restorer);
         }
         let task = self.task;
-        let target = self.stands(sandbox.target(), "dump can be understood", Level::Parsed)?;
-        let listener = Listener { inner: self.observer, problems: Mutex::default() };
+        let target = sandbox.target();
+        let target = self.stands(target, sandbox, "dump can be understood", Level::Parsed)?;
+        let listener = Listener { inner: self.observer, lost: Mutex::default() };
         let options = self.options();
         let cancel = self.cancel;
-        let restored = self.watch.time(StageName::Restore, || {
+        let (restored, shortage) = self.watch.time(StageName::Restore, || {
             let restored = restore_by(index, task.repository, task.snapshot, &*target, &options, cancel, &listener);
+            // Before the target takes its copy of the dump away.
+            let shortage = if restored.is_err() { sandbox.shortage() } else { None };
             // An engine may have its last word only now.
             drop(target);
-            restored
+            (restored, shortage)
         });
-        let problems = listener.problems.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Lost { problems, is_of_store } = listener.lost.into_inner().unwrap_or_else(PoisonError::into_inner);
         let outcome = match restored {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -245,12 +257,16 @@ impl Run<'_, '_> {
                     // An engine whose work is stopped complains of it.
                     Verdict::Failed { reason } if cancel.requested() => Verdict::NotRun { reason },
                     Verdict::Failed { reason } => {
+                        let is_engines = matches!(error.kind(), crate::ErrorKind::Target(_));
+                        // An engine without space ends in words of its own.
+                        if let Some(shortage) = shortage.filter(|_| is_engines && !is_of_store) {
+                            return Err(Verdict::NotRun { reason: format!("disk: {shortage}: {reason}") });
+                        }
                         // What did not come out of the store whole is why an engine then has too little.
                         if !problems.is_empty() {
                             let lost = problems.join("; ");
                             self.checks.push(Check::failed("entries not restored", Level::Read, lost));
                         }
-                        let is_engines = matches!(error.kind(), crate::ErrorKind::Target(_));
                         let level = if is_engines { Level::Restored } else { Level::Read };
                         self.checks.push(Check::failed("snapshot is restored", level, reason.clone()));
                         Verdict::Failed { reason }
@@ -260,8 +276,13 @@ impl Run<'_, '_> {
             }
         };
         self.watch.amount(Some(outcome.bytes), Some(outcome.files + outcome.dirs + outcome.others));
-        if let Some(problem) = problems.iter().find(|problem| is_disk_full(problem)) {
-            return Err(Verdict::NotRun { reason: format!("disk: {problem}") });
+        self.losses(outcome, &problems)
+    }
+
+    /// What was not restored is a failure, unless there was no room for it.
+    fn losses(&mut self, outcome: RestoreOutcome, problems: &[String]) -> Result<(), Verdict> {
+        if let Some(full) = problems.iter().find_map(|problem| full(problem)) {
+            return Err(full);
         }
         let read = Check::compare("entries not restored", Level::Read, 0, outcome.losses);
         self.checks.push(if problems.is_empty() { read } else { read.with_detail(problems.join("; ")) });
@@ -271,22 +292,35 @@ impl Run<'_, '_> {
 
     /// The same by a command, whose own words of what it lost are taken.
     fn restore_by_command(&mut self, sandbox: &dyn Sandbox, restorer: &mut Restorer<'_>) -> Result<(), Verdict> {
-        let Some(address) = sandbox.address() else {
-            let reason = "runbook: no command line can name this sandbox; drill it without the runbook".to_owned();
-            return Err(Verdict::NotRun { reason });
-        };
+        let entrance = sandbox.entrance();
+        let entrance = entrance.map_err(|why| Verdict::NotRun { reason: format!("runbook: {why}") })?;
         let cancel = self.cancel;
-        let restored = self.watch.time(StageName::Restore, || restorer(&address, cancel));
-        let Restored { outcome, command } = restored.inspect_err(|verdict| {
-            if let Verdict::Failed { reason } = verdict {
-                self.checks.push(Check::failed("runbook's command restores", Level::Read, reason.clone()));
-            }
+        let (restored, shortage) = self.watch.time(StageName::Restore, || {
+            let restored = restorer(&entrance, cancel);
+            let shortage = if restored.is_err() { sandbox.shortage() } else { None };
+            (restored, shortage)
+        });
+        let restored = restored.map_err(|verdict| match verdict {
+            Verdict::Failed { reason } => self.command_failed(reason, shortage),
+            verdict => verdict,
         })?;
+        let Restored { outcome, command, problems, warnings } = restored;
         self.watch.amount(Some(outcome.bytes), Some(outcome.files + outcome.dirs + outcome.others));
-        self.checks.push(Check::compare("entries not restored", Level::Read, 0, outcome.losses));
         self.commands.push(command);
-        self.restored = Some(outcome);
-        self.stop_if_failed()
+        self.warnings.extend(warnings);
+        self.losses(outcome, &problems)
+    }
+
+    /// A command that cannot be followed is a runbook that does not work, unless there was no room for what it restores.
+    fn command_failed(&mut self, reason: String, shortage: Option<String>) -> Verdict {
+        if let Some(full) = full(&reason) {
+            return full;
+        }
+        if let Some(shortage) = shortage {
+            return Verdict::NotRun { reason: format!("disk: {shortage}: {reason}") };
+        }
+        self.checks.push(Check::failed("runbook's command restores", Level::Read, reason.clone()));
+        Verdict::Failed { reason }
     }
 
     /// Level 4.
@@ -301,7 +335,7 @@ impl Run<'_, '_> {
         let examined = self.watch.time(StageName::Examine, compare);
         let amount = self.restored.as_ref().map(|restored| (restored.bytes, restored.files));
         self.watch.amount(amount.map(|(bytes, _)| bytes), amount.map(|(_, files)| files));
-        let checks = self.stands(examined, "restored data can be examined", Level::Examined)?;
+        let checks = self.stands(examined, sandbox, "restored data can be examined", Level::Examined)?;
         self.checks.extend(checks);
         Ok(())
     }
@@ -321,11 +355,17 @@ impl Run<'_, '_> {
         for (check, answer) in answers {
             match answer {
                 Ok(answer) => {
+                    if let Some(shown) = check.recovery_point(&answer, point) {
+                        self.point = Some((shown.into(), PointSource::RestoredData));
+                    }
                     let (judged, told) = check.judge(&answer, point, now);
                     self.checks.push(judged);
                     self.told.extend(told);
                 }
                 Err(error) if error.is_ours => return Err(not_run(error)),
+                Err(error) if is_disk_full(&error.reason) => {
+                    return Err(Verdict::NotRun { reason: format!("disk: {} could not be asked", check.id()) });
+                }
                 // What the engine says of it may quote the data.
                 Err(error) => {
                     self.told.push(format!("{}: {error}", check.id()));
@@ -337,16 +377,26 @@ impl Run<'_, '_> {
     }
 
     /// A step of the sandbox: its failure is the drill's unless the reason lies on this side.
-    fn stands<T>(&mut self, step: Result<T, SandboxError>, id: &str, level: Level) -> Result<T, Verdict> {
+    fn stands<T>(
+        &mut self,
+        step: Result<T, SandboxError>,
+        sandbox: &dyn Sandbox,
+        id: &str,
+        level: Level,
+    ) -> Result<T, Verdict> {
         step.map_err(|error| {
+            let reason = error.to_string();
+            if let Some(full) = full(&reason) {
+                return full;
+            }
             if error.is_ours || self.cancel.requested() {
                 return not_run(error);
             }
-            if is_disk_full(&error.reason) {
-                return Verdict::NotRun { reason: format!("disk: {error}") };
+            if let Some(shortage) = sandbox.shortage() {
+                return Verdict::NotRun { reason: format!("disk: {shortage}: {reason}") };
             }
-            self.checks.push(Check::failed(id, level, error.to_string()));
-            Verdict::Failed { reason: error.to_string() }
+            self.checks.push(Check::failed(id, level, reason.clone()));
+            Verdict::Failed { reason }
         })
     }
 
@@ -362,6 +412,11 @@ impl Run<'_, '_> {
     }
 }
 
+/// That there was no room, when these words say so.
+fn full(words: &str) -> Option<Verdict> {
+    is_disk_full(words).then(|| Verdict::NotRun { reason: format!("disk: {words}") })
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn not_run(error: SandboxError) -> Verdict {
     Verdict::NotRun { reason: error.to_string() }
@@ -371,17 +426,29 @@ fn not_run(error: SandboxError) -> Verdict {
 #[derive(Debug)]
 struct Listener<'a> {
     inner: &'a dyn Observer,
-    problems: Mutex<Vec<String>>,
+    lost: Mutex<Lost>,
 }
+
+/// What was not restored.
+#[derive(Debug, Default)]
+struct Lost {
+    problems: Vec<String>,
+    /// Whether something of it did not come out of the store.
+    is_of_store: bool,
+}
+
+/// What is being done to an entry when the store fails it, and not the target.
+const OF_STORE: [&str; 2] = ["restore", "read the entries of"];
 
 impl Observer for Listener<'_> {
     fn event(&self, event: Event<'_>) {
         if let Event::Problem(problem) = &event
             && problem.severity == Severity::Loss
         {
-            let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-            if problems.len() < DRILL_PROBLEMS_NAMED_MAX {
-                problems.push(format!("{} {}: {}", problem.action, problem.path, problem.reason));
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            lost.is_of_store |= OF_STORE.contains(&problem.action);
+            if lost.problems.len() < DRILL_PROBLEMS_NAMED_MAX {
+                lost.problems.push(format!("{} {}: {}", problem.action, problem.path, problem.reason));
             }
         }
         self.inner.event(event);

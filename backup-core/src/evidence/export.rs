@@ -13,6 +13,7 @@ use super::key::{PublicKey, from_hex};
 use super::record::EvidenceRecord;
 use super::stored::{EvidenceName, SealedRecord};
 use crate::contracts::CheckResult;
+use crate::markdown::plain;
 
 /// The script that verifies an export. Plain POSIX shell.
 const VERIFY: &str = include_str!("verify.sh");
@@ -117,7 +118,7 @@ fn page(records: &[&EvidenceRecord], reports: &[ChainReport], range: Export) -> 
             seconds(record.recovery_time.verified_ms),
             record.verdict.reason().unwrap_or("-").to_owned(),
         ];
-        let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
+        let cells: Vec<_> = cells.iter().map(|cell| plain(cell)).collect();
         line(&mut text, format_args!("| {} |", cells.join(" | ")));
     }
     text.push_str(&figures(records));
@@ -153,11 +154,11 @@ fn chains(reports: &[ChainReport]) -> String {
             format_args!("\n### Chain of {who}\n\n{} records are as they were written; {head}.\n", report.sound),
         );
         for fault in &report.faults {
-            line(&mut text, format_args!("* **{}**", escaped(&fault.to_string())));
+            line(&mut text, format_args!("* **{}**", plain(&fault.to_string())));
         }
         line(&mut text, format_args!("\nWhat this cannot exclude:\n"));
         for sentence in &report.not_excluded {
-            line(&mut text, format_args!("* {}", escaped(sentence)));
+            line(&mut text, format_args!("* {}", plain(sentence)));
         }
     }
     text
@@ -193,22 +194,6 @@ fn controls() -> String {
         );
     }
     text
-}
-
-/// Text of others in a table of Markdown: no markup, no new cell, no new line.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '|' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '\\' | '#' | '!' => {
-                escaped.push('\\');
-                escaped.push(character);
-            }
-            control if control.is_control() => escaped.push(' '),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 fn line(text: &mut String, words: std::fmt::Arguments<'_>) {

@@ -210,6 +210,8 @@ impl Told {
                 logical: summary.total_bytes_processed,
                 new: summary.data_added,
                 stored: summary.data_added_packed,
+                // A snapshot's own summary counts none.
+                rows: None,
             }),
         }
     }
@@ -229,6 +231,7 @@ fn run(record: &Record, outcome: &str, part: Option<Arc<GroupKey>>, figures: &Ma
         logical,
         new: number("bytes_new").unwrap_or_default(),
         stored: number("bytes_stored").unwrap_or_default(),
+        rows: number("rows"),
     });
     Run {
         ended: record.time,
@@ -326,7 +329,7 @@ mod tests {
         assert_eq!((backup.recovery_point, backup.durable), (at(5), at(70)));
         assert_eq!((backup.proof, backup.verified, backup.restored), (Proof::Verified, Some(at(9_000)), None));
         assert_eq!(*backup.part, GroupKey::of_dump("app", "/postgres/app"));
-        assert_eq!(backup.size.unwrap(), Amounts { files: 3, logical: 30, new: 20, stored: 10 });
+        assert_eq!(backup.size.unwrap(), Amounts { files: 3, logical: 30, new: 20, stored: 10, rows: None });
         let run = &jobs["app"].runs[0];
         assert_eq!((run.outcome, run.took), (Outcome::Done, Some(SignedDuration::from_millis(61_500))));
     }

@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::blob_store::{BlobStore, entries_of};
-use crate::bridge::Pending;
-use crate::contracts::{self, ObjectInfo, SinkError};
+use crate::bridge::PendingListing;
+use crate::contracts;
 use crate::model::{IndexId, PackId, SnapshotId};
 use crate::observe::{Event, Observer, Phase};
 use crate::repository::layout::Named;
@@ -52,16 +52,13 @@ pub(crate) fn list_anew_what_was_marked(
 }
 
 /// Begins to list the stored packs, for [`is_present`]. All that the snapshots need must be stored.
-pub(crate) fn list_packs(repository: &Repository) -> PendingPacks {
+pub(crate) fn list_packs(repository: &Repository) -> PendingListing {
     repository.store().start_list(layout::DATA)
 }
 
-/// A listing of packs that is under way.
-pub(crate) type PendingPacks = Pending<Result<Vec<ObjectInfo>, SinkError>>;
-
 /// Looks whether all that snapshots need is among the packs that were listed, with its size.
 pub(crate) fn is_present(
-    listing: PendingPacks,
+    listing: PendingListing,
     index: &Index,
     blobs: &BlobStore<'_>,
     observer: &dyn Observer,

@@ -30,6 +30,18 @@ pub struct JobFacts {
     pub drills: Vec<Drill>,
 }
 
+impl JobFacts {
+    /// When a drill last restored something from this copy, whichever of its snapshots, also one that is gone by now.
+    /// `None` when none ever did, as far as the copy itself tells.
+    pub fn restored_from(&self, repository: &str) -> Option<Timestamp> {
+        let passed = |drill: &&Drill| drill.repository == repository && drill.verdict == DrillVerdict::Passed;
+        let drills = self.drills.iter().filter(passed).map(|drill| drill.ended);
+        let copy = self.copies.iter().find(|copy| copy.repository == repository);
+        let backups = copy.into_iter().flat_map(|copy| &copy.history.backups).filter_map(|backup| backup.restored);
+        drills.chain(backups).max()
+    }
+}
+
 /// Where a copy stands. What is `None` is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
@@ -123,6 +135,8 @@ pub struct Amounts {
     pub new: u64,
     /// Bytes that they take.
     pub stored: u64,
+    /// Rows, documents or keys of a database; `None` where nobody counted any.
+    pub rows: Option<u64>,
 }
 
 /// One run of a job, as its record says.

@@ -57,7 +57,7 @@ pub(super) fn backup(recovery_point: &str) -> Backup {
         verified: None,
         restored: None,
         immutable_until: None,
-        size: Some(Amounts { files: 1_000, logical: 1_000_000_000, new: 10_000_000, stored: 5_000_000 }),
+        size: Some(Amounts { files: 1_000, logical: 1_000_000_000, new: 10_000_000, stored: 5_000_000, rows: None }),
     }
 }
 

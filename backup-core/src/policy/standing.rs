@@ -180,9 +180,7 @@ pub(super) fn last_run(facts: &JobFacts) -> Option<&Run> {
 
 /// When a drill last restored a job.
 pub(super) fn restored(facts: &JobFacts) -> Option<Timestamp> {
-    let passed = facts.drills.iter().filter(|drill| drill.verdict == DrillVerdict::Passed).map(|drill| drill.ended);
-    let backups = facts.copies.iter().flat_map(|copy| &copy.history.backups);
-    passed.chain(backups.filter_map(|backup| backup.restored)).max()
+    facts.copies.iter().filter_map(|copy| facts.restored_from(&copy.repository)).max()
 }
 
 /// How long the last drill that passed took.
@@ -214,6 +212,20 @@ mod tests {
 
     fn drill(ended: &str, verdict: DrillVerdict) -> Drill {
         Drill { ended: at(ended), repository: "local".to_owned(), verdict, took: Some(hours(1)) }
+    }
+
+    #[test]
+    fn each_copy_tells_when_it_was_last_restored_also_from_a_snapshot_that_is_gone() {
+        let plain = || backup("2026-11-22T02:00:00Z");
+        let restored = plain().proven(Proof::Restored);
+        let mut facts = job(vec![copy("local", [plain()]), copy("offsite", [restored]), copy("third", [plain()])]);
+        facts.drills = vec![
+            drill("2026-11-20T05:00:00Z", DrillVerdict::Passed),
+            drill("2026-11-21T05:00:00Z", DrillVerdict::Failed),
+        ];
+        assert_eq!(facts.restored_from("local"), Some(at("2026-11-20T05:00:00Z")), "a failed one restored nothing");
+        assert_eq!(facts.restored_from("offsite"), Some(at("2026-11-22T04:00:00Z")));
+        assert_eq!((facts.restored_from("third"), facts.restored_from("no copy")), (None, None));
     }
 
     #[test]

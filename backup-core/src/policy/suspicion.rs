@@ -26,6 +26,8 @@ pub enum Size {
     Bytes,
     /// Files.
     Files,
+    /// Rows, documents or keys of a database.
+    Rows,
 }
 
 impl fmt::Display for Suspicion {
@@ -34,6 +36,7 @@ impl fmt::Display for Suspicion {
         let name = match figure {
             Size::Bytes => "bytes",
             Size::Files => "files",
+            Size::Rows => "rows",
         };
         write!(f, "{now} {name}, where it usually is {usual}")
     }
@@ -44,18 +47,20 @@ impl fmt::Display for Suspicion {
 ///
 /// Give it the runs that somebody or nobody doubted, without those that were suspicious and that nobody has accepted:
 /// otherwise the fourth bad one would be the new usual. Little things shrink all the time: below a mebibyte and below ten
-/// files only nothing is suspicious, and so is a first and second run never, but for nothing.
+/// files only nothing is suspicious, and so is a first and second run never, but for nothing. Of rows only nothing is: a
+/// dump of an empty database is a file all the same.
 pub fn suspicion(run: Amounts, before: &[Amounts]) -> Option<Suspicion> {
     let newest = &before[before.len().saturating_sub(SUSPICION_RUNS)..];
-    let of = |figure: Size, of: fn(&Amounts) -> u64, least: u64| {
-        let usual = median(newest.iter().map(of).collect())?;
-        let now = of(&run);
+    let of = |figure: Size, of: fn(&Amounts) -> Option<u64>, least: u64| {
+        let usual = median(newest.iter().filter_map(of).collect())?;
+        let now = of(&run)?;
         let is_nothing = now == 0 && usual > 0;
         let is_much_less = newest.len() > 2 && usual >= least && now < usual.div_ceil(2);
         (is_nothing || is_much_less).then_some(Suspicion { figure, usual, now })
     };
-    of(Size::Bytes, |amounts| amounts.logical, SUSPICION_BYTES_MIN)
-        .or_else(|| of(Size::Files, |amounts| amounts.files, SUSPICION_FILES_MIN))
+    of(Size::Rows, |amounts| amounts.rows, u64::MAX)
+        .or_else(|| of(Size::Bytes, |amounts| Some(amounts.logical), SUSPICION_BYTES_MIN))
+        .or_else(|| of(Size::Files, |amounts| Some(amounts.files), SUSPICION_FILES_MIN))
 }
 
 /// The one in the middle; of two, the smaller, which suspects less.
@@ -69,7 +74,7 @@ mod tests {
     use super::*;
 
     fn of(files: u64, logical: u64) -> Amounts {
-        Amounts { files, logical, new: 0, stored: 0 }
+        Amounts { files, logical, ..Amounts::default() }
     }
 
     #[test]
@@ -97,6 +102,15 @@ mod tests {
         assert!(suspicion(of(0, 0), &[of(1, 5)]).is_some());
         assert!(suspicion(of(3, 0), &[of(3, 5)]).is_some());
         assert_eq!(suspicion(of(0, 0), &[of(0, 0)]), None);
+    }
+
+    #[test]
+    fn a_database_without_rows_is_suspicious_when_it_had_some() {
+        let of = |rows| Amounts { rows, ..of(2, 3_000) };
+        assert!(suspicion(of(Some(0)), &[of(Some(5))]).is_some_and(|found| found.figure == Size::Rows));
+        for (now, before) in [(Some(0), Some(0)), (Some(1), Some(1_000)), (Some(0), None), (None, Some(5))] {
+            assert_eq!(suspicion(of(now), &[of(before)]), None, "{now:?} {before:?}");
+        }
     }
 
     #[test]

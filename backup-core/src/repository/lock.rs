@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Repository;
 use super::layout::{LOCKS, Named};
 use super::unpacked;
-use crate::bridge::{Pending, Store};
+use crate::bridge::{Pending, PendingListing, Store};
 use crate::contracts::{ObjectInfo, PutMode, SinkError, SinkErrorKind};
 use crate::limits::{LOCK_LOST_SECONDS, LOCK_REFRESH_SECONDS, LOCK_STALE_SECONDS};
 use crate::model::{Id, LockId};
@@ -134,9 +134,6 @@ fn machine_name(identity: &super::Identity) -> String {
 #[derive(Debug)]
 pub struct Lock(Option<Arc<Held>>);
 
-/// A listing of the locks that is under way.
-type Look = Pending<Result<Vec<ObjectInfo>, SinkError>>;
-
 #[derive(Debug)]
 struct Held {
     repository: Arc<super::Inner>,
@@ -146,7 +143,7 @@ struct Held {
     written: std::sync::Mutex<Timestamp>,
     lost: AtomicBool,
     /// The waiting time after writing, and the look after it; taken by the first confirmation.
-    settling: std::sync::Mutex<Option<Look>>,
+    settling: std::sync::Mutex<Option<PendingListing>>,
     /// The removal, once it was begun.
     leaving: std::sync::Mutex<Option<Pending<Result<(), SinkError>>>>,
     /// Dropped to end the refreshing.
@@ -305,7 +302,7 @@ impl Held {
 
 /// Looks which locks there are once everybody else must have seen the one that was just written, whether or not
 /// somebody waits for it by then.
-fn look_when_settled(store: &Store) -> Pending<Result<Vec<ObjectInfo>, SinkError>> {
+fn look_when_settled(store: &Store) -> PendingListing {
     let sink = Arc::clone(store.sink());
     store.start(async move {
         tokio::time::sleep(SETTLE).await;

@@ -1,9 +1,9 @@
 //! A document as Markdown (CommonMark with tables).
 //!
-//! What is always true: no text is taken for markup. Every character that could begin some is escaped, so that what is
-//! read on a terminal has a few backslashes more than it needs.
+//! What is always true: no text is taken for markup; see [`crate::markdown`].
 
 use super::document::{Block, Document, Span, Words};
+use crate::markdown::{code, code_in_cell, plain, shell};
 
 /// Renders documents one after the other.
 pub fn markdown(documents: &[Document]) -> String {
@@ -28,15 +28,11 @@ fn put(out: &mut String, block: &Block) {
         Block::Text(words) => out.push_str(&format!("{}\n", text(words))),
         Block::Warning(words) => out.push_str(&format!("> **Mind:** {}\n", text(words))),
         Block::List(items) => items.iter().for_each(|item| out.push_str(&format!("* {}\n", text(item)))),
-        Block::Shell(lines) => {
-            let fence = "`".repeat(longest_run(&lines.join("\n")).max(2) + 1);
-            out.push_str(&format!("{fence}sh\n{}\n{fence}\n", lines.join("\n")));
-        }
+        Block::Shell(lines) => out.push_str(&shell(lines)),
         Block::Table(heads, rows) => {
             out.push_str(&format!("| {} |\n|{}\n", heads.join(" | "), " --- |".repeat(heads.len())));
             for row in rows {
-                // A cell ends at its bar even inside of code.
-                let cells: Vec<_> = row.iter().map(|cell| text(cell).replace('|', "\\|")).collect();
+                let cells: Vec<_> = row.iter().map(|cell| written(cell, code_in_cell)).collect();
                 out.push_str(&format!("| {} |\n", cells.join(" | ")));
             }
         }
@@ -44,6 +40,10 @@ fn put(out: &mut String, block: &Block) {
 }
 
 fn text(words: &Words) -> String {
+    written(words, code)
+}
+
+fn written(words: &Words, code: fn(&str) -> String) -> String {
     let span = |span: &Span| match span {
         Span::Plain(text) => plain(text),
         Span::Strong(text) => format!("**{}**", plain(text)),
@@ -52,50 +52,15 @@ fn text(words: &Words) -> String {
     words.0.iter().map(span).collect()
 }
 
-/// Plain words on one line.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\\' | '`' | '*' | '_' | '<' | '>' | '[' | ']' | '#' | '&' | '~' => {
-                out.push('\\');
-                out.push(character);
-            }
-            character if character.is_control() => out.push(' '),
-            character => out.push(character),
-        }
-    }
-    out
-}
-
-/// A name to the byte, in more backticks than it has in a row.
-fn code(text: &str) -> String {
-    let text: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
-    let ticks = "`".repeat(longest_run(&text) + 1);
-    let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
-    format!("{ticks}{pad}{text}{pad}{ticks}")
-}
-
-/// The longest row of backticks.
-fn longest_run(text: &str) -> usize {
-    text.split(|character| character != '`').map(str::len).max().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn no_text_is_markup() {
-        assert_eq!(plain("<b> *x* [y](z)\n# h"), "\\<b\\> \\*x\\* \\[y\\](z) \\# h");
-        assert_eq!(code("a`b"), "``a`b``");
-        assert_eq!(code("`"), "`` ` ``");
-        let row = Block::Table(vec!["a"], vec![vec![Words::from("x|y")]]);
+    fn a_bar_in_a_cell_is_no_new_cell() {
+        let cells = vec![Words::from("x|y"), Words(vec![Span::Code("a|b".to_owned())])];
         let mut out = String::new();
-        put(&mut out, &row);
-        assert!(out.contains("x\\|y"), "{out}");
-        let mut out = String::new();
-        put(&mut out, &Block::Shell(vec!["```".to_owned(), "rm".to_owned()]));
-        assert!(out.starts_with("\n````sh\n"), "{out}");
+        put(&mut out, &Block::Table(vec!["a", "b"], vec![cells]));
+        assert!(out.ends_with("| x\\|y | `a\\|b` |\n"), "{out}");
     }
 }

@@ -113,6 +113,6 @@ fn backup(job: &str) -> Backup {
         verified: None,
         restored: None,
         immutable_until: None,
-        size: Some(Amounts { files: 1, logical: 1_000_000_000, new: 1, stored: 1 }),
+        size: Some(Amounts { files: 1, logical: 1_000_000_000, new: 1, stored: 1, rows: None }),
     }
 }

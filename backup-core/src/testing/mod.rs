@@ -1,7 +1,7 @@
 //! For those who implement a contract: the suites that say whether it is kept, and sinks to test against.
 //!
 //! * [`source_suite`], [`target_suite`], [`sink_suite`] and [`codec_suite`] run every promise of a contract against an
-//!   implementation; [`assert_retention_laws`] does so for a policy and the snapshots that it finds hard.
+//!   implementation, [`load_suite`] those of a target that loads a database; [`assert_retention_laws`] does so for a policy and the snapshots that it finds hard.
 //! * [`MemorySink`] keeps objects in memory. It is the reference for the suite.
 //! * [`RecordingSink`] remembers every call, so that a test can count them, and can tell what a power failure or a
 //!   kill at any moment would have left of the store.
@@ -13,6 +13,7 @@
 mod call;
 mod codec_suite;
 mod faulty_sink;
+mod load_suite;
 mod memory_sink;
 mod memory_tree;
 mod recording_sink;
@@ -24,6 +25,7 @@ mod target_suite;
 pub use call::{Call, Verb};
 pub use codec_suite::codec_suite;
 pub use faulty_sink::{Fault, FaultySink};
+pub use load_suite::load_suite;
 pub use memory_sink::MemorySink;
 pub use memory_tree::{MemoryEntry, MemorySource, MemoryTarget, MemoryTree};
 pub use recording_sink::{Outcome, Record, RecordingSink};

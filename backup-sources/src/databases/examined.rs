@@ -6,7 +6,7 @@ use std::path::Path;
 use backup_core::contracts::{Check, Expectation, Level, NotReady};
 use backup_core::limits::SANDBOX_SERVER_BYTES;
 
-use crate::sandbox::SandboxFolder;
+use crate::sandbox::{SandboxFolder, no_room};
 
 /// What an engine's words mean where its own comparison differs from the plain one.
 pub(super) trait Reading {
@@ -109,11 +109,7 @@ pub(super) fn folder_with_room(parent: &Path, bytes: u64) -> Result<SandboxFolde
     if free >= needed {
         return Ok(folder);
     }
-    let place = folder.path().parent().unwrap_or(folder.path()).display();
-    Err(NotReady::CannotRun {
-        reason: format!("it takes about {needed} bytes in {place}, and {free} are free"),
-        hint: Some("name a folder for drills on a larger disk".to_owned()),
-    })
+    Err(no_room(folder.path().parent().unwrap_or(folder.path()), needed, free))
 }
 
 #[cfg(test)]

@@ -56,6 +56,13 @@ pub(super) enum Turn {
     Last,
 }
 
+/// What lies in the folder.
+enum Inner {
+    File(Box<(Entitled, File)>),
+    #[cfg(feature = "postgres")]
+    Folder(Vec<(Entitled, File)>),
+}
+
 /// The folder, as a walk through it.
 pub(super) struct Folder {
     path: SnapshotPath,
@@ -72,17 +79,49 @@ impl Folder {
     }
 
     /// The same, where the names of files, or what is said of them, are only known now.
-    pub(super) fn entitled(engine: Engine, name: &str, mut files: Vec<(Entitled, File)>, time: Timestamp) -> Self {
+    pub(super) fn entitled(engine: Engine, name: &str, files: Vec<(Entitled, File)>, time: Timestamp) -> Self {
+        let files =
+            files.into_iter().map(|(entitled, file)| (entitled.name.clone(), Inner::File(Box::new((entitled, file)))));
+        Self::of(engine, name, files.collect(), time)
+    }
+
+    /// The same with a folder of files in it.
+    #[cfg(feature = "postgres")]
+    pub(super) fn with_folder(
+        engine: Engine,
+        name: &str,
+        (inner, inner_files): (&str, Vec<(Entitled, File)>),
+        files: Vec<File>,
+        time: Timestamp,
+    ) -> Self {
+        let plain = |file: File| {
+            let entitled = Entitled { name: file.name.to_owned(), metadata: None };
+            (entitled.name.clone(), Inner::File(Box::new((entitled, file))))
+        };
+        let mut all: Vec<_> = files.into_iter().map(plain).collect();
+        all.push((inner.to_owned(), Inner::Folder(inner_files)));
+        Self::of(engine, name, all, time)
+    }
+
+    fn of(engine: Engine, name: &str, mut inner: Vec<(String, Inner)>, time: Timestamp) -> Self {
         let path = path_of(engine, name);
         let fate = Fate::default();
-        files.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        fate.lock().unread = files.len();
+        inner.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut steps = vec![SourceEvent::Leave, SourceEvent::Leave];
-        for (entitled, file) in files.into_iter().rev() {
-            let mut node = node(entitled.name.as_bytes(), NodeKind::File { size: 0, content: Vec::new() }, 0o600, time);
-            node.metadata = entitled.metadata.unwrap_or(node.metadata);
-            let content = StreamContent { path: path.join(&node.name), file, fate: fate.clone() };
-            steps.push(SourceEvent::Entry(Entry { node, content: Some(Box::new(content)) }));
+        for (name, inner) in inner.into_iter().rev() {
+            match inner {
+                Inner::File(file) => steps.push(entry(&path, file.0, file.1, time, &fate)),
+                #[cfg(feature = "postgres")]
+                Inner::Folder(mut files) => {
+                    let path = path.join(name.as_bytes());
+                    files.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+                    steps.push(SourceEvent::Leave);
+                    let files = files.into_iter().rev();
+                    steps.extend(files.map(|(entitled, file)| entry(&path, entitled, file, time, &fate)));
+                    let folder = node(name.as_bytes(), NodeKind::Dir { subtree: None }, 0o700, time);
+                    steps.push(SourceEvent::Enter(folder));
+                }
+            }
         }
         for name in path.components().map(<[u8]>::to_vec).collect::<Vec<_>>().iter().rev() {
             steps.push(SourceEvent::Enter(node(name, NodeKind::Dir { subtree: None }, 0o700, time)));
@@ -180,6 +219,15 @@ fn node(name: &[u8], kind: NodeKind, mode: u32, time: Timestamp) -> Node {
         ..Metadata::default()
     };
     Node { name: name.to_vec(), kind, metadata }
+}
+
+/// A file in the folder at `path`.
+fn entry(path: &SnapshotPath, entitled: Entitled, file: File, time: Timestamp, fate: &Fate) -> SourceEvent {
+    fate.lock().unread += 1;
+    let mut node = node(entitled.name.as_bytes(), NodeKind::File { size: 0, content: Vec::new() }, 0o600, time);
+    node.metadata = entitled.metadata.unwrap_or(node.metadata);
+    let content = StreamContent { path: path.join(&node.name), file, fate: fate.clone() };
+    SourceEvent::Entry(Entry { node, content: Some(Box::new(content)) })
 }
 
 struct StreamContent {
@@ -309,6 +357,17 @@ mod tests {
         let mut folder = folder("app", vec![file("manifest.json", Ok(())), file("dump", Ok(()))]);
         assert_eq!(folder.info().paths, ["/postgres/app"]);
         assert_eq!(read(&mut folder), ["postgres/", "app/", "dump", "manifest.json"]);
+        assert!(folder.settle().is_ok());
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_folder_stands_among_the_files_in_the_order_of_names() {
+        let inner = [file("2", Ok(())), file("10", Ok(()))];
+        let inner = inner.map(|file| (Entitled { name: file.name.to_owned(), metadata: None }, file)).into();
+        let files = vec![file("manifest.json", Ok(())), file("a", Ok(()))];
+        let mut folder = Folder::with_folder(Engine::Postgres, "app", ("dump", inner), files, Timestamp::UNIX_EPOCH);
+        assert_eq!(read(&mut folder), ["postgres/", "app/", "a", "dump/", "10", "2", "manifest.json"]);
         assert!(folder.settle().is_ok());
     }
 

@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use backup_core::{Error, Result};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
@@ -179,6 +180,21 @@ impl DatabaseUrl {
             url.parameters.push((text(name)?, text(value.unwrap_or_default())?));
         }
         Ok(url)
+    }
+
+    /// A database of the server that listens on a socket: `socket` is its file, or for PostgreSQL its folder. `None` when
+    /// its path is not UTF-8, which no URL can say.
+    pub(crate) fn of_socket(engine: Engine, user: Option<&str>, socket: &Path, database: &str) -> Option<Self> {
+        let (_, schemes) = SCHEMES.iter().find(|(known, _)| *known == engine)?;
+        Some(Self {
+            engine,
+            scheme: schemes[0],
+            user: user.map(str::to_owned),
+            password: None,
+            hosts: vec![Host { name: socket.to_str()?.to_owned(), port: None }],
+            path: database.into(),
+            parameters: Vec::new(),
+        })
     }
 
     /// Which kind of database it is.

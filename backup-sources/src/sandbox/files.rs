@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
-    Target,
+    Answer, Caveats, Check, Entrance, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
+    SandboxFacts, Target,
 };
 use backup_core::observe::Amount;
 
+use super::SandboxFolder;
 use super::compare::Comparison;
+use super::folder::{free_bytes, no_room};
 use super::live::Live;
 use super::program::ask_program;
 use super::without_devices::WithoutDevices;
-use super::{SandboxFolder, folder::free_bytes};
 use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
 
 /// What is in the way of a restore beside the files' own bytes: folders, the ends of blocks.
@@ -101,7 +102,7 @@ impl Sandbox for FilesSandbox {
         } else {
             isolation.push("the drill has no rights of root".to_owned());
         }
-        SandboxFacts { provider: "folder".to_owned(), engine: None, isolation, tuned: Vec::new() }
+        SandboxFacts { provider: "folder".to_owned(), isolation, ..SandboxFacts::default() }
     }
 
     fn start(&mut self, expected: Amount, _cancel: &Cancel) -> Result<(), NotReady> {
@@ -117,10 +118,7 @@ impl Sandbox for FilesSandbox {
             expected.bytes.saturating_add(expected.items.saturating_mul(BLOCK_BYTES)).saturating_add(SPARE_BYTES);
         let free = free_bytes(&parent).map_err(|error| cannot_use(&parent, &error))?;
         if free < needed {
-            return Err(NotReady::CannotRun {
-                reason: format!("no space: {} has {free} bytes left, and the drill needs {needed}", parent.display()),
-                hint: Some("name a folder on a larger disk".to_owned()),
-            });
+            return Err(no_room(&parent, needed, free));
         }
         if let Place::In(parent) = &self.place {
             let folder = SandboxFolder::create(parent).map_err(|error| cannot_use(parent, &error))?;
@@ -139,8 +137,18 @@ impl Sandbox for FilesSandbox {
         Ok(if is_root { Box::new(target) } else { Box::new(WithoutDevices::new(target)) })
     }
 
-    fn address(&self) -> Option<String> {
-        self.root().ok()?.into_os_string().into_string().ok()
+    fn entrance(&self) -> Result<Entrance, String> {
+        let Place::Made(folder) = &self.place else { return Err("the folder is not the drill's own".to_owned()) };
+        let root = self.root().map_err(|error| error.to_string())?;
+        let target = root.to_str().ok_or_else(|| "the folder's name is not UTF-8".to_owned())?;
+        Ok(folder.entrance(target.to_owned()))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        match &self.place {
+            Place::Made(folder) => folder.shortage(),
+            Place::In(_) | Place::Given(_) => None,
+        }
     }
 
     /// A folder answers when it can be listed.

@@ -4,7 +4,8 @@
 //! alone. While its drill lives, the file `drill.lock` in it is locked; the kernel gives the lock back when the process
 //! ends, however it ends, so that [`super::remove_leftovers`] knows a dead drill's folder from a living one's. Every
 //! child is started with the folder's name in the environment variable [`MARK`], which its own children inherit: by that
-//! the processes of a killed drill are found.
+//! the processes of a killed drill are found. A container that was started for the drill belongs to its folder too, and
+//! goes before it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -13,9 +14,13 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use backup_core::contracts::SandboxError;
+use backup_core::contracts::{Entrance, NotReady, SandboxError};
+use backup_core::limits::SANDBOX_LEFT_BYTES_MIN;
 use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
+use zeroize::Zeroizing;
 
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+use super::container::Container;
 use super::leftovers::end_processes;
 
 /// How the folders begin.
@@ -36,6 +41,8 @@ pub struct SandboxFolder {
     path: PathBuf,
     /// Locked as long as it is open.
     lock: Option<File>,
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+    container: Option<Box<Container>>,
 }
 
 impl SandboxFolder {
@@ -51,7 +58,12 @@ impl SandboxFolder {
             if let Some(mut lock) = claim(&path)? {
                 // For people; nobody reads it to decide anything.
                 writeln!(lock, "the folder of a drill, run by process {}", std::process::id())?;
-                return Ok(Self { path, lock: Some(lock) });
+                return Ok(Self {
+                    path,
+                    lock: Some(lock),
+                    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+                    container: None,
+                });
             }
         }
         Err(io::Error::other("another process takes every folder away"))
@@ -85,6 +97,40 @@ impl SandboxFolder {
         command
     }
 
+    /// Takes over a container that was started for this drill.
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+    pub(super) fn keep(&mut self, container: Container) -> &Container {
+        self.container.insert(Box::new(container))
+    }
+
+    /// The drill's container, where its programs run in one.
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+    pub(crate) fn container(&self) -> Option<&Container> {
+        self.container.as_deref()
+    }
+
+    /// An error where the drill's client programs are in a container: a runbook's commands would use this machine's.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
+    pub(crate) fn has_own_programs(&self) -> Result<(), String> {
+        match self.container {
+            Some(_) => Err("its client programs are in a container; drill it without the runbook".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// The way in for another program of the drill's, to `target`: it bears the mark too.
+    pub(crate) fn entrance(&self, target: String) -> Entrance {
+        let mark = (MARK.to_owned(), Zeroizing::new(self.name().to_string_lossy().into_owned()));
+        Entrance { target, folder: self.path.clone(), variables: vec![mark] }
+    }
+
+    /// See [`backup_core::contracts::Sandbox::shortage`].
+    pub(crate) fn shortage(&self) -> Option<String> {
+        let free = self.free_bytes().ok().filter(|free| *free < SANDBOX_LEFT_BYTES_MIN)?;
+        let place = self.path.parent().unwrap_or(&self.path).display();
+        Some(format!("{place} has {free} bytes left"))
+    }
+
     /// Ends every process that was started for it and still lives, and removes it.
     pub fn remove(mut self) -> io::Result<()> {
         self.clear()
@@ -108,6 +154,10 @@ impl SandboxFolder {
 
     fn clear(&mut self) -> io::Result<()> {
         let Some(lock) = self.lock.take() else { return Ok(()) };
+        #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+        if let Some(mut container) = self.container.take() {
+            container.remove()?;
+        }
         let outcome = remove_with_processes(&self.path);
         drop(lock);
         outcome
@@ -118,6 +168,14 @@ impl Drop for SandboxFolder {
     fn drop(&mut self) {
         // What could not be removed now is a leftover, which the next drill tells of.
         let _ = self.clear();
+    }
+}
+
+/// That what will be restored does not fit.
+pub(crate) fn no_room(place: &Path, needed: u64, free: u64) -> NotReady {
+    NotReady::CannotRun {
+        reason: format!("disk: it takes about {needed} bytes in {}, and {free} are free", place.display()),
+        hint: Some("name a folder for drills on a larger disk".to_owned()),
     }
 }
 

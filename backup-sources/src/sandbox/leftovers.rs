@@ -64,11 +64,15 @@ pub(super) fn end_processes(folder: &OsStr) -> io::Result<()> {
     let mut mark = MARK.as_bytes().to_vec();
     mark.push(b'=');
     mark.extend_from_slice(folder.as_bytes());
+    let mut was_quiet = true;
     for _ in 0..ROUNDS_MAX {
         let processes = marked(&mark)?;
-        if processes.is_empty() {
+        // While a process turns into another program it shows no environment: what was ended may have left one behind
+        // in that moment, whom nobody would find. So it has to be quiet twice.
+        if processes.is_empty() && was_quiet {
             return Ok(());
         }
+        was_quiet = processes.is_empty();
         for pid in processes {
             end(pid, &mark);
         }

@@ -8,9 +8,13 @@
 //! * What separates an engine's programs from everything else is in `walls.rs`, and how a server lives in `served.rs`;
 //!   where and as whom they run is a [`SandboxPlace`].
 //!
+//! * A [`ContainerSettings`] in the place has all of them run in a container (`container.rs`, `stand_ins.rs`).
+//!
 //! The engines' own sandboxes are in the engines' rooms.
 
 mod compare;
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+mod container;
 mod files;
 mod folder;
 mod leftovers;
@@ -21,11 +25,19 @@ mod program;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 mod served;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+mod stand_ins;
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 mod walls;
 mod without_devices;
 
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+pub use container::ContainerSettings;
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+pub(crate) use container::Wanted;
 pub use files::{FilesSandbox, Meaning};
 pub use folder::SandboxFolder;
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
+pub(crate) use folder::no_room;
 pub use leftovers::{Leftover, remove_leftovers};
 pub use live::Live;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often one asks whether the server answers.
 const ASK: Duration = Duration::from_millis(10);
 
-/// A server that runs. Dropping it ends it.
+/// A server that runs. Dropping it ends it. Where its input is a pipe, that stays open until then.
 #[derive(Debug)]
 pub(crate) struct Served {
     name: &'static str,
@@ -86,6 +86,11 @@ impl Served {
             }
             Err(_) => Ok(()),
         }
+    }
+
+    /// Whether it ends by itself within `limit`.
+    pub(crate) fn has_ended_within(&self, limit: Duration) -> bool {
+        self.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
     }
 
     /// The last line of what it said.

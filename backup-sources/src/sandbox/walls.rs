@@ -9,6 +9,8 @@
 //! What is always true: a program cannot gain rights (`no_new_privs`), and ends when the thread that started it ends,
 //! however it ends, wherever `setpriv` is there; see [`super::Served`] for programs that outlive the call.
 //!
+//! In a container ([`super::Container`]) all this is the container's, and what is started here is started in it.
+//!
 //! The script [`SCRIPT`] does inside of the namespaces what no safe call can do between fork and exec.
 
 use std::ffi::OsString;
@@ -23,6 +25,7 @@ use backup_core::limits::SOCKET_PATH_BYTES_MAX;
 use nix::unistd::{Uid, User};
 
 use super::SandboxFolder;
+use super::container::{Container, Inside};
 
 /// What runs first inside of the namespaces.
 const SCRIPT: &str = include_str!("walls.sh");
@@ -74,12 +77,14 @@ pub(crate) struct Walls {
 #[derive(Clone, Debug)]
 enum Kind {
     Namespaces { unshare: PathBuf },
+    Container { inside: Inside, isolation: Vec<String> },
     None { why: String },
 }
 
 impl Walls {
     /// Makes the folder that will belong to the programs, and looks how they can be separated. `shown` are paths outside
-    /// of the system's own folders that they need, such as those of an engine that was installed elsewhere.
+    /// of the system's own folders that they need, such as those of an engine that was installed elsewhere. A folder that
+    /// has a container has its walls already.
     ///
     /// # Errors
     ///
@@ -90,6 +95,9 @@ impl Walls {
         namespaces: Namespaces,
         shown: Vec<PathBuf>,
     ) -> Result<Self, NotReady> {
+        if let Some(container) = folder.container() {
+            return Ok(Self::of(container));
+        }
         let is_root = nix::unistd::geteuid().is_root();
         let of_io = |error: std::io::Error| NotReady::cannot_run(format!("no folder can be made for it: {error}"));
         let (root, own) = (folder.path().join("root"), folder.path().join("own"));
@@ -124,9 +132,28 @@ impl Walls {
         Ok(walls)
     }
 
+    fn of(container: &Container) -> Self {
+        let inside = container.inside().clone();
+        let own = inside.own().to_owned();
+        let kind = Kind::Container { inside, isolation: container.isolation().to_vec() };
+        Self { kind, ids: None, root: own.clone(), own, shown: Vec::new(), setpriv: None }
+    }
+
     /// Whether there are namespaces around the programs: only then may what runs in them be anything.
     pub(crate) fn are_up(&self) -> bool {
-        matches!(self.kind, Kind::Namespaces { .. })
+        matches!(self.kind, Kind::Namespaces { .. } | Kind::Container { .. })
+    }
+
+    /// The text of a small file as the programs see it.
+    pub(crate) fn read(&self, path: &Path) -> Option<String> {
+        match &self.kind {
+            Kind::Container { inside, .. } => {
+                let mut command = inside.command(Path::new("cat"));
+                command.arg(path);
+                String::from_utf8(run(command).ok()?).ok()
+            }
+            _ => fs::read_to_string(path).ok(),
+        }
     }
 
     /// The folder that belongs to the programs. Once one of them ran, nothing in it can be trusted.
@@ -149,6 +176,9 @@ impl Walls {
 
     /// A program, about to be run behind the walls. Only arguments may be added, and where its output goes.
     pub(crate) fn command(&self, folder: &SandboxFolder, program: &Path) -> Command {
+        if let Kind::Container { inside, .. } = &self.kind {
+            return inside.command(program);
+        }
         let words = |text: &[&str]| text.iter().map(OsString::from).collect::<Vec<_>>();
         let mut line: Vec<OsString> = Vec::new();
         if let Some(setpriv) = &self.setpriv {
@@ -177,7 +207,7 @@ impl Walls {
                 }
                 line.extend(words(&["--no-new-privs", "--"]));
             }
-            (Kind::None { .. }, _) => {}
+            (Kind::None { .. } | Kind::Container { .. }, _) => {}
         }
         line.push(program.into());
         let mut command = folder.command(&line[0]);
@@ -201,6 +231,7 @@ impl Walls {
             Kind::Namespaces { .. } => {
                 reached.extend(["no network", "own root", "own processes"].map(str::to_owned));
             }
+            Kind::Container { isolation, .. } => reached.extend(isolation.iter().cloned()),
             Kind::None { why } => reached.push(format!("no namespaces: {why}")),
         }
         if self.setpriv.is_some() {
@@ -270,6 +301,11 @@ fn ids_of(run_as: &RunAs, own: std::ops::RangeInclusive<u32>) -> Result<(u32, u3
             free.map(|uid| (uid, uid)).ok_or_else(|| cannot("every uid is taken".to_owned()))
         }
     }
+}
+
+/// The uid and gid of whoever runs the engine, when root runs the drill.
+pub(super) fn own_uid(run_as: &RunAs) -> Result<(u32, u32), NotReady> {
+    ids_of(run_as, OWN_UIDS)
 }
 
 fn own_ids() -> (u32, u32) {

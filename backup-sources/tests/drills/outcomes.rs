@@ -5,9 +5,13 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{CheckResult, Level, NotReady, Question, Sandbox};
-use backup_core::drill::{DrillOutcome, Must, StageName, UserCheck, Verdict};
-use backup_core::observe::Amount;
+use backup_core::contracts::{CheckResult, Level, NotReady, Question, Report, Sandbox};
+use backup_core::drill::{
+    DrillOutcome, DrillTask, Must, Restored, Restorer, StageName, Stopwatch, UserCheck, Verdict, drill_by,
+};
+use backup_core::observe::{Amount, Silent};
+use backup_core::pipeline::RestoreOutcome;
+use backup_core::repository::LockMode;
 use backup_sources::sandbox::{FilesSandbox, Live, Meaning};
 use jiff::{SignedDuration, Timestamp};
 
@@ -125,8 +129,52 @@ fn too_little_space_is_known_before_anything_is_made() {
     let parent = tempfile::tempdir().unwrap();
     let mut sandbox = FilesSandbox::new(parent.path().to_owned(), Meaning::Data);
     let ended = sandbox.start(Amount { items: 1, bytes: u64::MAX / 2 }, &Cancel::new());
-    assert!(matches!(&ended, Err(NotReady::CannotRun { reason, .. }) if reason.contains("no space")), "{ended:?}");
+    assert!(matches!(&ended, Err(NotReady::CannotRun { reason, .. }) if reason.starts_with("disk: ")), "{ended:?}");
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+}
+
+/// A drill whose restore is done, or not, by others.
+fn by_others(restorer: &mut Restorer<'_>) -> DrillOutcome {
+    let trial = Trial::new();
+    let (id, snapshot) = trial.latest();
+    let task = DrillTask {
+        repository: &trial.repository,
+        id,
+        snapshot: &snapshot,
+        part: None,
+        report: &Report::default(),
+        questions: &[],
+        lock: LockMode::None,
+    };
+    let sandbox = Box::new(trial.sandbox());
+    drill_by(&task, sandbox, Some(restorer), Stopwatch::begin(), &Cancel::new(), &Silent)
+}
+
+#[test]
+fn a_command_without_space_has_not_run_and_one_that_fails_otherwise_has_failed() {
+    const FULL: &str = "write /a: No space left on device (os error 28)";
+    let ended = |reason: &str| by_others(&mut |_, _| Err(Verdict::Failed { reason: reason.to_owned() }));
+    let outcome = ended(FULL);
+    assert_eq!((outcome.verdict.word(), failed(&outcome)), ("not_run", vec![]), "{outcome:?}");
+    assert!(reason(&outcome).starts_with("disk: "), "{outcome:?}");
+    let outcome = ended("the runbook's command ended with 2: --too is not known");
+    assert_eq!((outcome.verdict.word(), failed(&outcome)), ("failed", vec!["runbook's command restores"]));
+
+    let lost = |problem: &str| {
+        let restored = Restored {
+            outcome: RestoreOutcome { losses: 1, ..RestoreOutcome::default() },
+            command: "backup restore".to_owned(),
+            problems: vec![problem.to_owned()],
+            warnings: vec!["a role was there".to_owned()],
+        };
+        by_others(&mut |_, _| Ok(restored.clone()))
+    };
+    let outcome = lost(FULL);
+    assert_eq!((outcome.verdict.word(), failed(&outcome)), ("not_run", vec![]), "{outcome:?}");
+    let outcome = lost("read /a: a blob is damaged");
+    assert_eq!((outcome.verdict.word(), failed(&outcome)), ("failed", vec!["entries not restored"]));
+    assert!(reason(&outcome).contains("a blob is damaged"), "{outcome:?}");
+    assert_eq!(outcome.warnings, ["a role was there"]);
 }
 
 #[test]

@@ -14,8 +14,8 @@ use backup_sources::databases::differences;
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::mongodb::archive::{ArchiveWriter, Contents};
 use backup_sources::databases::mongodb::{
-    DumpOptions, Existing, LoadOptions, MongodbSource, MongodbTarget, Selection, databases, is_needed_beforehand,
-    observe,
+    DumpOptions, Existing, Grants, LoadOptions, MongodbSource, MongodbTarget, Selection, databases,
+    is_needed_beforehand, observe,
 };
 use backup_sources::databases::url::Engine;
 use backup_sources::files::{FilesOptions, FilesSource};
@@ -459,6 +459,48 @@ fn who_asks_needs_the_right_password() {
         }
         let told = words(&connect("backup:wr0ng@").unwrap_err());
         assert!(told.contains("authSource") && !told.contains("wr0ng"), "{told}");
+    }
+}
+
+#[test]
+#[ignore = "needs ferretdb"]
+fn users_that_are_missing_are_made_when_that_is_asked_for_and_others_stay() {
+    for kind in Kind::all() {
+        let make = |server: &Server, name: &str, pwd: &str| match kind.is_real() {
+            true => drop(server.run("app", doc! {"createUser": name, "pwd": pwd, "roles": []})),
+            // Whoever has a user there needs one from then on; its users are documents like others.
+            false => {
+                let credentials = doc! {"SCRAM-SHA-256": {"storedKey": pwd}};
+                let id = format!("app.{name}");
+                let user = doc! {"_id": id, "user": name, "db": "app", "credentials": credentials, "roles": []};
+                server.insert("admin", "system.users", &[user]);
+            }
+        };
+        let kept = |server: &Server, name: &str| {
+            let found = server.run("admin", doc! {"find": "system.users", "filter": {"user": name, "db": "app"}});
+            let batch = found.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
+            batch.first().map(|user| user.as_document().unwrap().get_document("credentials").unwrap().clone())
+        };
+        let (server, other, repo) = (Server::new(kind), Server::new(kind), Repo::new());
+        server.insert("app", "a", &[doc! {"_id": 1}]);
+        make(&server, "reader", "secret");
+        make(&server, "both", "old");
+        make(&other, "both", "new");
+        back_up(&repo, &server, "app");
+        let of_other = kept(&other, "both").unwrap();
+
+        restore(&repo, &other, "app", LoadOptions::default()).unwrap();
+        assert_eq!(kept(&other, "reader"), None, "nobody asked for it");
+        let asked = LoadOptions { existing: Existing::Replace, grants: Grants::Restored, ..LoadOptions::default() };
+        let target = target(&repo, &other, "app", asked.clone()).unwrap();
+        assert_eq!(repo.restore("/mongodb/app", &target).unwrap().losses, 0);
+        let warnings = target.warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains("app.both"), "{warnings:?}");
+        assert_eq!(kept(&other, "reader"), kept(&server, "reader"));
+        assert_eq!(kept(&other, "both"), Some(of_other));
+        assert!(!other.names("admin").iter().any(|name| name.starts_with("temp")));
+        let told = restore(&repo, &other, "renamed", asked).unwrap_err();
+        assert!(told.contains("--users") && told.contains("app"), "{told}");
     }
 }
 

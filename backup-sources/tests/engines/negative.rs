@@ -10,13 +10,14 @@
 //! | `not_run`: another major version | - | s | s | s | s | - |
 //! | `not_run`: an extension missing | - | s | - | - | - | - |
 //! | `not_run`: a disk too small, before anything starts | f | s | s | s | s | s |
+//! | `not_run`: a disk that fills up on the way | f | d | d | d | - | d |
 //! | `not_run`: the wrong passphrase | c | c | c | c | c | c |
 //! | a hostile dump gets nowhere | h | s | s | s | - | s |
 //! | killed: the next drill cleans up processes and folders | c | n | n | n | n | n |
 //! | as root and as a plain user | f | s | n | n | n | f |
 //! | two drills at once on one host | c | n | n | n | n | n |
 //!
-//! *n*: here; *s*: in the engine's own `sandbox_….rs` (the programs of a hostile dump of PostgreSQL in
+//! *n*: here; *d*: in `full_disk.rs`; *s*: in the engine's own `sandbox_….rs` (the programs of a hostile dump of PostgreSQL in
 //! `sandbox_hostile.rs`); *f*: in `tests/drills/`, and everything there and of SQLite starts nothing that a uid could
 //! change; *c*: in the tests of the program, `drills.rs`, because the case ends before an engine is known; *h*: in
 //! `tests/hostile_repository.rs`. A dash: there is no such case. MySQL counts on from the highest number by itself, MongoDB
@@ -50,7 +51,7 @@ use crate::repository::Repo;
 use crate::{mongodb_server, mysql_server, postgres_server, redis, sqlite};
 
 /// A dump, and what is known of it before it is restored.
-struct Dumped {
+pub(crate) struct Dumped {
     engine: Engine,
     repo: Repo,
     folder: &'static str,
@@ -58,15 +59,22 @@ struct Dumped {
 }
 
 impl Dumped {
-    fn new(engine: Engine, repo: Repo, folder: &'static str) -> Self {
+    pub(crate) fn new(engine: Engine, repo: Repo, folder: &'static str) -> Self {
         let beforehand = if engine == Engine::Mongodb { crate::mongodb::beforehand(&repo, folder) } else { Vec::new() };
         let dump = MongodbDump { manifest: repo.manifest(folder), beforehand };
         Self { engine, repo, folder, dump }
     }
 
-    fn drill(&self, parent: &Path) -> DrillOutcome {
-        let made = sandbox(self.engine, self.dump.clone(), parent);
+    pub(crate) fn drill(&self, parent: &Path) -> DrillOutcome {
+        self.drill_in(self.sandbox(parent))
+    }
+
+    pub(crate) fn drill_in(&self, made: Box<dyn Sandbox>) -> DrillOutcome {
         self.repo.drill(self.folder, made, &self.dump.manifest.report)
+    }
+
+    pub(crate) fn sandbox(&self, parent: &Path) -> Box<dyn Sandbox> {
+        sandbox(self.engine, self.dump.clone(), parent)
     }
 }
 

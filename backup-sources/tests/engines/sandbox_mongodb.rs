@@ -16,7 +16,7 @@ use crate::mongodb_server::{Kind, Server};
 use crate::postgres_server::open_folder;
 use crate::repository::Repo;
 
-fn back_up(server: &Server, repo: &Repo) -> MongodbDump {
+pub(crate) fn back_up(server: &Server, repo: &Repo) -> MongodbDump {
     repo.back_up(&mut source(server, "app")).unwrap();
     MongodbDump { manifest: repo.manifest("/mongodb/app"), beforehand: beforehand(repo, "/mongodb/app") }
 }
@@ -138,7 +138,7 @@ fn a_hostile_dump_reaches_no_other_database_and_no_file() {
         bson(&doc! {"_id": "admin.root", "user": "root", "db": "admin", "roles": [{"role": "root", "db": "admin"}]});
     let mut made = sandbox(Kind::Ferret, &hostile, &parent);
     let documents = repo.file("/mongodb/app/a.bson");
-    let files: [(&str, &[u8]); 2] = [("$admin.system.users.bson", &users), ("a.bson", &documents)];
+    let files: [(&str, &[u8]); 3] = [("$admin.system.users.bson", &users), ("a.bson", &documents), ("other.bson", &[])];
     load(&mut *made, &files).unwrap();
     let checks = examined(&mut *made, &good.manifest.report);
     let found = failed(&checks);

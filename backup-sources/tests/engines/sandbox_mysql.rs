@@ -29,7 +29,7 @@ CREATE DEFINER = author@'%' TRIGGER notes AFTER DELETE ON users FOR EACH ROW INS
 CREATE EVENT tidies ON SCHEDULE EVERY 1 SECOND DO DELETE FROM users;
 ";
 
-fn with_app(flavour: &Flavour) -> Server {
+pub(crate) fn with_app(flavour: &Flavour) -> Server {
     let server = Server::new(flavour);
     server.sql("mysql", "CREATE DATABASE app CHARACTER SET utf8mb4");
     server.sql("app", APP);
@@ -42,7 +42,7 @@ fn sandbox(server: &Server, manifest: &Manifest, parent: &TempDir) -> Box<dyn Sa
     Box::new(MysqlSandbox::new(manifest.clone(), place, programs))
 }
 
-fn back_up(server: &Server, repo: &Repo) -> Manifest {
+pub(crate) fn back_up(server: &Server, repo: &Repo) -> Manifest {
     repo.back_up(&mut server.source("app")).unwrap();
     repo.manifest("/mysql/app")
 }

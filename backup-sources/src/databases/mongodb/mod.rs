@@ -15,6 +15,7 @@
 
 pub mod archive;
 
+mod accounts;
 mod build;
 mod catalog;
 mod connection;
@@ -38,4 +39,4 @@ pub use observe::observe;
 pub use sandbox::{MongodbDump, MongodbSandbox, MongodbScratch};
 pub use settings::MongodbSettings;
 pub use source::{DumpOptions, MongodbSource, Reads, databases};
-pub use target::{Existing, LoadOptions, MongodbTarget, is_needed_beforehand};
+pub use target::{Existing, Grants, LoadOptions, MongodbTarget, is_needed_beforehand};

@@ -3,7 +3,7 @@
 //!
 //! What came before a restore failed stays in the database; it was empty, or its owner had it emptied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +13,7 @@ use backup_core::observe::Amount;
 use backup_core::{Error, Result};
 use mongodb::bson::doc;
 
+use super::accounts::Accounts;
 use super::catalog::{self, BUCKETS, Collection, Selection, Sort};
 use super::connection::Connection;
 use super::load::{DocumentsFile, Flow};
@@ -31,6 +32,18 @@ pub struct LoadOptions {
     pub selection: Selection,
     /// Batches of documents, and indexes, that are under way at once; as many as there are cores when not given.
     pub jobs: Option<NonZeroUsize>,
+    /// What becomes of the database's users and roles.
+    pub grants: Grants,
+}
+
+/// What becomes of the users and roles of a database. They are the deployment's, and lie in `admin`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grants {
+    /// They stay in the snapshot.
+    #[default]
+    LeftOut,
+    /// Those that the deployment does not have are made.
+    Restored,
 }
 
 /// What happens to what is there already.
@@ -61,7 +74,10 @@ pub struct MongodbTarget {
     by_file: BTreeMap<String, Collection>,
     expected: Vec<Expectation>,
     flow: Arc<Flow>,
-    has_users: Mutex<bool>,
+    /// The files of documents that came.
+    came: Mutex<BTreeSet<String>>,
+    accounts: Accounts,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl MongodbTarget {
@@ -80,6 +96,10 @@ impl MongodbTarget {
         options: LoadOptions,
     ) -> Result<Self> {
         let wrong = |what: String| Error::invalid(settings.location(), what);
+        if options.grants == Grants::Restored && manifest.database != database {
+            let why = format!("users and roles of {} name it, so they are not those of {database}", manifest.database);
+            return Err(wrong(why).with_hint("leave --users away, or restore it under its own name"));
+        }
         if manifest.engine != Engine::Mongodb.name() {
             return Err(wrong(format!("the snapshot holds a database of {}", manifest.engine)));
         }
@@ -106,16 +126,24 @@ impl MongodbTarget {
             collections,
             by_file,
             expected: manifest.report.expectations,
-            has_users: Mutex::new(false),
+            came: Mutex::default(),
+            accounts: Accounts::default(),
+            warnings: Mutex::default(),
         })
     }
 
     /// What a person should know of what was loaded.
     pub fn warnings(&self) -> Vec<String> {
-        let has_users = *self.has_users.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = "users and roles are in the snapshot and were not restored: they are the deployment's; \
-            mongorestore --restoreDbUsersAndRoles takes them";
-        has_users.then(|| told.to_owned()).into_iter().collect()
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn warn(&self, texts: impl IntoIterator<Item = String>) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        for text in texts {
+            if !warnings.contains(&text) {
+                warnings.push(text);
+            }
+        }
     }
 
     /// Looks at what is there already, and makes room if that was asked for.
@@ -158,6 +186,13 @@ impl MongodbTarget {
         Ok(wanted(namespace.strip_prefix(BUCKETS).unwrap_or(&namespace)).then_some((namespace, None)))
     }
 
+    /// A file of documents that should have come, and did not.
+    fn missing(&self) -> Option<String> {
+        let came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = self.by_file.iter().filter(|(_, collection)| self.options.selection.has(&collection.name));
+        wanted.find(|(file, _)| !came.contains(*file)).map(|(file, _)| file.clone())
+    }
+
     fn fail(&self, action: &'static str, error: &Error) -> TargetError {
         let failed = fatal(action, &SnapshotPath::parse(self.database.as_bytes()), error.to_string());
         match error.hint() {
@@ -189,7 +224,12 @@ impl Target for MongodbTarget {
     fn file(&self, path: &SnapshotPath, _node: &Node) -> std::result::Result<Box<dyn TargetFile>, TargetError> {
         let name = String::from_utf8_lossy(path.name()).into_owned();
         if name.starts_with(users::PREFIX) {
-            *self.has_users.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            if self.options.grants == Grants::Restored {
+                return Ok(self.accounts.file(&name, path));
+            }
+            let told = "users and roles are in the snapshot and were not restored: they are the deployment's; --users \
+                makes those that are missing";
+            self.warn([told.to_owned()]);
             return Ok(Box::new(PassedOver));
         }
         // `prelude.json` is what newer versions of mongodump say of themselves.
@@ -208,6 +248,7 @@ impl Target for MongodbTarget {
             self.expected.iter().find(|it| it.kind == kind && it.object == collection.name).cloned()
         });
         let is_capped = collection.is_some_and(Collection::is_capped);
+        self.came.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
         Ok(Box::new(DocumentsFile::new(Arc::clone(&self.flow), path, namespace, is_capped, expected)))
     }
 
@@ -225,12 +266,20 @@ impl Target for MongodbTarget {
 
     fn finish(&self) -> std::result::Result<(), TargetError> {
         let path = SnapshotPath::parse(self.database.as_bytes());
+        if let Some(file) = self.missing() {
+            return Err(fatal("restore into", &path, format!("{file} did not come; what came is there")));
+        }
         self.flow
             .settle()
             .map_err(|why| fatal("restore into", &path, format!("{why}; what came before it is there")))?;
         build::indexes(&self.connection, &self.database, &self.collections, self.flow.jobs())
             .and_then(|()| build::views(&self.connection, &self.database, &self.collections))
-            .map_err(|error| self.fail("complete", &error))
+            .map_err(|error| self.fail("complete", &error))?;
+        if self.options.grants == Grants::Restored {
+            let made = self.accounts.make_missing(&self.connection, &self.database);
+            self.warn(made.map_err(|error| self.fail("restore the users and roles of", &error))?);
+        }
+        Ok(())
     }
 }
 

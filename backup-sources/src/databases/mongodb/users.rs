@@ -1,8 +1,8 @@
 //! The users and roles of a database, where who asks may read them: three files that `mongorestore
 //! --restoreDbUsersAndRoles` takes.
 //!
-//! They lie in `admin` and belong to the deployment, so they are kept, and not restored into a database by us. They hold
-//! what passwords are checked against, as `globals.sql` of PostgreSQL does.
+//! They lie in `admin` and belong to the deployment, so they are kept, and restored only when that is asked for
+//! (`accounts.rs`). They hold what passwords are checked against, as `globals.sql` of PostgreSQL does.
 
 use backup_core::limits::GLOBALS_BYTES_MAX;
 use backup_core::{Error, ErrorKind, Result};
@@ -40,25 +40,25 @@ impl Users {
 /// When the connection is lost, or there are more than anybody has.
 pub(super) fn read(connection: &Connection, database: &str) -> Result<Users> {
     let own = doc! {"db": database};
-    let users = match part(connection, "users", own.clone())? {
+    let users = match of(connection, "users", own.clone())? {
         Ok(users) => users,
         Err(why) => {
             return Ok(Users { warning: Some(format!("users and roles are not in it: {why}")), ..Users::default() });
         }
     };
-    let roles = part(connection, "roles", own)?.unwrap_or_default();
+    let roles = of(connection, "roles", own)?.unwrap_or_default();
     if users.0 + roles.0 == 0 {
         return Ok(Users::default());
     }
     // How they are written: without it nobody takes them back.
-    let version = part(connection, "version", doc! {"_id": "authSchema"})?.unwrap_or_default();
+    let version = of(connection, "version", doc! {"_id": "authSchema"})?.unwrap_or_default();
     let named = |name: &str, bytes| (format!("{PREFIX}{name}{}", names::DOCUMENTS), bytes);
     let files = vec![named("roles", roles.1), named("users", users.1), named("version", version.1)];
     Ok(Users { files, warning: None, users: users.0, roles: roles.0 })
 }
 
 /// How many documents of a collection of `admin` there are and their bytes, or why they are not shown.
-fn part(connection: &Connection, name: &str, filter: Document) -> Result<Result<(u64, Vec<u8>), String>> {
+pub(super) fn of(connection: &Connection, name: &str, filter: Document) -> Result<Result<(u64, Vec<u8>), String>> {
     let lost = |why: String| Error::new(ErrorKind::Source(why), connection.location());
     let (database, namespace) = ("admin".to_owned(), format!("system.{name}"));
     let mut documents = Documents::ask(connection, Query { database, namespace, filter, view: View::Latest })?;

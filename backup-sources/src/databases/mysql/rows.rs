@@ -218,7 +218,8 @@ impl Rows {
     }
 }
 
-fn is_last(line: &[u8]) -> bool {
+/// Whether a line is the one that a dump ends with.
+pub(super) fn is_last(line: &[u8]) -> bool {
     line.starts_with(b"-- Dump completed")
 }
 

@@ -13,6 +13,7 @@ use backup_core::observe::Amount;
 
 use super::super::passed_over::PassedOver;
 use super::client::{Client, ended, named, quoted};
+use super::rows::is_last;
 use super::settings::MysqlSettings;
 use super::source::DUMP;
 use crate::program::Program;
@@ -47,6 +48,9 @@ pub struct MysqlTarget {
     character: Option<Character>,
     outcome: Arc<Mutex<Outcome>>,
 }
+
+/// How much of a dump's end is kept, to see its last line.
+const TAIL_BYTES: usize = 128;
 
 /// What became of the dump.
 #[derive(Debug, Default)]
@@ -135,7 +139,7 @@ impl Target for MysqlTarget {
             *outcome = Outcome::Underway;
         }
         let program = self.client.load(&self.database).map_err(|error| self.fail("restore into", error.to_string()))?;
-        let state = Mutex::new(Some(Loading { program, position: 0 }));
+        let state = Mutex::new(Some(Loading { program, position: 0, tail: Vec::new() }));
         Ok(Box::new(DumpFile { state, path: path.clone(), outcome: Arc::clone(&self.outcome) }))
     }
 
@@ -174,6 +178,8 @@ struct DumpFile {
 struct Loading {
     program: Program,
     position: u64,
+    /// The last bytes.
+    tail: Vec<u8>,
 }
 
 impl DumpFile {
@@ -213,6 +219,9 @@ impl TargetFile for DumpFile {
             Some(loading) if loading.position != offset => Err("the dump does not come in its order".to_owned()),
             Some(loading) => {
                 loading.position += bytes.len() as u64;
+                loading.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+                let excess = loading.tail.len().saturating_sub(TAIL_BYTES);
+                loading.tail.drain(..excess);
                 loading.program.write_all(bytes).map_err(|error| error.to_string())
             }
         };
@@ -222,9 +231,14 @@ impl TargetFile for DumpFile {
 
     fn finish(self: Box<Self>, _node: &Node, _size: u64) -> Result<Vec<TargetError>, TargetError> {
         let loading = lock(&self.state).take();
-        let Some(Loading { program, .. }) = loading else {
+        let Some(Loading { program, tail, .. }) = loading else {
             return Err(fatal("load", &self.path, "the restore has failed".into()));
         };
+        if !has_end(&tail) {
+            let why = "the dump ends in the middle".to_owned();
+            *lock(&self.outcome) = Outcome::Failed(why.clone());
+            return Err(fatal("load", &self.path, why));
+        }
         if let Err(why) = ended(program) {
             *lock(&self.outcome) = Outcome::Failed(why.clone());
             return Err(fatal("load", &self.path, why));
@@ -232,6 +246,11 @@ impl TargetFile for DumpFile {
         *lock(&self.outcome) = Outcome::Loaded;
         Ok(Vec::new())
     }
+}
+
+/// Whether a dump that ends with these bytes has its last line.
+fn has_end(tail: &[u8]) -> bool {
+    tail.trim_ascii_end().rsplit(|&byte| byte == b'\n').next().is_some_and(is_last)
 }
 
 fn fatal(action: &'static str, path: &SnapshotPath, reason: String) -> TargetError {

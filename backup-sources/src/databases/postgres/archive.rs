@@ -1,4 +1,5 @@
-//! Looks into pg_dump's custom format as it streams by: what is in the dump, and what each table's rows add up to.
+//! Looks into pg_dump's custom format as it streams by: what is in the dump, and what each table's rows add up to; and
+//! into the table of contents of its directory format, whose data lies in files beside it (`directory.rs`).
 //!
 //! The bytes are not changed, but for the instant at which the dump was made: with it, a dump of an unchanged database
 //! would differ from the last one in its first piece. The manifest has the instant.
@@ -44,8 +45,28 @@ pub(super) enum ArchiveError {
     Missing(String),
 }
 
+/// Where the data of a dump is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Behind the table of contents: the custom format.
+    OneFile,
+    /// In a file for each table: the directory format. Its head says that it is of pg_dump's archive for `tar`.
+    Directory,
+}
+
+impl Layout {
+    /// How the head of an archive names it.
+    fn number(self) -> u8 {
+        match self {
+            Self::OneFile => 1,
+            Self::Directory => 3,
+        }
+    }
+}
+
 /// Reads along with a dump.
 pub(super) struct Inspector {
+    layout: Layout,
     state: State,
     /// Bytes that are not enough yet for what comes next.
     pending: Vec<u8>,
@@ -66,10 +87,17 @@ pub(super) struct Found {
     pub(super) is_understood: bool,
     /// Where each block of data begins, and where its entry of the table of contents says so.
     pub(super) blocks: Vec<Block>,
-    /// Sums by the number of their entry, until the end.
-    sums: BTreeMap<i32, Rows>,
-    large_objects: LargeObjects,
-    has_large_objects: bool,
+    /// What the data comes to, until the end.
+    data: Data,
+}
+
+/// What the data of a dump comes to, as far as it has come.
+#[derive(Default)]
+pub(super) struct Data {
+    /// The rows of tables, by the number of their entry.
+    pub(super) rows: BTreeMap<i32, Rows>,
+    /// Large objects; `None` when no data of them has come.
+    pub(super) large_objects: Option<LargeObjects>,
 }
 
 /// A block of data.
@@ -101,6 +129,12 @@ impl fmt::Debug for Found {
     }
 }
 
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Data").field("tables", &self.rows.len()).finish_non_exhaustive()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Head,
@@ -123,10 +157,24 @@ enum State {
 }
 
 impl Inspector {
-    /// For a stream from its beginning.
-    pub(super) fn new() -> Self {
+    /// For a stream from its beginning: a dump, or the table of contents of one.
+    pub(super) fn new(layout: Layout) -> Self {
         let (pending, contents, found) = Default::default();
-        Self { state: State::Head, pending, contents, position: 0, found }
+        Self { layout, state: State::Head, pending, contents, position: 0, found }
+    }
+
+    /// Whether the whole table of contents has passed.
+    pub(super) fn has_contents(&self) -> bool {
+        !matches!(self.state, State::Head | State::Contents(_))
+    }
+
+    /// The table of contents, when it has passed, and nothing else; `None` for a format that is not known.
+    pub(super) fn into_contents(self) -> Result<Option<Contents>, ArchiveError> {
+        match self.state {
+            State::Foreign => Ok(None),
+            State::Block if self.pending.is_empty() => Ok(Some(self.contents)),
+            _ => Err(ArchiveError::CutShort),
+        }
     }
 
     /// The next bytes of the stream, in order.
@@ -169,24 +217,8 @@ impl Inspector {
         if self.state != State::Block || !self.pending.is_empty() {
             return Err(ArchiveError::CutShort);
         }
-        for entry in self.contents.entries() {
-            if !entry.has_data {
-                self.found.expectations.extend(entry.expectation());
-            } else if entry.is_table_data() {
-                let rows = self.found.sums.remove(&entry.number).filter(Rows::is_at_end);
-                let rows = rows.ok_or_else(|| ArchiveError::Missing(entry.object()))?;
-                self.found.expectations.push(rows.expectation(entry.object()));
-                self.found.tables += 1;
-            } else if entry.is_large_objects() && !self.found.has_large_objects {
-                return Err(ArchiveError::Missing("the large objects".to_owned()));
-            }
-        }
-        if self.found.has_large_objects {
-            self.found.expectations.push(self.found.large_objects.expectation());
-        }
-        self.found.expectations.sort_by(|a, b| (&a.kind, &a.object).cmp(&(&b.kind, &b.object)));
-        self.found.is_understood = true;
-        Ok(self.found)
+        let data = std::mem::take(&mut self.found.data);
+        Ok(Found { blocks: self.found.blocks, ..Found::of(&self.contents, data)? })
     }
 
     /// Takes as much as is whole; the number of bytes taken.
@@ -214,11 +246,14 @@ impl Inspector {
             State::Head => self.head(input)?,
             State::Contents(left) => {
                 let before = input.at;
-                let entry = Entry::read(input, self.contents.version())?;
+                let entry = Entry::read(input, self.contents.version(), self.layout)?;
                 // The place is the last thing in it.
                 let ends = self.position + (input.at - before) as u64;
-                self.contents.push(entry, ends - PLACE_BYTES as u64);
+                self.contents.push(entry, ends.saturating_sub(PLACE_BYTES as u64));
                 if left > 1 { State::Contents(left - 1) } else { State::Block }
+            }
+            State::Block if self.layout == Layout::Directory => {
+                return Err(Stop::Failed(ArchiveError::Damaged("something follows its table of contents")));
             }
             State::Block => {
                 let (kind, number) = (input.byte()?, input.integer()?);
@@ -228,11 +263,11 @@ impl Inspector {
                 match kind {
                     1 => {
                         let sorted = self.contents.sorted_columns(number);
-                        self.found.sums.insert(number, Rows::new(sorted));
+                        self.found.data.rows.insert(number, Rows::new(sorted));
                         State::Chunk(number)
                     }
                     3 => {
-                        self.found.has_large_objects = true;
+                        self.large_objects();
                         State::Object
                     }
                     _ => return Err(Stop::Failed(ArchiveError::Damaged("a block of an unknown kind"))),
@@ -244,7 +279,7 @@ impl Inspector {
             },
             State::Bytes(number, left) => {
                 let bytes = input.some(left);
-                if let Some(rows) = self.found.sums.get_mut(&number) {
+                if let Some(rows) = self.found.data.rows.get_mut(&number) {
                     rows.add(bytes);
                 }
                 match left - bytes.len() {
@@ -255,20 +290,20 @@ impl Inspector {
             State::Object => match input.integer()? {
                 0 => State::Block,
                 number => {
-                    self.found.large_objects.begin(number);
+                    self.large_objects().begin(number);
                     State::ObjectChunk
                 }
             },
             State::ObjectChunk => match input.length()? {
                 0 => {
-                    self.found.large_objects.end();
+                    self.large_objects().end();
                     State::Object
                 }
                 length => State::ObjectBytes(length),
             },
             State::ObjectBytes(left) => {
                 let bytes = input.some(left);
-                self.found.large_objects.add(bytes);
+                self.large_objects().add(bytes);
                 match left - bytes.len() {
                     0 => State::ObjectChunk,
                     left => State::ObjectBytes(left),
@@ -278,9 +313,13 @@ impl Inspector {
         Ok(())
     }
 
+    fn large_objects(&mut self) -> &mut LargeObjects {
+        self.found.data.large_objects.get_or_insert_default()
+    }
+
     fn head(&mut self, input: &mut Input<'_>) -> Result<State, Stop> {
         let head = Head::read(input)?;
-        if !head.is_understood() {
+        if !head.is_understood(self.layout) {
             return Ok(State::Foreign);
         }
         for _ in 0..3 {
@@ -295,10 +334,32 @@ impl Inspector {
     }
 }
 
+impl Found {
+    /// What a dump with these contents holds, when all of its data has come.
+    pub(super) fn of(contents: &Contents, mut data: Data) -> Result<Self, ArchiveError> {
+        let mut found = Self { is_understood: true, ..Self::default() };
+        for entry in contents.entries() {
+            if !entry.has_data {
+                found.expectations.extend(entry.expectation());
+            } else if entry.is_table_data() {
+                let rows = data.rows.remove(&entry.number).filter(Rows::is_at_end);
+                let rows = rows.ok_or_else(|| ArchiveError::Missing(entry.object()))?;
+                found.expectations.push(rows.expectation(entry.object()));
+                found.tables += 1;
+            } else if entry.is_large_objects() && data.large_objects.is_none() {
+                return Err(ArchiveError::Missing("the large objects".to_owned()));
+            }
+        }
+        found.expectations.extend(data.large_objects.map(|objects| objects.expectation()));
+        found.expectations.sort_by(|a, b| (&a.kind, &a.object).cmp(&(&b.kind, &b.object)));
+        Ok(found)
+    }
+}
+
 /// The beginning of an archive.
 struct Head {
     version: (u8, u8),
-    is_custom: bool,
+    format: u8,
     is_plain: bool,
     has_usual_integers: bool,
     /// Where the instant stands.
@@ -319,19 +380,20 @@ impl Head {
         for _ in NO_INSTANT {
             input.integer()?;
         }
-        Ok(Self { version, is_custom: format == 1, is_plain: compression == 0, has_usual_integers, instant_at })
+        Ok(Self { version, format, is_plain: compression == 0, has_usual_integers, instant_at })
     }
 
-    fn is_understood(&self) -> bool {
-        VERSIONS.contains(&self.version) && self.is_custom && self.is_plain && self.has_usual_integers
+    fn is_understood(&self, layout: Layout) -> bool {
+        let is_known = VERSIONS.contains(&self.version) && self.format == layout.number();
+        is_known && self.is_plain && self.has_usual_integers
     }
 }
 
-/// Takes the instant out of the first [`HEAD_BYTES`] of a dump.
-pub(super) fn forget_instant(head: &mut [u8]) {
+/// Takes the instant out of the first [`HEAD_BYTES`] of a dump, or of its table of contents.
+pub(super) fn forget_instant(head: &mut [u8], layout: Layout) {
     let mut input = Input { bytes: head, at: 0 };
     let Ok(found) = Head::read(&mut input) else { return };
-    if found.is_understood() {
+    if found.is_understood(layout) {
         for (place, part) in NO_INSTANT.iter().enumerate() {
             let at = found.instant_at + place * 5;
             head[at] = 0;
@@ -397,4 +459,4 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use backup_core::contracts::Expectation;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::archive::{Input, Stop};
+use super::archive::{ArchiveError, Input, Layout, Stop};
 
 /// The first version whose entries tell the access method, and the kind of the relation.
 const RELATION_KIND: (u8, u8) = (1, 16);
@@ -56,6 +56,8 @@ pub(super) struct Entry {
     definition: u128,
     is_heir: bool,
     copy: Vec<u8>,
+    /// The file that has its data, in the directory format.
+    file: Option<String>,
 }
 
 impl Contents {
@@ -102,8 +104,8 @@ impl Contents {
 }
 
 impl Entry {
-    /// Reads one, of a dump in the custom format.
-    pub(super) fn read(input: &mut Input<'_>, version: (u8, u8)) -> Result<Self, Stop> {
+    /// Reads one.
+    pub(super) fn read(input: &mut Input<'_>, version: (u8, u8), layout: Layout) -> Result<Self, Stop> {
         let number = input.integer()?;
         let has_data = input.integer()? != 0;
         input.text()?; // The catalogue's table that the object is in, and its number there.
@@ -123,8 +125,14 @@ impl Entry {
         input.text()?; // Owner.
         input.text()?; // Whether it has oids: never since version 12.
         while input.text()?.is_some() {} // What it depends on.
-        input.byte()?; // Where its data is: not known when the dump was streamed.
-        input.exact(8)?;
+        let file = match layout {
+            Layout::OneFile => {
+                input.byte()?; // Where its data is: not known when the dump was streamed.
+                input.exact(8)?;
+                None
+            }
+            Layout::Directory => file_name(input.text()?.unwrap_or_default())?,
+        };
         let kind = String::from_utf8_lossy(kind).into_owned();
         Ok(Self {
             number,
@@ -134,6 +142,7 @@ impl Entry {
             schema: schema.map(<[u8]>::to_vec),
             name: name.to_vec(),
             copy: if has_data { copy.to_vec() } else { Vec::new() },
+            file,
             kind,
         })
     }
@@ -146,6 +155,11 @@ impl Entry {
     /// Whether it stands for the data of large objects: `BLOBS` until 16, in groups since.
     pub(super) fn is_large_objects(&self) -> bool {
         self.kind == "BLOBS"
+    }
+
+    /// The file that has its data, when it has data and the dump is a directory.
+    pub(super) fn file(&self) -> Option<&str> {
+        self.file.as_deref().filter(|_| self.has_data)
     }
 
     /// Its name with its schema, as the engine writes it.
@@ -176,6 +190,19 @@ impl Entry {
             count: None,
             hash: Some(format!("{method}-xxh3-128:{:032x}", self.definition)),
         })
+    }
+}
+
+/// The name of a file beside the table of contents; `None` where there is none. pg_restore opens whatever is named here,
+/// so that anything but a plain name could lead it to another file of this machine.
+fn file_name(name: &[u8]) -> Result<Option<String>, Stop> {
+    let is_plain = name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+    match str::from_utf8(name) {
+        Ok("") => Ok(None),
+        Ok(text) if is_plain && (text.ends_with(".dat") || text.ends_with(".toc")) && !text.starts_with('.') => {
+            Ok(Some(text.to_owned()))
+        }
+        _ => Err(Stop::Failed(ArchiveError::Damaged("its table of contents names a file elsewhere"))),
     }
 }
 

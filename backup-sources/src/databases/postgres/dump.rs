@@ -6,7 +6,8 @@ use std::process::Command;
 use backup_core::contracts::SourceError;
 use backup_core::model::SnapshotPath;
 
-use super::archive::{Found, HEAD_BYTES, Inspector, forget_instant};
+use super::archive::{Found, HEAD_BYTES, Inspector, Layout, forget_instant};
+use super::failure;
 use crate::program::{Ended, Program};
 
 /// A dump that is being made.
@@ -32,8 +33,8 @@ impl Dump {
             }
         }
         head.truncate(length);
-        forget_instant(&mut head);
-        Ok(Self { running, inspector: Inspector::new(), head: io::Cursor::new(head) })
+        forget_instant(&mut head, Layout::OneFile);
+        Ok(Self { running, inspector: Inspector::new(Layout::OneFile), head: io::Cursor::new(head) })
     }
 
     /// Reads on; 0 at the end.
@@ -57,10 +58,7 @@ impl Dump {
         if !ended.status.success() {
             return Err(failed(&ended));
         }
-        let found = self.inspector.finish().map_err(|error| {
-            SourceError::new("dump", path.clone(), format!("pg_dump was content with its dump, but {error}"))
-                .with_hint("run it again; no snapshot was made")
-        })?;
+        let found = self.inspector.finish().map_err(|error| failure::not_whole(path.clone(), &error))?;
         Ok((found, ended))
     }
 }

@@ -15,12 +15,15 @@ const TOO_LARGE: [&str; 3] =
 const LOCKED: &str = "somebody holds a lock on a table: try again later, or wait longer with --lock-wait";
 
 /// What else is worth a hint: what the server says, and what to try.
-const KNOWN: [(&str, &str); 9] = [
+const KNOWN: [(&str, &str); 11] = [
     ("permission denied", "let this user read everything: GRANT pg_read_all_data TO …; no snapshot was made"),
     ("row-level security", "back up as a role with BYPASSRLS: rows that are hidden from it would be missing"),
     // pg_dump waits for locks under this name, and has switched off the timeout itself.
     ("due to statement timeout", LOCKED),
     ("due to lock timeout", LOCKED),
+    // A connection of several takes its lock only if nobody waits to alter the table.
+    ("could not obtain lock on relation", "somebody waits to alter a table: try again later, or without --jobs"),
+    ("No space left on device", "a disk is full: the server's, or that of the folder which --spool names"),
     ("out of shared memory", "raise max_locks_per_transaction on the server: a dump locks each table"),
     ("server version mismatch", "install PostgreSQL's client programs of the server's version"),
     ("due to conflict with recovery", "on a standby: set hot_standby_feedback, or max_standby_streaming_delay higher"),
@@ -41,6 +44,12 @@ pub(super) fn of_dump(path: SnapshotPath, ended: &Ended, connection: Option<&Con
     let hint = KNOWN.iter().find(|(words, _)| ended.said.contains(words)).map(|(_, hint)| *hint);
     let hint = hint.unwrap_or("no snapshot was made; look into the server's log, and run it again");
     SourceError::new("dump", path, complaint).with_hint(hint)
+}
+
+/// A dump that is not whole although pg_dump had no complaint.
+pub(super) fn not_whole(path: SnapshotPath, why: &dyn std::fmt::Display) -> SourceError {
+    SourceError::new("dump", path, format!("pg_dump was content with its dump, but {why}"))
+        .with_hint("run it again; no snapshot was made")
 }
 
 /// The column with the largest value in the table that was being copied.

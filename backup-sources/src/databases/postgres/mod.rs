@@ -1,7 +1,8 @@
 //! PostgreSQL: one database as `/postgres/NAME/{manifest.json, globals.sql, dump}`, and back.
 //!
 //! A connection of ours opens a transaction and exports its snapshot; PostgreSQL's own pg_dump takes the same view and
-//! streams it in its custom format, uncompressed, so that the repository finds what it has already. What passes is
+//! streams it in its custom format, or writes its directory format by several connections, uncompressed, so that the
+//! repository finds what it has already. What passes is
 //! counted and hashed: the manifest says what a restore must show, of the very state that was dumped, and nothing was
 //! read twice for it. `pg_restore` opens what comes out, without us.
 //!
@@ -10,17 +11,20 @@
 //! the manifest; `globals.sql` has the hashes of roles' passwords when the server gives them out.
 //!
 //! A crash leaves nothing on the server: the transaction ends with its connection. On our side a restore keeps its
-//! copy of the dump in a folder of its own, which only this user can read, and which is removed at its end.
+//! copy of the dump in a folder of its own, which only this user can read, and which is removed at its end; so does a dump
+//! by several connections.
 
 mod archive;
 mod connection;
 mod contents;
 mod creation;
 mod databases;
+mod directory;
 mod dump;
 mod failure;
 mod globals;
 mod observe;
+mod parallel;
 mod passfile;
 mod programs;
 mod roles;
@@ -30,11 +34,12 @@ mod server;
 mod source;
 mod target;
 mod tls;
+mod view;
 
 pub use databases::databases;
-pub use observe::{Difference, compare, inspect, observe};
+pub use observe::{Difference, compare, inspect, inspect_contents, observe};
 pub use programs::Folders;
 pub use sandbox::{PostgresSandbox, PostgresScratch};
 pub use server::{PARAMETERS, Server, Settings};
-pub use source::{DumpOptions, PostgresSource, Roles};
+pub use source::{DumpOptions, Parallel, PostgresSource, Roles};
 pub use target::{Existing, LoadOptions, PostgresTarget};

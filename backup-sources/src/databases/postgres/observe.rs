@@ -10,14 +10,16 @@ use backup_core::limits::READ_BUFFER_BYTES;
 use backup_core::model::SnapshotPath;
 use backup_core::{Error, ErrorKind, Result};
 
-use super::archive::{Found, Inspector};
+use super::archive::{Found, Inspector, Layout};
 use super::connection::Connection;
+use super::directory;
 use super::dump::Dump;
 use super::failure;
 use super::programs::Programs;
 use super::server::Server;
-use super::source::{DumpOptions, Version, dump_command};
+use super::source::{DumpOptions, Form, dump_command};
 use super::tls::Protection;
+use super::view::Version;
 
 /// Reads all of a database and tells what is in it.
 ///
@@ -31,8 +33,8 @@ pub fn observe(server: &Server, database: &str, options: &DumpOptions) -> Result
         .map_err(|(what, hint)| Error::invalid(server.location(), what).with_hint(hint))?;
     let protection = Protection::of(&server)?;
     let failed = |why: String| Error::new(ErrorKind::Source(why), server.location());
-    let mut dump =
-        Dump::start(dump_command(&server, database, &programs, &protection, options, None)).map_err(failed)?;
+    let command = dump_command(&server, database, &programs, &protection, options, Form::Streamed, None);
+    let mut dump = Dump::start(command).map_err(failed)?;
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     while dump.read(&mut buffer).map_err(|error| failed(error.to_string()))? > 0 {}
     let path = SnapshotPath::parse(database.as_bytes());
@@ -55,9 +57,20 @@ pub fn inspect(mut dump: impl io::Read) -> io::Result<Option<Vec<Expectation>>> 
     Ok(found.is_understood.then_some(found.expectations))
 }
 
-/// The same with everything that is known of it.
+/// Reads the table of contents of a dump in the directory format, and tells which files it names; `None` when its format
+/// is not known here.
+///
+/// # Errors
+///
+/// As [`inspect`], and when it names a file that lies elsewhere.
+pub fn inspect_contents(contents: impl io::Read) -> io::Result<Option<Vec<String>>> {
+    let contents = directory::contents(contents)?;
+    Ok(contents.map(|contents| contents.entries().filter_map(|entry| entry.file().map(str::to_owned)).collect()))
+}
+
+/// The same as [`inspect`], with everything that is known of it.
 pub(super) fn read(dump: &mut impl io::Read) -> io::Result<Found> {
-    let mut inspector = Inspector::new();
+    let mut inspector = Inspector::new(Layout::OneFile);
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     loop {
         match dump.read(&mut buffer) {

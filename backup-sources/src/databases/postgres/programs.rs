@@ -57,7 +57,8 @@ impl Programs {
         Err((what, hint))
     }
 
-    /// Those of exactly version `major` that can make and run a server; otherwise why there are none.
+    /// Those of exactly version `major` that can make and run a server; otherwise what there is instead, fitting after
+    /// that there are none.
     pub(super) fn of_server(folders: &Folders, major: u32) -> Result<Self, String> {
         let places = places(folders);
         let has_server =
@@ -66,8 +67,8 @@ impl Programs {
             places.iter().filter_map(|folder| Self::look(folder)).filter(|programs| has_server(programs)).collect();
         let same = found.iter().find(|programs| programs.major == major);
         same.cloned().ok_or_else(|| match found.last() {
-            None => format!("PostgreSQL {major} is not installed here"),
-            Some(other) => format!("PostgreSQL {major} is not installed here, but {}", other.version),
+            None => String::new(),
+            Some(other) => format!(", but {}", other.version),
         })
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Rows {
     order: Option<Vec<usize>>,
     /// Whether the line that ends the data has come.
     is_at_end: bool,
+    /// Bytes that came behind that line.
+    bytes_behind: usize,
 }
 
 /// What is known of a row whose end has not come.
@@ -35,10 +37,13 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// The line that ends the data of a table; no row can be it, for a backslash in a row is doubled.
 const END: &[u8] = b"\\.";
 
+/// What pg_dump writes behind that line: two ends of lines.
+const BYTES_BEHIND: usize = 2;
+
 impl Rows {
     /// Of a table; `order` as `contents.rs` says.
     pub(super) fn new(order: Option<Vec<usize>>) -> Self {
-        Self { count: 0, sum: 0, partial: Partial::None, order, is_at_end: false }
+        Self { count: 0, sum: 0, partial: Partial::None, order, is_at_end: false, bytes_behind: 0 }
     }
 
     /// The next bytes of its data.
@@ -61,8 +66,10 @@ impl Rows {
                 }
             }
         }
-        if !self.is_at_end && !bytes.is_empty() {
-            self.begin(bytes);
+        match self.is_at_end {
+            true => self.bytes_behind += bytes.len(),
+            false if !bytes.is_empty() => self.begin(bytes),
+            false => {}
         }
     }
 
@@ -104,6 +111,11 @@ impl Rows {
         self.is_at_end
     }
 
+    /// Whether everything has come that pg_dump writes for a table: nothing more will.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_at_end && self.bytes_behind >= BYTES_BEHIND
+    }
+
     /// What a restore must show of the table `object`.
     pub(super) fn expectation(&self, object: String) -> Expectation {
         let hash = Some(format!("rows-xxh3-128-sum:{:032x}", self.sum));
@@ -140,6 +152,12 @@ impl LargeObjects {
             self.count += 1;
             self.sum = self.sum.wrapping_add(hash.digest128());
         }
+    }
+
+    /// Those of `other` too.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum = self.sum.wrapping_add(other.sum);
     }
 
     /// What a restore must show.
@@ -195,6 +213,10 @@ mod tests {
         rows.add(b"1\n2\n\\");
         assert!(!rows.is_at_end());
         rows.add(b".\n");
-        assert!(rows.is_at_end());
+        assert!(rows.is_at_end() && !rows.is_over());
+        rows.add(b"\n");
+        assert!(!rows.is_over());
+        rows.add(b"\n");
+        assert!(rows.is_over());
     }
 }

@@ -2,27 +2,30 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::contracts::{Consistency, RecoveryPoint, Report, Source, SourceError, SourceEvent, SourceInfo, Tool};
 use backup_core::model::SnapshotPath;
 use backup_core::{Error, Result};
-use jiff::Timestamp;
-use serde_json::{Map, json};
-use xxhash_rust::xxh3::xxh3_128;
+use serde_json::Map;
 
-use super::archive::Found;
+use super::archive::{ArchiveError, Found};
 use super::connection::Connection;
 use super::dump::Dump;
 use super::failure;
 use super::globals::Globals;
+use super::parallel::{self, Progress, Spool};
 use super::programs::Programs;
 use super::server::Server;
 use super::tls::Protection;
+use super::view::{self, Version, View};
 use crate::databases::folder::{File, Folder, Stream, Turn};
 use crate::databases::manifest::{MANIFEST, Manifest};
 use crate::databases::url::Engine;
+use crate::program::Ended;
 
 /// The oldest version that is supported.
 const OLDEST: u32 = 13;
@@ -47,6 +50,17 @@ pub struct DumpOptions {
     pub roles: Roles,
     /// How long to wait for a lock on a table. Waiting stops others that come after, so it does not last.
     pub lock_wait_seconds: u64,
+    /// Several connections that dump at once; `None` for one, which streams and needs no copy on this machine.
+    pub parallel: Option<Parallel>,
+}
+
+/// A dump by several connections. It is written to a folder first, in pg_dump's directory format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parallel {
+    /// How many.
+    pub jobs: NonZeroUsize,
+    /// The folder in which the dump gets its own.
+    pub spool: PathBuf,
 }
 
 /// Whether roles and tablespaces are kept beside the database.
@@ -69,6 +83,7 @@ impl Default for DumpOptions {
             exclude_table_data,
             roles: Roles::Kept,
             lock_wait_seconds: 60,
+            parallel: None,
         }
     }
 }
@@ -92,15 +107,24 @@ impl DumpOptions {
 /// It holds a transaction open until it is dropped.
 #[derive(Debug)]
 pub struct PostgresSource {
-    folder: Folder,
+    walk: Walk,
     shared: Arc<Shared>,
+}
+
+/// The walk through the folder of the snapshot.
+#[derive(Debug)]
+enum Walk {
+    /// Which files there are is known when pg_dump has written its table of contents.
+    ToBegin(Box<Command>, Spool, Option<Vec<u8>>),
+    Begun(Folder),
+    Failed,
 }
 
 /// What the streams and the source share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     database: String,
-    path: SnapshotPath,
+    pub(super) path: SnapshotPath,
     /// Sees what pg_dump sees.
     connection: Mutex<Connection>,
     recovery_point: RecoveryPoint,
@@ -110,8 +134,10 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     found: Option<Found>,
+    /// Of a dump by several connections, until its manifest is written.
+    pub(super) parallel: Option<Progress>,
     warnings: Vec<String>,
     report: Option<Report>,
 }
@@ -135,19 +161,23 @@ impl PostgresSource {
         }
         let programs = Programs::find(&server.folders, version.major).map_err(|(what, hint)| unfit(what, hint))?;
         let protection = Protection::of(&server)?;
-        let origin = origin(&connection, version.major);
+        let origin = view::origin(&connection, version.major);
         let view = View::take(&connection, version.major)?;
+        let spool = options.parallel.as_ref().map(|parallel| Spool::make(&parallel.spool, &connection)).transpose()?;
         let globals = match options.roles {
             Roles::Kept => Globals::dump(&server, database, &programs, &protection),
             Roles::LeftOut => Globals { text: None, warning: None },
         };
 
         let time = view.point.time;
-        let mut details = details(&connection, version.major)?;
+        let mut details = view::details(&connection, version.major)?;
         details.extend(origin);
         let patterns: Vec<String> = options.patterns().map(|(option, pattern)| format!("{option}={pattern}")).collect();
         if !patterns.is_empty() {
             details.insert("selection".to_owned(), patterns.into());
+        }
+        if let Some(parallel) = &options.parallel {
+            details.insert("jobs".to_owned(), parallel.jobs.get().into());
         }
         let tool = |name: &str, version: &str| Tool { name: name.to_owned(), version: version.to_owned() };
         let shared = Arc::new(Shared {
@@ -159,50 +189,84 @@ impl PostgresSource {
             details,
             state: Mutex::new(State { warnings: globals.warning.into_iter().collect(), ..State::default() }),
         });
-        let command = dump_command(&server, database, &programs, &protection, options, Some(&view.snapshot));
-        let folder = Folder::new(Engine::Postgres, database, files(&shared, command, globals.text), time);
-        Ok(Self { folder, shared })
+        let form = spool.as_ref().zip(options.parallel.as_ref()).map(|(spool, parallel)| (spool.dump(), parallel.jobs));
+        let form = form.map_or(Form::Streamed, |(folder, jobs)| Form::Directory { folder, jobs });
+        let command = dump_command(&server, database, &programs, &protection, options, form, Some(&view.snapshot));
+        let walk = match spool {
+            Some(spool) => Walk::ToBegin(Box::new(command), spool, globals.text),
+            None => {
+                let files = [dump(&shared, command)].into_iter().chain(beside(&shared, globals.text)).collect();
+                Walk::Begun(Folder::new(Engine::Postgres, database, files, time))
+            }
+        };
+        Ok(Self { walk, shared })
+    }
+
+    /// The walk, which begins when it is first asked for.
+    fn folder(&mut self) -> Result<&mut Folder, SourceError> {
+        self.walk = match std::mem::replace(&mut self.walk, Walk::Failed) {
+            Walk::ToBegin(command, spool, globals) => {
+                let inner = ("dump", parallel::start(&self.shared, *command, spool)?);
+                let Shared { database, recovery_point, .. } = &*self.shared;
+                let files = beside(&self.shared, globals);
+                Walk::Begun(Folder::with_folder(Engine::Postgres, database, inner, files, recovery_point.time))
+            }
+            walk => walk,
+        };
+        match &mut self.walk {
+            Walk::Begun(folder) => Ok(folder),
+            _ => Err(SourceError::new("dump", self.shared.path.clone(), "it was not begun")),
+        }
     }
 }
 
 impl Source for PostgresSource {
     fn info(&self) -> SourceInfo {
-        self.folder.info()
+        SourceInfo { paths: vec![self.shared.path.to_string()], excludes: Vec::new() }
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {
-        Ok(self.folder.next())
+        Ok(self.folder()?.next())
     }
 
     fn finish(&mut self) -> Result<Report, SourceError> {
-        self.folder.settle()?;
+        self.folder()?.settle()?;
         let report = self.shared.lock().report.clone();
-        report.ok_or_else(|| SourceError::new("read", self.folder.path().clone(), "its manifest was not written"))
+        report.ok_or_else(|| SourceError::new("read", self.shared.path.clone(), "its manifest was not written"))
     }
 }
 
-/// The files of the snapshot.
-fn files(shared: &Arc<Shared>, command: Command, globals: Option<Vec<u8>>) -> Vec<File> {
-    let dump = {
-        let shared = Arc::clone(shared);
-        move || {
-            let dump = Dump::start(command).map_err(|why| SourceError::new("dump", shared.path.clone(), why))?;
-            Ok(Box::new(DumpStream { dump, shared }) as Box<dyn Stream>)
-        }
+/// The dump as one file.
+fn dump(shared: &Arc<Shared>, command: Command) -> File {
+    let shared = Arc::clone(shared);
+    let open = move || {
+        let dump = Dump::start(command).map_err(|why| SourceError::new("dump", shared.path.clone(), why))?;
+        Ok(Box::new(DumpStream { dump, shared }) as Box<dyn Stream>)
     };
+    File { name: "dump", chunking: None, turn: Turn::Any, open: Box::new(open) }
+}
+
+/// The files that lie beside the dump.
+fn beside(shared: &Arc<Shared>, globals: Option<Vec<u8>>) -> Vec<File> {
     let manifest = {
         let shared = Arc::clone(shared);
         move || Ok(Box::new(Text(shared.manifest()?.into())) as Box<dyn Stream>)
     };
-    let mut files = vec![
-        File { name: "dump", chunking: None, turn: Turn::Any, open: Box::new(dump) },
-        File { name: MANIFEST, chunking: None, turn: Turn::Last, open: Box::new(manifest) },
-    ];
+    let mut files = vec![File { name: MANIFEST, chunking: None, turn: Turn::Last, open: Box::new(manifest) }];
     if let Some(globals) = globals {
         let open = Box::new(move || Ok(Box::new(Text(globals.into())) as Box<dyn Stream>));
         files.push(File { name: "globals.sql", chunking: None, turn: Turn::Any, open });
     }
     files
+}
+
+/// What pg_dump makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One file, on its standard output.
+    Streamed,
+    /// A folder, by so many connections.
+    Directory { folder: PathBuf, jobs: NonZeroUsize },
 }
 
 /// pg_dump, for everything that `options` ask for.
@@ -212,10 +276,21 @@ pub(super) fn dump_command(
     programs: &Programs,
     protection: &Protection,
     options: &DumpOptions,
+    form: Form,
     snapshot: Option<&str>,
 ) -> Command {
     let mut command = programs.command("pg_dump");
-    command.args(["--format=custom", "--compress=0", "--no-password"]);
+    command.args(["--compress=0", "--no-password"]);
+    match form {
+        Form::Streamed => {
+            command.arg("--format=custom");
+        }
+        Form::Directory { folder, jobs } => {
+            // The folder is gone when the snapshot is there: it need not be durable.
+            command.args(["--format=directory", "--no-sync"]).arg(format!("--jobs={jobs}"));
+            command.arg("--file").arg(folder);
+        }
+    }
     command.arg(format!("--lock-wait-timeout={}s", options.lock_wait_seconds));
     if let Some(snapshot) = snapshot {
         command.arg(format!("--snapshot={snapshot}"));
@@ -228,15 +303,55 @@ pub(super) fn dump_command(
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that sees what pg_dump sees.
+    pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why pg_dump, which has ended, has failed, if it has.
+    pub(super) fn judge(&self, ended: &Result<Ended, String>) -> Result<(), SourceError> {
+        match ended {
+            Err(why) => Err(SourceError::new("dump", self.path.clone(), why)),
+            Ok(ended) if ended.status.success() => Ok(()),
+            Ok(ended) => Err(failure::of_dump(self.path.clone(), ended, Some(&self.connection()))),
+        }
+    }
+
+    /// That a dump is not whole although pg_dump has no complaint.
+    pub(super) fn cut_short(&self, error: &ArchiveError) -> SourceError {
+        failure::not_whole(self.path.clone(), error)
+    }
+
+    /// Keeps what pg_dump warned of.
+    fn note(&self, ended: &Ended) {
+        let warnings = ended.said.lines().filter_map(|line| line.split_once("warning: "));
+        let told = warnings.take(WARNINGS_MAX).map(|(_, warning)| format!("pg_dump: {warning}"));
+        self.lock().warnings.extend(told);
+    }
+
+    /// What the dump held.
+    fn found(&self) -> Result<Found, SourceError> {
+        let failed = |why: &str| SourceError::new("describe", self.path.clone(), why);
+        let Some(parallel) = self.lock().parallel.take() else {
+            return self.lock().found.take().ok_or_else(|| failed("the dump was not read to its end"));
+        };
+        let (found, ended) =
+            parallel.settle(|ended| self.judge(ended), |why| failure::not_whole(self.path.clone(), &why))?;
+        if let Ok(ended) = &*ended {
+            self.note(ended);
+        }
+        Ok(found)
     }
 
     /// Everything else was read: what there is to say of it.
     fn manifest(&self) -> Result<Vec<u8>, SourceError> {
         let failed = |why: &dyn ToString| SourceError::new("describe", self.path.clone(), why.to_string());
+        let found = self.found()?;
         let mut state = self.lock();
-        let found = state.found.take().ok_or_else(|| failed(&"the dump was not read to its end"))?;
         let mut warnings = std::mem::take(&mut state.warnings);
         if !found.is_understood {
             warnings.push("this pg_dump writes a format that is not known here: nothing was counted".to_owned());
@@ -279,14 +394,10 @@ impl Stream for DumpStream {
 
     fn finish(self: Box<Self>) -> Result<(), SourceError> {
         let Self { dump, shared } = *self;
-        let (found, ended) = dump.finish(&shared.path, |ended| {
-            let connection = shared.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            failure::of_dump(shared.path.clone(), ended, Some(&connection))
-        })?;
-        let mut state = shared.lock();
-        let warnings = ended.said.lines().filter_map(|line| line.split_once("warning: "));
-        state.warnings.extend(warnings.take(WARNINGS_MAX).map(|(_, warning)| format!("pg_dump: {warning}")));
-        state.found = Some(found);
+        let failed = |ended: &Ended| failure::of_dump(shared.path.clone(), ended, Some(&shared.connection()));
+        let (found, ended) = dump.finish(&shared.path, failed)?;
+        shared.note(&ended);
+        shared.lock().found = Some(found);
         Ok(())
     }
 }
@@ -302,103 +413,4 @@ impl Stream for Text {
     fn finish(self: Box<Self>) -> Result<(), SourceError> {
         Ok(())
     }
-}
-
-/// A server's version.
-pub(super) struct Version {
-    pub(super) major: u32,
-    pub(super) text: String,
-}
-
-impl Version {
-    pub(super) fn of(connection: &Connection) -> Result<Self> {
-        let number = connection.value("SHOW server_version_num")?.and_then(|number| number.parse::<u32>().ok());
-        let text = connection.value("SHOW server_version")?.unwrap_or_default();
-        // 16.13 (Debian 16.13-1)
-        let text = text.split_whitespace().next().unwrap_or_default().to_owned();
-        Ok(Self { major: number.unwrap_or_default() / 10_000, text })
-    }
-}
-
-/// A view of the database that others can take too.
-struct View {
-    snapshot: String,
-    point: RecoveryPoint,
-}
-
-impl View {
-    /// Opens the transaction that the view lasts as long as.
-    fn take(connection: &Connection, major: u32) -> Result<Self> {
-        let mut settings = "SET statement_timeout = 0; SET lock_timeout = 0; \
-            SET idle_in_transaction_session_timeout = 0; SET search_path = pg_catalog"
-            .to_owned();
-        if major >= 14 {
-            settings.push_str("; SET idle_session_timeout = 0");
-        }
-        if major >= 17 {
-            settings.push_str("; SET transaction_timeout = 0");
-        }
-        connection.ask(&settings)?;
-        // Before the transaction, which an error would end: some managed servers do not tell.
-        let position = connection
-            .value("SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END");
-        connection.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-        let row = connection.ask(
-            "SELECT pg_export_snapshot(), \
-             to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-        )?;
-        match row.into_iter().next().as_deref() {
-            Some([Some(snapshot), Some(time)]) => {
-                let time: Timestamp =
-                    time.parse().map_err(|error| Error::invalid("the server's time", time.clone()).caused_by(error))?;
-                let position = position.ok().flatten();
-                Ok(Self { snapshot: snapshot.clone(), point: RecoveryPoint { time, position } })
-            }
-            _ => Err(Error::invalid("the server", "it exports no snapshot")),
-        }
-    }
-}
-
-/// What a new database must be made with to take the same data, and how large it is.
-fn details(connection: &Connection, major: u32) -> Result<Map<String, serde_json::Value>> {
-    let (provider, locale) = match major {
-        17.. => ("datlocprovider", "datlocale"),
-        15 | 16 => ("datlocprovider", "daticulocale"),
-        _ => ("'c'", "NULL"),
-    };
-    let sql = format!(
-        "SELECT pg_encoding_to_char(encoding), datcollate, datctype, {provider}, {locale}, \
-         pg_database_size(oid) FROM pg_database WHERE datname = current_database()"
-    );
-    let row = connection.ask(&sql)?.into_iter().next().unwrap_or_default();
-    let names = ["encoding", "collate", "ctype", "locale_provider", "locale"];
-    let mut details: Map<_, _> =
-        names.into_iter().zip(&row).map(|(name, value)| (name.to_owned(), json!(value))).collect();
-    let bytes: Option<u64> = row.get(5).cloned().flatten().and_then(|bytes| bytes.parse().ok());
-    details.insert("bytes".to_owned(), bytes.into());
-    Ok(details)
-}
-
-/// What a drill compares with: by which rules texts are sorted, and which cluster it is. Not everybody is told, so this is
-/// asked outside of the transaction, which an error would end.
-fn origin(connection: &Connection, major: u32) -> Map<String, serde_json::Value> {
-    let mut origin = Map::new();
-    if major >= 15
-        && let Ok(Some(version)) = connection.value(
-            "SELECT pg_database_collation_actual_version(oid) FROM pg_database WHERE datname = current_database()",
-        )
-    {
-        origin.insert("collation_version".to_owned(), version.into());
-    }
-    if let Some(system) = system_of(connection) {
-        origin.insert("system".to_owned(), system.into());
-    }
-    origin
-}
-
-/// Which cluster a server is, as a hash of the number that it got when it was made; its copies have the same. `None`
-/// when it is not told.
-pub(super) fn system_of(connection: &Connection) -> Option<String> {
-    let number = connection.value("SELECT system_identifier FROM pg_catalog.pg_control_system()").ok().flatten()?;
-    Some(format!("xxh3-128:{:032x}", xxh3_128(number.as_bytes())))
 }

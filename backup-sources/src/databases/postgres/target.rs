@@ -22,12 +22,15 @@ use tempfile::TempDir;
 use super::archive::Found;
 use super::connection::Connection;
 use super::creation::create;
+use super::directory;
 use super::observe;
+use super::parallel::closed;
 use super::programs::{Programs, complaint};
 use super::roles;
 use super::server::Server;
-use super::source::{Roles, Version};
+use super::source::Roles;
 use super::tls::Protection;
+use super::view::Version;
 use crate::databases::manifest::Manifest;
 use crate::databases::url::Engine;
 use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
@@ -125,7 +128,8 @@ impl PostgresTarget {
         }
         let replaces = holds && !is_part;
         let loaded = if replaces { beside(database) } else { database.to_owned() };
-        let folder = tempfile::Builder::new().prefix("backup-restore-").tempdir_in(&options.spool);
+        let folder =
+            tempfile::Builder::new().prefix("backup-restore-").permissions(closed()).tempdir_in(&options.spool);
         let folder = folder.map_err(|error| {
             Error::invalid(options.spool.display().to_string(), "no folder for the dump can be made here")
                 .caused_by(error)
@@ -206,7 +210,11 @@ impl PostgresTarget {
                 "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
             )
         };
-        let found = File::open(dump).and_then(|mut file| observe::read(&mut file)).map_err(|error| damaged(&error))?;
+        let found = match dump.is_dir() {
+            true => directory::read(dump),
+            false => File::open(dump).and_then(|mut file| observe::read(&mut file)),
+        };
+        let found = found.map_err(|error| damaged(&error))?;
         let Found { expectations, is_understood, .. } = &found;
         if !is_understood {
             return Ok(());
@@ -214,6 +222,9 @@ impl PostgresTarget {
         let expected = &self.manifest.report.expectations;
         if let Some(difference) = observe::compare(expected, expectations).first() {
             return Err(damaged(&format!("it is not the dump that its manifest describes: {}", difference.told())));
+        }
+        if found.blocks.is_empty() {
+            return Ok(());
         }
         let complete = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).open(dump)?;

@@ -13,26 +13,29 @@ use std::time::Duration;
 use backup_core::cancel::Cancel;
 use backup_core::clock::Clock;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expectation, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
     SandboxFacts, Target, Tool,
 };
 use backup_core::observe::Amount;
 
 use super::super::examined::{Plainly, checks, folder_with_room};
 use super::super::manifest::Manifest;
-use super::super::url::{Engine, Password};
+use super::super::url::{DatabaseUrl, Engine, Password};
 use super::connection::{Connection, Reply};
 use super::keys::{EXPIRING, due};
 use super::settings::{Address, RedisSettings};
 use super::source::{facts_of, observe};
 use super::target::{Existing, RedisTarget};
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program};
+use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program};
 
 /// Who asks the user's questions: any password does, and reading is all it may.
 const READER: &str = "backup-drill-reader";
 
 /// A server has so many databases when nothing is said.
 const DATABASES: u64 = 16;
+
+/// What is run in a container, where there is to be one.
+const WANTED: Wanted = Wanted { programs: &["redis-server", "valkey-server"], variables: &[] };
 
 /// A server of Redis or Valkey of its own.
 #[derive(Debug)]
@@ -56,9 +59,9 @@ struct Running {
 
 impl RedisSandbox {
     /// For the dump that `manifest` describes. The server's program is looked for in the folders `programs`, in this
-    /// order.
+    /// order, or in the place's container.
     pub fn new(manifest: Manifest, place: SandboxPlace, programs: Vec<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        let facts = SandboxFacts { provider: "local".to_owned(), ..SandboxFacts::default() };
+        let facts = place.facts();
         Self { manifest, place, programs, clock, facts, warnings: Vec::new(), running: None }
     }
 
@@ -69,8 +72,8 @@ impl RedisSandbox {
         Ok(running)
     }
 
-    /// The program for the server that was dumped: of the same name and major version, and not older.
-    fn program(&self) -> Result<PathBuf, NotReady> {
+    /// The program in one of `folders` for the server that was dumped: of the same name and major version, and not older.
+    fn program(&self, folders: &[PathBuf]) -> Result<PathBuf, NotReady> {
         let manifest = &self.manifest;
         if manifest.engine != Engine::Redis.name() {
             return Err(NotReady::cannot_run(format!("the snapshot holds a database of {}", manifest.engine)));
@@ -81,7 +84,7 @@ impl RedisSandbox {
         };
         let name = format!("{}-server", tool.name);
         let mut other = None;
-        for path in self.programs.iter().map(|folder| folder.join(&name)) {
+        for path in folders.iter().map(|folder| folder.join(&name)) {
             let Some(version) = version_of(&path) else { continue };
             if version.0 == wanted.0 && version >= wanted {
                 return Ok(path);
@@ -89,11 +92,16 @@ impl RedisSandbox {
             other.get_or_insert(version);
         }
         let (major, minor) = wanted;
+        let here = self.place.told();
         let reason = match other {
-            None => format!("there is no {name} here"),
-            Some((here, its)) => format!("the dump is of version {major}.{minor}, and {name} here has {here}.{its}"),
+            None => format!("there is no {name} {here}"),
+            Some((its, minors)) => {
+                format!("the dump is of version {major}.{minor}, and {name} {here} has {its}.{minors}")
+            }
         };
-        Err(NotReady::CannotRun { reason, hint: Some(format!("install {name} {major}.{minor} or a later {major}")) })
+        let local = format!("install {name} {major}.{minor} or a later {major}");
+        let hint = self.place.hint(&format!("{} {major}.{minor} or a later {major}", tool.name), local);
+        Err(NotReady::CannotRun { reason, hint: Some(hint) })
     }
 }
 
@@ -103,9 +111,11 @@ impl Sandbox for RedisSandbox {
     }
 
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
-        let program = self.program()?;
         // The keys are in memory; on disk there is at most what is sent when they are compared.
-        let folder = folder_with_room(&self.place.parent, expected.bytes)?;
+        let mut folder = folder_with_room(&self.place.parent, expected.bytes)?;
+        let stand_ins = self.place.enter(&mut folder, WANTED, &mut self.facts, cancel)?;
+        let only = stand_ins.map(|folder| vec![folder.to_owned()]);
+        let program = self.program(only.as_ref().unwrap_or(&self.programs))?;
         let mut shown = self.place.shown.clone();
         shown.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
         let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
@@ -144,6 +154,17 @@ impl Sandbox for RedisSandbox {
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         let target = RedisTarget::connect(&self.running()?.settings, Existing::Refuse);
         Ok(Box::new(target.map_err(|error| SandboxError::new("prepare the restore", error).ours())?))
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        let Running { settings, folder, .. } = self.running().map_err(|error| error.to_string())?;
+        let Address::Socket(socket) = &settings.address else { return Err("it has no socket".to_owned()) };
+        let url = DatabaseUrl::of_socket(Engine::Redis, None, socket, "");
+        Ok(folder.entrance(url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?.to_string()))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.running.as_ref()?.folder.shortage()
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

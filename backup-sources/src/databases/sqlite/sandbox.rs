@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
-    SandboxFacts, Target, Tool,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
+    SandboxError, SandboxFacts, Target, Tool,
 };
 use backup_core::limits::READ_BUFFER_BYTES;
 use backup_core::observe::Amount;
@@ -70,7 +70,7 @@ impl Sandbox for SqliteSandbox {
             provider: "folder".to_owned(),
             engine: Some(Tool { name: "sqlite".to_owned(), version: rusqlite::version().to_owned() }),
             isolation: vec!["a file of its own, opened for reading only".to_owned()],
-            tuned: Vec::new(),
+            ..SandboxFacts::default()
         }
     }
 
@@ -84,8 +84,15 @@ impl Sandbox for SqliteSandbox {
         Ok(Box::new(SqliteTarget::new(self.path()?, Existing::Refuse, Users::Refuse)))
     }
 
-    fn address(&self) -> Option<String> {
-        Some(format!("sqlite:{}", self.path().ok()?.to_str()?))
+    fn entrance(&self) -> Result<Entrance, String> {
+        let folder = self.folder.as_ref().ok_or_else(|| "it was not started".to_owned())?;
+        let path = folder.path().join(FILE);
+        let path = path.to_str().ok_or_else(|| "the folder's name is not UTF-8".to_owned())?;
+        Ok(folder.entrance(format!("sqlite:{path}")))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.folder.as_ref()?.shortage()
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

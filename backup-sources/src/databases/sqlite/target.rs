@@ -103,9 +103,8 @@ impl Target for SqliteTarget {
             rustix::fs::statvfs(self.folder()).map_err(|error| self.fail_io("look at the disk of", &error.into()))?;
         let free = free.f_bavail * free.f_frsize;
         if free < expected.bytes {
-            return Err(
-                self.fail("restore", format!("it takes {} bytes of space, and {free} are free", expected.bytes))
-            );
+            let why = format!("no space for it: {} bytes are to be restored, {free} are left", expected.bytes);
+            return Err(self.fail("restore", why));
         }
         Ok(())
     }

@@ -328,7 +328,7 @@ fn refuse_if_full_below(above: &OwnedFd, space: SpaceCheck, expected: Amount) ->
     let there = fstatvfs(above)?;
     let left = there.f_bavail.saturating_mul(there.f_frsize);
     if space == SpaceCheck::Refuse && left < expected.bytes {
-        let text = format!("{} bytes are to be restored, {left} are left", expected.bytes);
+        let text = format!("no space for it: {} bytes are to be restored, {left} are left", expected.bytes);
         return Err(io::Error::new(io::ErrorKind::StorageFull, text));
     }
     Ok(())

@@ -9,7 +9,8 @@ use std::process::Command;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
+    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target,
 };
 use backup_core::observe::Amount;
 use mongodb::bson::doc;
@@ -20,11 +21,14 @@ use super::restored::{Expiry, MongodbDump, Restored};
 use crate::databases::examined::folder_with_room;
 use crate::databases::mongodb::connection::Connection;
 use crate::databases::mongodb::settings::MongodbSettings;
-use crate::databases::url::DatabaseUrl;
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program};
+use crate::databases::url::{DatabaseUrl, Engine};
+use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program};
 
 /// The socket's name: the driver knows a path for one by its ending.
 const SOCKET: &str = "mongodb.sock";
+
+/// What is run in a container, where there is to be one.
+const WANTED: Wanted = Wanted { programs: &["mongod", "ferretdb"], variables: &[] };
 
 /// What mongod is told; see the head of this file.
 const OF_MONGOD: [&str; 4] = [
@@ -60,9 +64,9 @@ struct Running {
 
 impl MongodbSandbox {
     /// For this dump. The server's program (`mongod`, or `ferretdb` for what FerretDB held) is looked for in the folders
-    /// `programs`, in this order.
+    /// `programs`, in this order, or in the place's container.
     pub fn new(dump: MongodbDump, place: SandboxPlace, programs: Vec<PathBuf>) -> Self {
-        let facts = SandboxFacts { provider: "local".to_owned(), ..SandboxFacts::default() };
+        let facts = place.facts();
         Self { dump, place, programs, facts, product: None, running: None }
     }
 
@@ -81,9 +85,11 @@ impl Sandbox for MongodbSandbox {
 
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
         let product = Product::of_manifest(&self.dump.manifest)?;
-        let program = product.find(&self.programs)?;
         // Documents with their indexes, and the server's log of changes.
-        let folder = folder_with_room(&self.place.parent, expected.bytes.saturating_mul(2))?;
+        let mut folder = folder_with_room(&self.place.parent, expected.bytes.saturating_mul(2))?;
+        let stand_ins = self.place.enter(&mut folder, WANTED, &mut self.facts, cancel)?;
+        let only = stand_ins.map(|folder| vec![folder.to_owned()]);
+        let program = product.find(only.as_ref().unwrap_or(&self.programs), &self.place)?;
         let mut shown = self.place.shown.clone();
         shown.extend(program.parent().map(Path::to_owned));
         let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
@@ -111,6 +117,17 @@ impl Sandbox for MongodbSandbox {
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         self.running()?.restored.target()
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        let running = self.running().map_err(|error| error.to_string())?;
+        let url = DatabaseUrl::of_socket(Engine::Mongodb, None, &running.socket, running.restored.database());
+        let url = url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?;
+        Ok(running.folder.entrance(format!("{url}?directConnection=true")))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.running.as_ref()?.folder.shortage()
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

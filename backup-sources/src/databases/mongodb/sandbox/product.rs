@@ -9,6 +9,7 @@ use backup_core::contracts::{NotReady, Tool};
 use crate::databases::manifest::Manifest;
 use crate::databases::mongodb::connection::Server;
 use crate::databases::url::Engine;
+use crate::sandbox::SandboxPlace;
 
 /// A product, in a series of versions whose dumps fit into each other's servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +52,8 @@ impl Product {
         }
     }
 
-    /// The server's program in the first of `folders` that has it in this series.
-    pub(super) fn find(self, folders: &[PathBuf]) -> Result<PathBuf, NotReady> {
+    /// The server's program in the first of `folders` that has it in this series; they are the folders of `place`.
+    pub(super) fn find(self, folders: &[PathBuf], place: &SandboxPlace) -> Result<PathBuf, NotReady> {
         // From the second version on it keeps everything in a PostgreSQL with an extension of its own.
         if let Self::Ferretdb(major @ 2..) = self {
             return Err(NotReady::CannotRun {
@@ -69,9 +70,10 @@ impl Product {
             }
         }
         let but = other.map(|found| format!(", but {found}")).unwrap_or_default();
+        let local = format!("install it, name the folder of its {}, or a server for drills", self.program());
         Err(NotReady::CannotRun {
-            reason: format!("{self} is not installed here{but}"),
-            hint: Some(format!("install it, name the folder of its {}, or a server for drills", self.program())),
+            reason: format!("{self} is not installed {}{but}", place.told()),
+            hint: Some(place.hint(&self.to_string(), local)),
         })
     }
 
@@ -132,8 +134,9 @@ mod tests {
         fs::write(&path, "#!/bin/sh\necho 'db version v7.0.5'\necho 'Build Info: {'\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let folders = [folder.path().join("nothing"), folder.path().to_owned()];
-        assert_eq!(Product::Mongodb(7, 0).find(&folders).unwrap(), path);
-        let reason = |product: Product| product.find(&folders).unwrap_err().to_string();
+        let place = SandboxPlace::new("/tmp");
+        assert_eq!(Product::Mongodb(7, 0).find(&folders, &place).unwrap(), path);
+        let reason = |product: Product| product.find(&folders, &place).unwrap_err().to_string();
         assert_eq!(reason(Product::Mongodb(8, 0)), "MongoDB 8.0 is not installed here, but MongoDB 7.0");
         assert_eq!(reason(Product::Ferretdb(1)), "FerretDB 1 is not installed here");
         assert_eq!(reason(Product::Ferretdb(2)), "FerretDB 2 has no server that could be started for a drill");

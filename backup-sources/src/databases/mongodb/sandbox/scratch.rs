@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
+    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target,
 };
 use backup_core::limits::SANDBOX_SERVER_BYTES;
 use backup_core::observe::Amount;
@@ -110,7 +111,7 @@ impl MongodbScratch {
             let needed = expected.bytes.saturating_mul(2).saturating_add(SANDBOX_SERVER_BYTES);
             if free < needed {
                 return Err(NotReady::cannot_run(format!(
-                    "it takes about {needed} bytes on the server for drills, and {free} are free"
+                    "disk: it takes about {needed} bytes on the server for drills, and {free} are free"
                 )));
             }
         }
@@ -141,6 +142,10 @@ impl Sandbox for MongodbScratch {
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         self.made()?.restored.target()
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        Err("a server for drills is opened by a login that the runbook does not have".to_owned())
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

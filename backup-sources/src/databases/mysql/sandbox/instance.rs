@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{Answer, NotReady, SandboxError};
+use backup_core::contracts::{Answer, Entrance, NotReady, SandboxError};
+use zeroize::Zeroizing;
 
 use crate::databases::mysql::client::{Client, quoted, version_in};
 use crate::databases::mysql::defaults::Flavour;
 use crate::databases::mysql::settings::{Encryption, MysqlSettings, Server};
-use crate::databases::url::Password;
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program, run};
+use crate::databases::url::{DatabaseUrl, Engine, Password};
+use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program, run};
 
 /// Who loads the dump.
 pub(super) const LOADER: &str = "backup_drill";
@@ -24,6 +25,12 @@ const SERVERS: [&str; 2] = ["/usr/sbin", "/usr/libexec"];
 /// The right to define views and routines in the name of others, as it is called by MariaDB, by MySQL until 8.1 and
 /// by MySQL since. A server knows at least one.
 const DEFINE: [&str; 3] = ["SET USER", "SET_USER_ID", "SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER"];
+
+/// What is run in a container, where there is to be one. The clients are told everything by their arguments.
+pub(super) const WANTED: Wanted = Wanted {
+    programs: &["mariadbd", "mysqld", "mariadb-install-db", "mariadb", "mysql", "mariadb-dump", "mysqldump"],
+    variables: &[],
+};
 
 /// What every server is told.
 const OPTIONS: [&str; 8] = [
@@ -55,20 +62,28 @@ pub(super) struct Instance {
     programs: Vec<PathBuf>,
     isolation: Vec<String>,
     version: String,
+    /// What lets the loader in. One of its own, so that no client program looks for one in production's option files.
+    password: Password,
     served: Served,
     folder: SandboxFolder,
 }
 
 impl ServerProgram {
-    /// That of the flavour, and of the same series as `version`: the first two numbers.
-    pub(super) fn find(folders: &[PathBuf], flavour: Flavour, version: &str) -> Result<Self, NotReady> {
+    /// That of the flavour, and of the same series as `version`: the first two numbers. `folders` are those of `place`.
+    pub(super) fn find(
+        folders: &[PathBuf],
+        flavour: Flavour,
+        version: &str,
+        place: &SandboxPlace,
+    ) -> Result<Self, NotReady> {
         let (names, product) = match flavour {
             Flavour::Mariadb => (["mariadbd", "mysqld"], "MariaDB"),
             Flavour::Mysql => (["mysqld", "mysqld"], "MySQL"),
         };
         let wanted = series(version)
             .ok_or_else(|| NotReady::cannot_run(format!("the manifest tells the version {version:?}")))?;
-        let places = folders.iter().cloned().chain(SERVERS.map(PathBuf::from));
+        let usual = SERVERS.iter().map(PathBuf::from).filter(|_| place.container.is_none());
+        let places = folders.iter().cloned().chain(usual);
         let mut other = None;
         for path in places.flat_map(|folder| names.map(|name| folder.join(name))) {
             let Some((its_flavour, its_version)) = look(&path) else { continue };
@@ -78,9 +93,10 @@ impl ServerProgram {
             other.get_or_insert(its_version);
         }
         let but = other.map(|version| format!(", but {version}")).unwrap_or_default();
+        let local = format!("install the server of {product} {wanted}, or name the folder of its programs");
         Err(NotReady::CannotRun {
-            reason: format!("{product} {wanted} is not installed here{but}"),
-            hint: Some(format!("install the server of {product} {wanted}, or name the folder of its programs")),
+            reason: format!("{product} {wanted} is not installed {}{but}", place.told()),
+            hint: Some(place.hint(&format!("{product} {wanted}"), local)),
         })
     }
 
@@ -132,7 +148,9 @@ impl Instance {
         let served = Served::start("mysqld", command, &folder.path().join("server.log"))?;
         let isolation = walls.isolation();
         let programs = programs.to_vec();
-        let mut instance = Self { socket, programs, isolation, version: String::new(), served, folder };
+        // In a container nobody else comes to the socket.
+        let password = if folder.container().is_some() { Password::new("") } else { password()? };
+        let mut instance = Self { socket, programs, isolation, version: String::new(), password, served, folder };
         let root = Client::new(&instance.settings("root", "")).map_err(|error| NotReady::CannotRun {
             reason: error.to_string(),
             hint: error.hint().map(str::to_owned),
@@ -147,7 +165,7 @@ impl Instance {
             return Err(of_server(format!("it is another server, with its data in {}", there.display())).into());
         }
         instance.version = version;
-        accounts(&root, database).map_err(of_server)?;
+        accounts(&root, database, &instance.password).map_err(of_server)?;
         Ok(instance)
     }
 
@@ -156,8 +174,13 @@ impl Instance {
         MysqlSettings {
             server: Server::Socket(self.socket.clone()),
             user: Some(user.to_owned()),
-            // With one, the programs do not look into option files, which are production's.
-            password: Some(Password::new("")),
+            // With one, even an empty one, the programs do not look into option files, which are production's. Those of
+            // an image are its own, and could not read what is in this process's memory.
+            password: match (self.folder.container(), user) {
+                (Some(_), _) => None,
+                (None, LOADER) => Some(self.password.clone()),
+                (None, _) => Some(Password::new("")),
+            },
             database: database.to_owned(),
             encryption: Encryption::Off,
             programs: self.programs.clone(),
@@ -185,6 +208,20 @@ impl Instance {
             ("BACKUP_DATABASE", database.to_owned()),
         ];
         ask_program(&self.folder, self.folder.path(), words, &variables, cancel)
+    }
+
+    /// How another program comes to `database` as the loader.
+    pub(super) fn entrance(&self, database: &str) -> Result<Entrance, String> {
+        self.folder.has_own_programs()?;
+        let url = DatabaseUrl::of_socket(Engine::Mysql, Some(LOADER), &self.socket, database);
+        let url = url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?;
+        let mut entrance = self.folder.entrance(url.to_string());
+        entrance.variables.push(("MYSQL_PWD".to_owned(), Zeroizing::new(self.password.reveal().to_owned())));
+        Ok(entrance)
+    }
+
+    pub(super) fn shortage(&self) -> Option<String> {
+        self.folder.shortage()
     }
 
     /// An error when the server has ended.
@@ -215,7 +252,11 @@ fn initialize(program: &ServerProgram, walls: &Walls, folder: &SandboxFolder, da
                 "--innodb-log-file-size=8M",
                 "--innodb-flush-log-at-trx-commit=0",
             ]);
-            command.args(OF_MARIADB).arg(format!("--basedir={}", program.top().display()));
+            command.args(OF_MARIADB);
+            // In a container it finds itself: what is known of it there is a script that stands for it.
+            if folder.container().is_none() {
+                command.arg(format!("--basedir={}", program.top().display()));
+            }
             command
         }
         Flavour::Mysql => {
@@ -230,22 +271,29 @@ fn initialize(program: &ServerProgram, walls: &Walls, folder: &SandboxFolder, da
 }
 
 /// Makes who loads and who reads.
-fn accounts(root: &Client, database: &str) -> Result<(), String> {
+fn accounts(root: &Client, database: &str, password: &Password) -> Result<(), String> {
     // In a grant a name is a pattern.
     let pattern = database.replace('`', "``").replace('_', "\\_").replace('%', "\\%");
-    for user in [LOADER, READER] {
-        root.ask(&format!("CREATE USER {}@'localhost'", quoted(user)))?;
-    }
-    root.ask(&format!("GRANT ALL ON `{pattern}`.* TO {}@'localhost'", quoted(LOADER)))?;
-    root.ask(&format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {}@'localhost'", quoted(READER)))?;
+    let (loader, reader) = (quoted(LOADER), quoted(READER));
+    root.ask(&format!("CREATE USER {loader}@'localhost' IDENTIFIED BY {}", quoted(password.reveal())))?;
+    root.ask(&format!("CREATE USER {reader}@'localhost'"))?;
+    root.ask(&format!("GRANT ALL ON `{pattern}`.* TO {loader}@'localhost'"))?;
+    root.ask(&format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {reader}@'localhost'"))?;
     let mut refused = String::new();
     for right in DEFINE {
-        match root.ask(&format!("GRANT {right} ON *.* TO {}@'localhost'", quoted(LOADER))) {
+        match root.ask(&format!("GRANT {right} ON *.* TO {loader}@'localhost'")) {
             Ok(_) => return Ok(()),
             Err(why) => refused = why,
         }
     }
     Err(format!("nobody can be given the right to define in the name of others: {refused}"))
+}
+
+/// A password that nobody knows.
+fn password() -> Result<Password, NotReady> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| NotReady::cannot_run(format!("no random number: {error}")))?;
+    Ok(Password::new(format!("{:032x}", u128::from_ne_bytes(random))))
 }
 
 /// What a program says that it is.
@@ -281,7 +329,13 @@ mod tests {
     fn a_server_that_is_not_here_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("mariadbd"), "").unwrap();
-        let error = ServerProgram::find(&[folder.path().to_owned()], Flavour::Mariadb, "3.1.4").unwrap_err();
+        let error = ServerProgram::find(
+            &[folder.path().to_owned()],
+            Flavour::Mariadb,
+            "3.1.4",
+            &SandboxPlace::new(folder.path()),
+        )
+        .unwrap_err();
         assert!(error.to_string().starts_with("MariaDB 3.1 is not installed here"), "{error}");
     }
 }

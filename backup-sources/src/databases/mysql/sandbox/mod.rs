@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
-    SandboxFacts, Target, Tool,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
+    SandboxError, SandboxFacts, Target, Tool,
 };
 use backup_core::observe::Amount;
 use jiff::civil::DateTime;
 
-use self::instance::{Instance, LOADER, READER, ServerProgram};
+use self::instance::{Instance, LOADER, READER, ServerProgram, WANTED};
 use super::super::examined::{Reading, checks, folder_with_room};
 use super::super::manifest::Manifest;
 use super::super::url::Engine;
@@ -44,9 +44,9 @@ pub struct MysqlSandbox {
 
 impl MysqlSandbox {
     /// For the dump that `manifest` describes. Programs are looked for in the folders `programs`, in this order: the
-    /// server's, which are in `/usr/sbin` on most systems, and the clients'.
+    /// server's, which are in `/usr/sbin` on most systems, and the clients'; or all of them in the place's container.
     pub fn new(manifest: Manifest, place: SandboxPlace, programs: Vec<PathBuf>) -> Self {
-        let facts = SandboxFacts { provider: "local".to_owned(), ..SandboxFacts::default() };
+        let facts = place.facts();
         Self { manifest, place, programs, facts, warnings: Arc::default(), instance: None }
     }
 
@@ -66,8 +66,8 @@ impl MysqlSandbox {
         Client::new(&settings).map_err(|error| SandboxError::new("ask the restored database", error).ours())
     }
 
-    /// The server's program of the flavour and the series that was dumped.
-    fn program(&self) -> Result<ServerProgram, NotReady> {
+    /// The server's program of the flavour and the series that was dumped, in one of `folders`.
+    fn program(&self, folders: &[PathBuf]) -> Result<ServerProgram, NotReady> {
         if self.manifest.engine != Engine::Mysql.name() {
             return Err(NotReady::cannot_run(format!("the snapshot holds a database of {}", self.manifest.engine)));
         }
@@ -76,7 +76,7 @@ impl MysqlSandbox {
             return Err(NotReady::cannot_run("the manifest does not tell the server's version"));
         };
         let flavour = if server.name.starts_with("mariadb") { Flavour::Mariadb } else { Flavour::Mysql };
-        ServerProgram::find(&self.programs, flavour, &server.version)
+        ServerProgram::find(folders, flavour, &server.version, &self.place)
     }
 }
 
@@ -86,10 +86,12 @@ impl Sandbox for MysqlSandbox {
     }
 
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
-        let program = self.program()?;
         // Rows with their indexes, and the server's log of changes.
-        let folder = folder_with_room(&self.place.parent, expected.bytes.saturating_mul(2))?;
-        let instance = Instance::start(&program, folder, &self.place, &self.programs, self.database(), cancel)?;
+        let mut folder = folder_with_room(&self.place.parent, expected.bytes.saturating_mul(2))?;
+        let stand_ins = self.place.enter(&mut folder, WANTED, &mut self.facts, cancel)?;
+        let programs = stand_ins.map_or_else(|| self.programs.clone(), |folder| vec![folder.to_owned()]);
+        let program = self.program(&programs)?;
+        let instance = Instance::start(&program, folder, &self.place, &programs, self.database(), cancel)?;
         self.facts.isolation = instance.isolation().to_vec();
         self.facts.isolation.push("restored by an account without a superuser's rights".to_owned());
         let tuned = ["innodb_flush_log_at_trx_commit=0", "innodb_doublewrite=0", "innodb_flush_method=nosync"];
@@ -108,6 +110,14 @@ impl Sandbox for MysqlSandbox {
         let settings = self.instance()?.settings(LOADER, self.database());
         let target = MysqlTarget::connect(&settings, Existing::Refuse, character);
         Ok(Box::new(target.map_err(|error| SandboxError::new("prepare the restore", error).ours())?))
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        self.instance().map_err(|error| error.to_string())?.entrance(self.database())
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.instance.as_ref()?.shortage()
     }
 
     /// Views and routines run as who defined them, and a server of its own has no such accounts: they are made, locked,

@@ -83,6 +83,24 @@ impl Archive {
     }
 }
 
+/// A table of contents of the directory format, all of whose entries have data: their numbers, kinds, schemas, names, COPY
+/// statements and files.
+pub(in crate::databases::postgres) fn toc(entries: &[(i32, &str, &str, &str, &str, &str)]) -> Vec<u8> {
+    let mut whole = Archive::new((1, 14), 5, &[]);
+    whole.bytes[10] = Layout::Directory.number();
+    whole.bytes.truncate(whole.bytes.len() - 5);
+    whole.integer(i32::try_from(entries.len()).unwrap());
+    for (number, kind, schema, name, copy, file) in entries {
+        let mut one = Archive::new((1, 14), 5, &[(*number, true, kind, schema, name, "", copy)]);
+        // The entry is what the other one does not have, without the place at its end.
+        one.bytes.truncate(one.bytes.len() - PLACE_BYTES);
+        one.text(Some(file));
+        let head = Archive::new((1, 14), 5, &[]).bytes.len();
+        whole.bytes.extend(&one.bytes[head..]);
+    }
+    whole.bytes
+}
+
 const ENTRIES: [Made<'static>; 7] = [
     (1, false, "ENCODING", "", "ENCODING", "SET client_encoding = 'UTF8';", ""),
     (2, false, "TABLE", "public", "t", "CREATE TABLE public.t (a integer, b text);", ""),
@@ -101,7 +119,7 @@ fn archive(version: (u8, u8)) -> Archive {
 }
 
 fn read(bytes: &[u8], piece: usize) -> Result<Found, ArchiveError> {
-    let mut inspector = Inspector::new();
+    let mut inspector = Inspector::new(Layout::OneFile);
     for piece in bytes.chunks(piece) {
         inspector.look(piece)?;
     }
@@ -189,12 +207,12 @@ fn two_dumps_of_the_same_are_the_same_without_their_instants() {
         let [mut one, mut other] = [5, 6].map(|second| Archive::new(version, second, &ENTRIES).bytes);
         assert_ne!(one, other);
         for bytes in [&mut one, &mut other] {
-            forget_instant(&mut bytes[..HEAD_BYTES]);
+            forget_instant(&mut bytes[..HEAD_BYTES], Layout::OneFile);
         }
         assert_eq!(one, other);
     }
     let mut short = b"PGDMP\x01".to_vec();
-    forget_instant(&mut short);
+    forget_instant(&mut short, Layout::OneFile);
     assert_eq!(short, b"PGDMP\x01");
 }
 

@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
-    Tool,
+    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target, Tool,
 };
 use backup_core::observe::Amount;
 
 use super::needs::{IsSuperuser, look_for_extensions, of_superusers, unrestrained, version_of};
-use super::restored::{Endpoint, Restored, Rights};
+use super::restored::{Endpoint, Restored, Rights, Spool};
 use crate::databases::examined::folder_with_room;
 use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::programs::{Folders, Programs};
 use crate::databases::postgres::server::Server;
-use crate::databases::postgres::source::Version;
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, ask_program, run};
+use crate::databases::postgres::view::Version;
+use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program, run};
 
 /// Who the cluster belongs to. Dumps name it more often than any other.
 const SUPERUSER: &str = "postgres";
@@ -57,6 +57,22 @@ const SETTINGS: [&str; 16] = [
 const TUNED: [&str; 5] =
     ["autovacuum=off", "fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal"];
 
+/// What is run in a container, where there is to be one.
+const WANTED: Wanted = Wanted {
+    programs: &["initdb", "postgres", "pg_dump", "pg_restore", "pg_amcheck"],
+    variables: &[
+        "PGHOST",
+        "PGPORT",
+        "PGUSER",
+        "PGDATABASE",
+        "PGSSLMODE",
+        "PGGSSENCMODE",
+        "PGAPPNAME",
+        "PGCONNECT_TIMEOUT",
+        "PGTZ",
+    ],
+};
+
 /// A database of PostgreSQL in a cluster of its own.
 #[derive(Debug)]
 pub struct PostgresSandbox {
@@ -76,9 +92,9 @@ struct Cluster {
 }
 
 impl PostgresSandbox {
-    /// For the dump that `manifest` describes, with the programs in `folders`.
+    /// For the dump that `manifest` describes, with the programs in `folders`, or with those of the place's container.
     pub fn new(manifest: Manifest, place: SandboxPlace, folders: Folders) -> Self {
-        let facts = SandboxFacts { provider: "local".to_owned(), ..SandboxFacts::default() };
+        let facts = place.facts();
         Self { manifest, place, folders, facts, cluster: None }
     }
 
@@ -97,20 +113,26 @@ impl Sandbox for PostgresSandbox {
 
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
         let major = version_of(&self.manifest)?;
-        let programs = Programs::of_server(&self.folders, major).map_err(|reason| NotReady::CannotRun {
-            reason,
-            hint: Some(format!("install postgresql-{major}, or name the folder of its programs")),
-        })?;
         // The copy of the dump, and what becomes of it, which has indexes.
         let bytes = self.manifest.details.get("bytes").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        let folder = folder_with_room(&self.place.parent, expected.bytes.saturating_add(bytes.max(expected.bytes)))?;
+        let bytes = expected.bytes.saturating_add(bytes.max(expected.bytes));
+        let mut folder = folder_with_room(&self.place.parent, bytes)?;
+        let stand_ins = self.place.enter(&mut folder, WANTED, &mut self.facts, cancel)?;
+        let only = stand_ins.map(|folder| Folders { only: Some(folder.to_owned()), also: Vec::new() });
+        let programs = Programs::of_server(only.as_ref().unwrap_or(&self.folders), major).map_err(|but| {
+            let local = format!("install postgresql-{major}, or name the folder of its programs");
+            NotReady::CannotRun {
+                reason: format!("PostgreSQL {major} is not installed {}{but}", self.place.told()),
+                hint: Some(self.place.hint(&format!("PostgreSQL {major}"), local)),
+            }
+        })?;
         let mut shown = self.place.shown.clone();
         shown.extend(programs.folder().parent().map(Path::to_owned));
         let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
         self.facts.isolation = walls.isolation();
         walls.socket(".s.PGSQL.5432")?;
         let who = if walls.are_up() { IsSuperuser::Yes } else { IsSuperuser::No };
-        look_for_extensions(&self.manifest, &share(&programs, &walls, &folder)?, who)?;
+        look_for_extensions(&self.manifest, &share(&programs, &walls, &folder)?, who, &|path| walls.read(path))?;
         if who == IsSuperuser::No {
             if let Some(what) = of_superusers(&self.manifest) {
                 return Err(unrestrained(&what));
@@ -136,13 +158,26 @@ impl Sandbox for PostgresSandbox {
         self.facts.tuned = TUNED.map(str::to_owned).to_vec();
         let endpoint = prepare(&connection, &server, &data, who, version.major)
             .map_err(|error| SandboxError::new("prepare postgres", error).ours())?;
-        let restored = Restored::new(self.manifest.clone(), endpoint, programs, folder.path().to_owned());
+        let spool = folder.container().map(|container| Spool::Shown(container.spool().to_owned()));
+        let spool = spool.unwrap_or_else(|| Spool::Own(folder.path().to_owned()));
+        let restored = Restored::new(self.manifest.clone(), endpoint, programs, spool);
         self.cluster = Some(Cluster { restored, served, folder });
         Ok(())
     }
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         self.cluster()?.restored.target()
+    }
+
+    /// The socket lies in a folder that only the drill's user enters, who is also whoever starts the program.
+    fn entrance(&self) -> Result<Entrance, String> {
+        let cluster = self.cluster.as_ref().ok_or_else(|| "it was not started".to_owned())?;
+        cluster.folder.has_own_programs()?;
+        Ok(cluster.folder.entrance(cluster.restored.target_address()?))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.cluster.as_ref()?.folder.shortage()
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

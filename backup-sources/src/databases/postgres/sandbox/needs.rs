@@ -1,7 +1,6 @@
 //! What a dump needs that a server may not have: found before anything is started.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use backup_core::contracts::{Expectation, NotReady};
@@ -28,17 +27,19 @@ pub(super) fn version_of(manifest: &Manifest) -> Result<u32, NotReady> {
         .ok_or_else(|| NotReady::cannot_run("the manifest does not tell the server's version"))
 }
 
-/// Whether every extension is among those of a server's folder `share`, and may be made by who restores.
+/// Whether every extension is among those of a server's folder `share`, and may be made by who restores. `read` gives the
+/// text of a file there, if it is there.
 pub(super) fn look_for_extensions(
     manifest: &Manifest,
     share: &Path,
     is_superuser: IsSuperuser,
+    read: &dyn Fn(&Path) -> Option<String>,
 ) -> Result<(), NotReady> {
     let named = of_kind(manifest, "extension");
     for name in named {
         // A name that is no file's name is none of an extension that somebody could install.
         let control = (!name.contains(['/', '.'])).then(|| share.join("extension").join(format!("{name}.control")));
-        let Some(text) = control.and_then(|path| fs::read_to_string(path).ok()) else {
+        let Some(text) = control.and_then(|path| read(&path)) else {
             return Err(NotReady::CannotRun {
                 reason: format!("the extension {name} is not installed here"),
                 hint: Some("install its package for this version of PostgreSQL".to_owned()),
@@ -85,6 +86,8 @@ fn of_kind<'a>(manifest: &'a Manifest, kind: &str) -> BTreeSet<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use backup_core::contracts::Report;
 
     use super::*;
@@ -108,7 +111,10 @@ mod tests {
         install("safe", "trusted = true\n");
         install("sharp", "comment = 'x'\n");
         install("pg_cron", "");
-        let look = |name: &str, who| look_for_extensions(&manifest("extension", name), share.path(), who);
+        let look = |name: &str, who| {
+            let read = |path: &Path| fs::read_to_string(path).ok();
+            look_for_extensions(&manifest("extension", name), share.path(), who, &read)
+        };
         assert!(look("safe", IsSuperuser::No).is_ok() && look("sharp", IsSuperuser::Yes).is_ok());
         assert!(reason(look("sharp", IsSuperuser::No)).contains("superuser makes the extension sharp"));
         assert_eq!(reason(look("gone", IsSuperuser::Yes)), "the extension gone is not installed here");

@@ -1,6 +1,9 @@
 //! A restored database in a sandbox, wherever that is: what loads it, whether it answers, what it shows.
 
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::cancel::Cancel;
@@ -17,6 +20,7 @@ use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::source::Roles;
 use crate::databases::postgres::target::{Existing, LoadOptions, PostgresTarget};
+use crate::databases::url::{DatabaseUrl, Engine};
 use crate::files::SpaceCheck;
 
 /// Who comes to the sandbox's server, and as whom.
@@ -42,14 +46,22 @@ pub(super) enum Rights {
     OfAnOwner,
 }
 
+/// The folder in which the copy of the dump gets its own.
+#[derive(Clone, Debug)]
+pub(super) enum Spool {
+    /// One that this user reads.
+    Own(PathBuf),
+    /// One that is shown to programs which run as another, and to nobody else.
+    Shown(PathBuf),
+}
+
 /// A database that is restored, or will be.
 #[derive(Debug)]
 pub(super) struct Restored {
     manifest: Manifest,
     endpoint: Endpoint,
     programs: Programs,
-    /// Where the copy of the dump gets its folder.
-    spool: PathBuf,
+    spool: Spool,
     noted: Arc<Mutex<Noted>>,
 }
 
@@ -62,7 +74,7 @@ struct Noted {
 }
 
 impl Restored {
-    pub(super) fn new(manifest: Manifest, endpoint: Endpoint, programs: Programs, spool: PathBuf) -> Self {
+    pub(super) fn new(manifest: Manifest, endpoint: Endpoint, programs: Programs, spool: Spool) -> Self {
         Self { manifest, endpoint, programs, spool, noted: Arc::default() }
     }
 
@@ -83,12 +95,26 @@ impl Restored {
             schemas: Vec::new(),
             tables: Vec::new(),
             jobs: None,
-            spool: self.spool.clone(),
+            spool: match &self.spool {
+                Spool::Own(folder) | Spool::Shown(folder) => folder.clone(),
+            },
             space: SpaceCheck::Refuse,
         };
         let loads = PostgresTarget::connect(&self.endpoint.restorer, self.database(), self.manifest.clone(), options)
             .map_err(|error| SandboxError::new("prepare the restore", told(&error)).ours())?;
-        Ok(Box::new(Loading { loads, rights: self.endpoint.rights, noted: Arc::clone(&self.noted) }))
+        let is_shown = matches!(self.spool, Spool::Shown(_));
+        Ok(Box::new(Loading { loads, rights: self.endpoint.rights, is_shown, noted: Arc::clone(&self.noted) }))
+    }
+
+    /// How a command line names the database, for a program that restores it as the runbook says: roles included.
+    pub(super) fn target_address(&self) -> Result<String, String> {
+        if self.endpoint.rights != Rights::All {
+            return Err("its command makes roles, and here a role without superuser's rights restores".to_owned());
+        }
+        let restorer = &self.endpoint.restorer;
+        let (socket, _) = restorer.hosts.first().cloned().unwrap_or_default();
+        let url = DatabaseUrl::of_socket(Engine::Postgres, Some(&restorer.user), Path::new(&socket), self.database());
+        url.map(|url| url.to_string()).ok_or_else(|| "the socket's path is not UTF-8".to_owned())
     }
 
     /// Whether the restored database answers.
@@ -168,6 +194,8 @@ pub(super) fn told(error: &backup_core::Error) -> String {
 struct Loading {
     loads: PostgresTarget,
     rights: Rights,
+    /// Whether another user loads the dump.
+    is_shown: bool,
     noted: Arc<Mutex<Noted>>,
 }
 
@@ -207,6 +235,10 @@ impl Target for Loading {
     /// A restorer without all rights who is refused one says nothing about the dump: that is noted, and told when the
     /// database is asked whether it is ready.
     fn finish(&self) -> Result<(), TargetError> {
+        if self.is_shown {
+            let failed = |error: io::Error| TargetError::of_io("show", SnapshotPath::root(), &error);
+            show(self.loads.spool()).map_err(failed)?;
+        }
         let loaded = self.loads.finish();
         let mut noted = lock(&self.noted);
         noted.warnings.extend(self.loads.warnings());
@@ -218,6 +250,21 @@ impl Target for Loading {
             loaded => loaded,
         }
     }
+}
+
+/// Lets everybody read a folder who can enter the one that it is in.
+fn show(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            show(&entry.path())?;
+        } else if kind.is_file() {
+            fs::set_permissions(entry.path(), Permissions::from_mode(0o644))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the first complaint is of a right, or of a role, that the restorer does not have.

@@ -13,23 +13,23 @@ use std::path::PathBuf;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
-    Tool,
+    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Target, Tool,
 };
 use backup_core::observe::Amount;
 use backup_core::{Error, ErrorKind, Result};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::needs::{of_superusers, version_of};
-use super::restored::{Endpoint, Restored, Rights, told};
+use super::restored::{Endpoint, Restored, Rights, Spool, told};
 use crate::databases::examined::folder_with_room;
 use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::creation::create;
 use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
-use crate::databases::postgres::source::{Version, system_of};
 use crate::databases::postgres::target::maintenance;
+use crate::databases::postgres::view::{Version, system_of};
 use crate::sandbox::SandboxFolder;
 
 /// How the names of databases begin that drills make.
@@ -152,7 +152,7 @@ impl Sandbox for PostgresScratch {
         let reader = server.clone();
         let endpoint =
             Endpoint { restorer: server, reader, checker: None, rights: Rights::OfAnOwner, database: Some(name) };
-        let restored = Restored::new(self.manifest.clone(), endpoint, programs, folder.path().to_owned());
+        let restored = Restored::new(self.manifest.clone(), endpoint, programs, Spool::Own(folder.path().to_owned()));
         restored.warn(warnings);
         self.made = Some(Made { restored, database, folder });
         Ok(())
@@ -160,6 +160,11 @@ impl Sandbox for PostgresScratch {
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
         self.restored()?.target()
+    }
+
+    fn entrance(&self) -> Result<Entrance, String> {
+        Err("a server for drills makes a role without superuser's rights restore, and its command makes roles"
+            .to_owned())
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

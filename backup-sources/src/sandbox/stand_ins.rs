@@ -1,0 +1,118 @@
+//! Scripts that stand for an engine's client programs and run those of an image in the drill's container: whoever runs
+//! `pg_restore` need not know where it is.
+//!
+//! What is always true: standard input, output and the status are the program's own. Of the environment only the
+//! variables that the engine named, and the locale, get inside; the program for containers has its own environment.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// What a script runs.
+pub(super) struct StandIn<'a> {
+    /// The program for containers.
+    pub(super) client: &'a Path,
+    /// Its environment.
+    pub(super) environment: &'a [(String, OsString)],
+    /// The container's name.
+    pub(super) container: &'a str,
+    /// The working folder.
+    pub(super) within: &'a Path,
+    /// Names of variables that are handed on where they are set.
+    pub(super) variables: &'a [&'a str],
+    /// Where the program is in the container.
+    pub(super) program: &'a str,
+}
+
+/// The script.
+pub(super) fn script(what: &StandIn<'_>) -> Vec<u8> {
+    let mut text = b"#!/bin/sh\nexec /usr/bin/env -i".to_vec();
+    let mut word = |bytes: &[u8]| {
+        text.push(b' ');
+        text.extend_from_slice(bytes);
+    };
+    for (name, value) in what.environment {
+        let mut variable = name.as_bytes().to_vec();
+        variable.push(b'=');
+        variable.extend_from_slice(value.as_bytes());
+        word(&quoted(OsStr::from_bytes(&variable)));
+    }
+    word(&quoted(what.client.as_os_str()));
+    word(b"exec --interactive --workdir");
+    word(&quoted(what.within.as_os_str()));
+    for name in what.variables.iter().chain(&["LC_ALL"]) {
+        word(format!("${{{name}+\"--env={name}=${name}\"}}").as_bytes());
+    }
+    word(&quoted(OsStr::new(what.container)));
+    word(&quoted(OsStr::new(what.program)));
+    word(b"\"$@\"\n");
+    text
+}
+
+/// Writes it, for its owner to run.
+pub(super) fn write(path: &Path, script: &[u8]) -> io::Result<()> {
+    fs::write(path, script)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// A word as a shell takes it for itself.
+fn quoted(text: &OsStr) -> Vec<u8> {
+    let mut quoted = vec![b'\''];
+    for byte in text.as_bytes() {
+        match byte {
+            b'\'' => quoted.extend_from_slice(b"'\\''"),
+            byte => quoted.push(*byte),
+        }
+    }
+    quoted.push(b'\'');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_script_hands_on_its_words_and_the_variables_that_were_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let client = folder.path().join("it's a client");
+        write(&client, b"#!/bin/sh\nfor word; do echo \"[$word]\"; done; echo \"$OWN-$PGHOST-$OTHER\"\n").unwrap();
+        let environment = [("OWN".to_owned(), OsString::from("a 'b' $c"))];
+        let script = script(&StandIn {
+            client: &client,
+            environment: &environment,
+            container: "drill",
+            within: Path::new("/a b"),
+            variables: &["PGHOST", "PGPORT"],
+            program: "/usr/bin/pg_dump",
+        });
+        let path = folder.path().join("pg_dump");
+        write(&path, &script).unwrap();
+        let mut command = Command::new(&path);
+        command.args(["x y", "$z"]).env("PGHOST", "/own dir").env("OTHER", "secret").env_remove("PGPORT");
+        let said = command.env("LC_ALL", "C").output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let words: Vec<&str> = said.lines().collect();
+        assert_eq!(
+            words,
+            [
+                "[exec]",
+                "[--interactive]",
+                "[--workdir]",
+                "[/a b]",
+                "[--env=PGHOST=/own dir]",
+                "[--env=LC_ALL=C]",
+                "[drill]",
+                "[/usr/bin/pg_dump]",
+                "[x y]",
+                "[$z]",
+                "a 'b' $c--",
+            ]
+        );
+    }
+}

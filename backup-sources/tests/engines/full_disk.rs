@@ -1,0 +1,87 @@
+//! A disk that is really too small, or really fills up, under a drill of each engine that writes to disk.
+//!
+//! Redis holds what it restores in memory: a disk that fills up under it changes nothing.
+
+use backup_core::contracts::CheckResult;
+use backup_core::drill::DrillOutcome;
+use backup_sources::databases::url::Engine;
+
+use crate::mysql_server::Flavour;
+use crate::negative::Dumped;
+use crate::repository::Repo;
+use crate::small_disk::{Crowded, SmallDisk, When};
+use crate::{mongodb_server, mysql_server, postgres_server, sqlite};
+
+/// Where a server and some megabytes fit.
+const ENOUGH_MEGABYTES: u64 = 400;
+
+/// Too small a disk is found before anything is started; one that fills up is no fault of the backup.
+fn every_full_disk_is_told(dumped: &Dumped, fillings: &[(When, u64)]) {
+    let disk = SmallDisk::new(200);
+    let outcome = dumped.drill(disk.path());
+    is_for_want_of_space(&outcome, &disk);
+    assert!(outcome.sandbox.is_none(), "nothing was started: {outcome:#?}");
+    drop(disk);
+    for &(when, left_bytes) in fillings {
+        let disk = SmallDisk::new(ENOUGH_MEGABYTES);
+        let inner = dumped.sandbox(disk.path());
+        let outcome = dumped.drill_in(Box::new(Crowded { inner, disk: disk.path().to_owned(), when, left_bytes }));
+        is_for_want_of_space(&outcome, &disk);
+        assert!(outcome.sandbox.is_some(), "it filled up on the way: {outcome:#?}");
+    }
+}
+
+#[track_caller]
+fn is_for_want_of_space(outcome: &DrillOutcome, disk: &SmallDisk) {
+    assert_eq!(outcome.verdict.word(), "not_run", "{outcome:#?}");
+    assert!(outcome.verdict.reason().unwrap().starts_with("disk: "), "{outcome:#?}");
+    assert!(outcome.checks.iter().all(|check| check.result != CheckResult::Failed), "{outcome:#?}");
+    assert_eq!(disk.left(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root and mount, postgres-15"]
+fn a_full_disk_is_told_for_postgresql() {
+    let (server, repo) = (postgres_server::Server::new(), Repo::new());
+    let rows = "CREATE TABLE t AS SELECT n AS id, repeat(md5(n::text), 8) AS v FROM generate_series(1, 60000) n; \
+                ALTER TABLE t ADD PRIMARY KEY (id)";
+    server.database("app", rows);
+    server.back_up(&repo, "app");
+    let dumped = Dumped::new(Engine::Postgres, repo, "/postgres/app");
+    // The copy of the dump does not fit; the copy fits, and the server has no room for its rows.
+    every_full_disk_is_told(&dumped, &[(When::Started, 1_000_000), (When::Writing, 0), (When::Writing, 24_000_000)]);
+}
+
+#[test]
+#[ignore = "needs root and mount, mariadbd"]
+fn a_full_disk_is_told_for_mariadb() {
+    let (server, repo) = (mysql_server::Server::new(&Flavour::all()[0]), Repo::new());
+    server.sql("mysql", "CREATE DATABASE app");
+    server.sql(
+        "app",
+        "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v TEXT);
+         INSERT INTO t (v) SELECT REPEAT(MD5(seq), 32) FROM seq_1_to_20000",
+    );
+    repo.back_up(&mut server.source("app")).unwrap();
+    every_full_disk_is_told(&Dumped::new(Engine::Mysql, repo, "/mysql/app"), &[(When::Started, 4_000_000)]);
+}
+
+#[test]
+#[ignore = "needs root and mount, ferretdb"]
+fn a_full_disk_is_told_for_mongodb() {
+    let (server, repo) = (mongodb_server::Server::new(mongodb_server::Kind::Ferret), Repo::new());
+    let text = "x".repeat(1_000);
+    let documents: Vec<_> = (0..10_000).map(|n| ::mongodb::bson::doc! {"_id": n, "v": format!("{n}{text}")}).collect();
+    server.insert("app", "t", &documents);
+    repo.back_up(&mut crate::mongodb::source(&server, "app")).unwrap();
+    every_full_disk_is_told(&Dumped::new(Engine::Mongodb, repo, "/mongodb/app"), &[(When::Started, 2_000_000)]);
+}
+
+#[test]
+#[ignore = "needs root and mount"]
+fn a_full_disk_is_told_for_sqlite() {
+    let (database, repo) = (sqlite::Database::new("wal", 5_000), Repo::new());
+    repo.back_up(&mut database.source()).unwrap();
+    let dumped = Dumped::new(Engine::Sqlite, repo, "/sqlite/app.db");
+    every_full_disk_is_told(&dumped, &[(When::Started, 16_384), (When::Writing, 0), (When::Writing, 16_384)]);
+}
