@@ -10,6 +10,8 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+#[cfg(feature = "postgres")]
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,6 +30,11 @@ pub(super) const PREFIX: &str = "backup-drill-";
 
 /// The file that is locked while the drill lives.
 const LOCK: &str = "drill.lock";
+
+/// Where the way to a server's socket is. No longer than the name of the folder that has the socket, whose length was
+/// looked at.
+#[cfg(feature = "postgres")]
+const WAY: &str = "way";
 
 /// The environment variable that every child has.
 pub(super) const MARK: &str = "BACKUP_DRILL";
@@ -116,6 +123,29 @@ impl SandboxFolder {
             Some(_) => Err("its client programs are in a container; drill it without the runbook".to_owned()),
             None => Ok(()),
         }
+    }
+
+    /// Another way to a server's `socket`, in a folder that only the drill writes in; that folder. Whatever a dump's code
+    /// later puts in the socket's place, a link to production's for one, this way goes on leading to the server that was
+    /// started: to be made before anything is restored.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn way_to(&self, socket: &Path) -> io::Result<PathBuf> {
+        let way = match self.container() {
+            // The client programs are inside, and see this one.
+            Some(container) => container.spool().to_owned(),
+            None => {
+                let way = self.path.join(WAY);
+                fs::DirBuilder::new().mode(0o700).create(&way)?;
+                way
+            }
+        };
+        let link = way.join(socket.file_name().unwrap_or_default());
+        // Not of what a link leads to, but of the link, which is then refused.
+        fs::hard_link(socket, &link)?;
+        if !fs::symlink_metadata(&link)?.file_type().is_socket() {
+            return Err(io::Error::other(format!("{} is not a socket", socket.display())));
+        }
+        Ok(way)
     }
 
     /// The way in for another program of the drill's, to `target`: it bears the mark too.

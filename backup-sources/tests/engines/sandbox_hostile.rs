@@ -7,6 +7,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use backup_core::cancel::Cancel;
+use backup_core::contracts::Question;
 use backup_sources::databases::postgres::PostgresSandbox;
 use backup_sources::sandbox::{Namespaces, SandboxPlace};
 
@@ -54,22 +56,25 @@ impl Attack {
     }
 }
 
+/// A table whose rows, when they are loaded anywhere but in production, run `script` in the server's data folder.
+fn bait(script: &str) -> String {
+    format!(
+        "CREATE FUNCTION attack(v text) RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN
+             IF current_setting('cluster_name') = 'production' THEN RETURN true; END IF;
+             COPY (SELECT 1) TO PROGRAM $p$bash -c '{script}'$p$;
+             RETURN true;
+         EXCEPTION WHEN OTHERS THEN RETURN true; END $f$;
+         CREATE TABLE bait (v text CHECK (attack(v)));
+         INSERT INTO bait VALUES ('x');"
+    )
+}
+
 /// Loads the attack, and says whether its program ran.
 fn attacked(namespaces: Namespaces) -> (bool, bool) {
     let (server, repo, parent, prey) = (Server::new(), Repo::new(), open_folder(), open_folder());
     fs::set_permissions(prey.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let attack = Attack::new(&server, prey.path());
-    let function = format!(
-        "CREATE FUNCTION attack(v text) RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN
-             IF current_setting('cluster_name') = 'production' THEN RETURN true; END IF;
-             COPY (SELECT 1) TO PROGRAM $p$bash -c '{}'$p$;
-             RETURN true;
-         EXCEPTION WHEN OTHERS THEN RETURN true; END $f$;
-         CREATE TABLE bait (v text CHECK (attack(v)));
-         INSERT INTO bait VALUES ('x');",
-        attack.script
-    );
-    server.database("app", &function);
+    server.database("app", &bait(&attack.script));
     // Where nothing stops it, it does all that it is meant to.
     let free = as_nobody(Path::new("bash"), prey.path()).args(["-c", &attack.script]).output().unwrap();
     assert_eq!(attack.reached(&server), ["network", "file", "socket"], "{}", String::from_utf8_lossy(&free.stderr));
@@ -99,4 +104,23 @@ fn a_program_that_a_dump_starts_behind_walls_reaches_nothing() {
 #[ignore = "needs postgres-15"]
 fn without_walls_a_dump_starts_no_program() {
     assert_eq!(attacked(Namespaces::Never), (false, false));
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_program_that_a_dump_starts_leads_the_drill_to_no_other_server() {
+    let (server, repo, parent) = (Server::new(), Repo::new(), open_folder());
+    let production = server.folder.path().join(".s.PGSQL.5432");
+    server.database("app", &bait(&format!("ln -sf {} ../.s.PGSQL.5432", production.display())));
+    let manifest = server.back_up(&repo, "app");
+    let sandbox = Box::new(PostgresSandbox::new(manifest, SandboxPlace::new(parent.path()), server.folders()));
+    let mut sandbox = restored(sandbox, &repo, "/postgres/app");
+    let has_walls = sandbox.facts().isolation.iter().any(|text| text == "no network");
+    let socket = parent.path().join(left(parent.path()).pop().unwrap()).join("own/.s.PGSQL.5432");
+    // Behind walls it runs, and has put its link where the socket was.
+    assert_eq!(fs::read_link(&socket).ok(), has_walls.then_some(production));
+    let question = Question::Sql("SELECT current_setting('cluster_name')".to_owned());
+    let answer = sandbox.ask(&question, &Cancel::new()).unwrap();
+    assert_ne!(answer.0.as_deref(), Some("production"));
+    sandbox.remove().unwrap();
 }

@@ -112,6 +112,9 @@ fn refused(subject: String, host: &str, words: String) -> SinkError {
         (SinkErrorKind::Other, "the server offers no SFTP: switch it on there (Subsystem sftp)".to_owned())
     } else if says("bad configuration option") || says("can't open user config file") {
         (SinkErrorKind::Other, "check the configuration of ssh".to_owned())
+    } else if says("failed to join tokio task") {
+        // The runtime is being shut down: nobody waits for this login any more, and none must be tried again.
+        (SinkErrorKind::Other, "begin again".to_owned())
     } else {
         (SinkErrorKind::Unavailable, "check the host and the network".to_owned())
     };
@@ -150,6 +153,7 @@ mod tests {
             ("me@host: Permission denied (publickey).", SinkErrorKind::PermissionDenied, "log in by key"),
             ("ssh: connect to host h port 22: Connection refused", SinkErrorKind::Unavailable, "network"),
             ("subsystem request failed on channel 0", SinkErrorKind::Other, "SFTP"),
+            ("OriginalError: Failed to join tokio task., and more", SinkErrorKind::Other, "again"),
         ] {
             let error = refused("sftp://host/x".to_owned(), "host", words.to_owned());
             assert_eq!(error.kind, kind, "{words}");

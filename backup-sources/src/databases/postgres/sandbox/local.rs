@@ -130,7 +130,7 @@ impl Sandbox for PostgresSandbox {
         shown.extend(programs.folder().parent().map(Path::to_owned));
         let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
         self.facts.isolation = walls.isolation();
-        walls.socket(".s.PGSQL.5432")?;
+        let socket = walls.socket(".s.PGSQL.5432")?;
         let who = if walls.are_up() { IsSuperuser::Yes } else { IsSuperuser::No };
         look_for_extensions(&self.manifest, &share(&programs, &walls, &folder)?, who, &|path| walls.read(path))?;
         if who == IsSuperuser::No {
@@ -155,6 +155,9 @@ impl Sandbox for PostgresSandbox {
             Ok((connection, version))
         })?;
         self.facts.engine = Some(Tool { name: "postgresql".to_owned(), version: version.text });
+        let way = folder.way_to(&socket).map_err(|error| SandboxError::new("link the socket", error).ours())?;
+        let server = Server::alone(&way, SUPERUSER, programs.folder())
+            .map_err(|error| SandboxError::new("reach postgres", error).ours())?;
         self.facts.tuned = TUNED.map(str::to_owned).to_vec();
         let endpoint = prepare(&connection, &server, &data, who, version.major)
             .map_err(|error| SandboxError::new("prepare postgres", error).ours())?;
