@@ -58,8 +58,7 @@ fn read(
     session: &Session,
 ) -> Result<Histories, Failure> {
     if open.is_none() {
-        let looks = [FirstLook::Snapshots, FirstLook::Records];
-        *open = Some(session.open_configured_to(repository, None, &looks)?);
+        *open = Some(session.open_configured(repository, None)?);
     }
     match open {
         Some(open) => Ok(histories(open)?),
@@ -81,10 +80,18 @@ pub(crate) fn gather_and(
 ) -> BTreeMap<String, Reading> {
     let is_used = |name: &String| jobs.iter().any(|job| job.repositories.contains(name));
     let used = config.repositories.iter().filter(|repository| is_used(&repository.name));
+    // Somebody waits: what will be read is asked for before the key is there. The daemon has time, and no memory for it.
+    let looks = [FirstLook::Snapshots, FirstLook::Records];
     let read = used.map(|repository| {
-        let mut open = None;
-        let reading = Reading::default().again(repository, &mut open, session);
-        open.iter().for_each(&mut show);
+        let reading = match session.open_configured_to(repository, None, &looks) {
+            Ok(opened) => {
+                let mut open = Some(opened);
+                let reading = Reading::default().again(repository, &mut open, session);
+                open.iter().for_each(&mut show);
+                reading
+            }
+            Err(failure) => Reading { unreachable: Some(failure.what), ..Reading::default() },
+        };
         (repository.name.clone(), reading)
     });
     read.collect()
