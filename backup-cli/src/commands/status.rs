@@ -4,8 +4,8 @@ use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::contracts::Proof;
 use backup_core::drill::Estimate;
 use backup_core::policy::{
-    Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Practice, Standards, checklist, exposure_of,
-    in_words,
+    Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Offsite, Practice, Standards, checklist,
+    exposure_of, in_words,
 };
 use backup_core::repository::Repository;
 use backup_core::runbook::estimated;
@@ -171,12 +171,15 @@ fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>
         lines.push(words);
     }
     let rule = &standing.three_two_one;
+    let offsite = match &facts.offsite {
+        Offsite::Waived(reason) => format!("waived: {reason}"),
+        Offsite::Required => word(rule.one_offsite).to_owned(),
+    };
     lines.push(format!(
-        "3-2-1: {} (three copies: {}, two media: {}, one at another site: {})",
+        "3-2-1: {} (three copies: {}, two media: {}, one at another site: {offsite})",
         word(rule.answer),
         word(rule.three_copies),
         word(rule.two_media),
-        word(rule.one_offsite)
     ));
     for line in lines {
         text += &format!("  {line}\n");
