@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::driver::{Ran, World};
+use crate::midrun::check_and_restore;
 use crate::servers::signed::s3;
 use crate::servers::{BUCKET, Server};
 use crate::{command, rest, run, tree};
@@ -29,13 +30,7 @@ fn with_snapshots(server: &Server, place: &str) -> World {
 fn holds_all(world: &World, server: &Server, place: &str) {
     let listed = run(world, place, server.variables(), &["--json", "snapshots"]).succeeds().lines().pop().unwrap();
     assert_eq!(listed["snapshots"].as_array().unwrap().len(), 3, "{place}");
-    run(world, place, server.variables(), &["check", "--read-data"]).succeeds();
-    let to = tempfile::tempdir_in(world.path()).unwrap();
-    let source = world.source();
-    let arguments = ["restore", "latest", "--path", source.to_str().unwrap(), "--to", to.path().to_str().unwrap()];
-    run(world, place, server.variables(), &arguments).succeeds();
-    let found = tree::differences(&source, to.path());
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    check_and_restore(world, server, place);
 }
 
 /// How many packs lie in the server's bucket.

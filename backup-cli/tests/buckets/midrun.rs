@@ -22,7 +22,17 @@ fn seen_through(server: &Server, proxy: &Proxy, prefix: &str) -> String {
     server.place(prefix).replace(&format!("127.0.0.1:{}", server.port), &proxy.address.to_string())
 }
 
-fn check_and_restore(world: &World, server: &Server, place: &str) {
+/// A world, and two new repositories of it.
+fn two_places(server: &Server) -> (World, String, String) {
+    let (world, near, far) = (World::new(), server.place("near"), server.place("far"));
+    for place in [&near, &far] {
+        run(&world, place, server.variables(), &["init"]).succeeds();
+    }
+    (world, near, far)
+}
+
+/// The repository is sound, and its newest snapshot comes back as the source is.
+pub(crate) fn check_and_restore(world: &World, server: &Server, place: &str) {
     run(world, place, server.variables(), &["check", "--read-data"]).succeeds();
     let to = tempfile::tempdir_in(world.path()).unwrap();
     let source = world.source();
@@ -59,12 +69,8 @@ fn credentials_that_expire_and_a_clock_that_is_wrong_are_two_lines_and_the_next_
 #[ignore = "needs minio"]
 fn one_of_two_places_that_goes_away_is_behind_and_the_next_run_catches_it_up() {
     let server = Server::minio();
-    let world = World::new();
+    let (world, near, far) = two_places(&server);
     let source = world.source();
-    let (near, far) = (server.place("near"), server.place("far"));
-    for place in [&near, &far] {
-        run(&world, place, server.variables(), &["init"]).succeeds();
-    }
     fs::write(source.join("large"), tree::noise(40_000_000, 4)).unwrap();
     let proxy = proxy(&server, Fault::Refused(403, "ExpiredToken"), |number| number >= 9);
     let through = seen_through(&server, &proxy, "far");
@@ -86,12 +92,8 @@ fn one_of_two_places_that_goes_away_is_behind_and_the_next_run_catches_it_up() {
 #[ignore = "needs minio"]
 fn a_backup_to_two_places_that_is_killed_in_the_middle_leaves_both_sound_and_the_next_run_catches_both_up() {
     let server = Server::minio();
-    let world = World::new();
+    let (world, near, far) = two_places(&server);
     let source = world.source();
-    let (near, far) = (server.place("near"), server.place("far"));
-    for place in [&near, &far] {
-        run(&world, place, server.variables(), &["init"]).succeeds();
-    }
     run(&world, "", server.variables(), &["create", "-r", &near, "-r", &far, source.to_str().unwrap()]).succeeds();
     fs::write(source.join("large"), tree::noise(50_000_000, 6)).unwrap();
     let is_seen = Arc::new(AtomicBool::new(false));
