@@ -90,6 +90,10 @@ impl Sink for Part {
     fn parallelism(&self) -> usize {
         self.whole.parallelism()
     }
+
+    fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        Box::pin(async move { self.whole.bring_near(&self.outer(key)).await })
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

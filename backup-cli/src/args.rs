@@ -39,6 +39,9 @@ pub(crate) struct Globals {
     /// The configuration [default: ./backup.toml, $XDG_CONFIG_HOME/backup/backup.toml, /etc/backup/backup.toml]
     #[arg(short, long, env = "BACKUP_CONFIG", value_name = "FILE", global = true, hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
+    /// The configuration's text stands on standard input; --config says where it is from
+    #[arg(long, global = true, hide = true, requires = "config")]
+    pub(crate) config_text: bool,
     /// Read the passphrase from this file; line ends at its end do not count
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "password_command")]
     pub(crate) password_file: Vec<PathBuf>,

@@ -129,6 +129,7 @@ pub(crate) fn of_triggered(
         trigger,
         objectives: job.objectives,
         offsite: job.offsite.clone(),
+        drilled_from: job.drill.as_ref().and_then(|drill| drill.repository.clone()),
         drills: drills(job, readings),
     }
 }

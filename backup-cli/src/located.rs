@@ -36,6 +36,43 @@ pub(crate) struct Located {
     network: Network,
 }
 
+/// What a bucket of S3 is needed for.
+#[cfg(feature = "s3")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Its versions.
+    Versions,
+    /// Its object lock.
+    ObjectLock,
+}
+
+#[cfg(feature = "s3")]
+impl Need {
+    /// What another store has instead.
+    fn elsewhere(self, place: &Place) -> &'static str {
+        let provider = match place {
+            Place::Bucket(bucket) => Some(bucket.provider),
+            _ => None,
+        };
+        match (self, provider) {
+            (Self::Versions, Some(Provider::Gcs)) => {
+                "soft delete and versioning keep it, and `gcloud storage restore` brings it back: docs/manual/gcs.md"
+            }
+            (Self::Versions, Some(Provider::Azure)) => {
+                "soft delete and versioning keep it, and `az storage blob undelete` brings it back: docs/manual/azure.md"
+            }
+            (Self::Versions, _) => "this is for s3:// with versioning switched on",
+            (Self::ObjectLock, Some(Provider::Gcs)) => {
+                "a retention policy of the bucket, locked, keeps everybody from deleting: docs/manual/gcs.md"
+            }
+            (Self::ObjectLock, Some(Provider::Azure)) => {
+                "an immutability policy of the container keeps everybody from deleting: docs/manual/azure.md"
+            }
+            (Self::ObjectLock, _) => "this is for s3:// with object lock",
+        }
+    }
+}
+
 impl Located {
     /// One that was named by its place.
     pub(crate) fn at(place: Place, network: &Network) -> Self {
@@ -44,10 +81,10 @@ impl Located {
 
     /// One of the configuration. Options of the command line come before what it says of the network.
     pub(crate) fn configured(repository: &config::Repository, network: &Network) -> Self {
-        let limits = repository.limits;
+        let limits = &repository.limits;
         let network = Network {
-            limit_upload: network.limit_upload.or(limits.upload),
-            limit_download: network.limit_download.or(limits.download),
+            limit_upload: network.limit_upload.clone().or_else(|| limits.upload.clone()),
+            limit_download: network.limit_download.clone().or_else(|| limits.download.clone()),
             connections: network.connections.or(limits.connections),
             no_cache: network.no_cache || limits.is_uncached,
         };
@@ -105,11 +142,11 @@ impl Located {
     /// The buckets of S3 that it lies in, one or both of a pair, for what works on buckets and knows nothing of
     /// repositories.
     #[cfg(feature = "s3")]
-    pub(crate) fn buckets(&self, hint: &str) -> Result<Vec<&Bucket>, Failure> {
+    pub(crate) fn buckets(&self, need: Need) -> Result<Vec<&Bucket>, Failure> {
         let each = [Some(&self.place), self.cold.as_ref()].into_iter().flatten();
         let buckets = each.map(|place| match place {
             Place::Bucket(bucket) if bucket.provider == Provider::S3 => Ok(bucket),
-            place => Err(Failure::usage(format!("{place} is no bucket of S3"), hint)),
+            place => Err(Failure::usage(format!("{place} is no bucket of S3"), need.elsewhere(place))),
         });
         buckets.collect()
     }

@@ -12,6 +12,7 @@ mod drills;
 mod exit;
 mod facts;
 mod jobs;
+mod limited;
 mod located;
 mod network;
 mod runbooks;

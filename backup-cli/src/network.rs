@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use backup_core::contracts::Sink;
 use backup_core::model::Id;
 use backup_store::Place;
-use backup_store::layers::{AsideSink, CACHE_BYTES_MAX, CacheSink, LimitSink, Limits, RetryPolicy, RetrySink, Setback};
+use backup_store::layers::{
+    AsideSink, CACHE_BYTES_MAX, CacheSink, LimitSink, Limits, Pace, Patience, RetryPolicy, RetrySink, Setback,
+};
 use backup_store::sinks::LocalSink;
 use bytesize::ByteSize;
 
@@ -19,12 +21,12 @@ use crate::console::Console;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Stores on a network")]
 pub(crate) struct Network {
-    /// Send no more than this many bytes a second, on average: 500K, 2MiB
-    #[arg(long, value_name = "BYTES", global = true, value_parser = parse_rate)]
-    pub(crate) limit_upload: Option<NonZeroU64>,
-    /// Fetch no more than this many bytes a second, on average
-    #[arg(long, value_name = "BYTES", global = true, value_parser = parse_rate)]
-    pub(crate) limit_download: Option<NonZeroU64>,
+    /// Send no more than this many bytes a second, on average, to all places together: 500K, 2MiB
+    #[arg(long, value_name = "BYTES", global = true, value_parser = parse_pace)]
+    pub(crate) limit_upload: Option<Arc<Pace>>,
+    /// Fetch no more than this many bytes a second, on average, from all places together
+    #[arg(long, value_name = "BYTES", global = true, value_parser = parse_pace)]
+    pub(crate) limit_download: Option<Arc<Pace>>,
     /// Have no more than this many requests under way at once
     #[arg(long, value_name = "COUNT", global = true)]
     pub(crate) connections: Option<NonZeroU64>,
@@ -57,20 +59,20 @@ impl Network {
         if !place.is_remote() {
             return sink;
         }
-        let last_told = Mutex::new(None::<Instant>);
+        let (tell, upload) = (told_now_and_then(console), self.limit_upload.clone());
         let sink = RetrySink::new(sink, RetryPolicy::default()).watched_by(move |setback| {
-            let mut last_told = last_told.lock().unwrap_or_else(PoisonError::into_inner);
-            if last_told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-                *last_told = Some(Instant::now());
-                console.note(&told(setback));
+            // What is sent once more is sent as well.
+            if let Some(upload) = &upload {
+                upload.book(setback.bytes_to_send);
             }
+            tell(setback);
         });
         let limits = Limits {
-            upload_bytes_per_second: self.limit_upload,
-            download_bytes_per_second: self.limit_download,
+            upload: self.limit_upload.clone(),
+            download: self.limit_download.clone(),
             requests_max: self.connections,
         };
-        let sink: Arc<dyn Sink> = match limits == Limits::default() {
+        let sink: Arc<dyn Sink> = match limits.is_none() {
             true => Arc::new(sink),
             false => Arc::new(LimitSink::new(Arc::new(sink), limits)),
         };
@@ -82,6 +84,22 @@ impl Network {
         match own_folder(variable, "XDG_STATE_HOME", ".local/state") {
             Some(folder) if place.is_restics_alone() => with_records_in(sink, &folder, console),
             _ => sink,
+        }
+    }
+}
+
+/// Patience for requests that are none of a sink's.
+pub(crate) fn patience(console: Console) -> Patience {
+    Patience::new(RetryPolicy::default()).watched_by(told_now_and_then(console))
+}
+
+fn told_now_and_then(console: Console) -> impl Fn(&Setback<'_>) + Send + Sync + 'static {
+    let last_told = Mutex::new(None::<Instant>);
+    move |setback| {
+        let mut last_told = last_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            *last_told = Some(Instant::now());
+            console.note(&told(setback));
         }
     }
 }
@@ -133,7 +151,12 @@ fn told(setback: &Setback<'_>) -> String {
     format!("waiting for the store: {}{cause}; trying again in {wait} s", setback.error)
 }
 
-pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+/// A rate that all who are given it share.
+pub(crate) fn parse_pace(text: &str) -> Result<Arc<Pace>, String> {
+    parse_rate(text).map(|rate| Arc::new(Pace::new(rate)))
+}
+
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let rate = text.parse::<ByteSize>().ok().and_then(|size| NonZeroU64::new(size.as_u64()));
     rate.ok_or_else(|| "not a number of bytes above 0: write 500K, 2MiB or 1000000".to_owned())
 }

@@ -2,13 +2,12 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backup_core::ErrorKind;
 use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
-use backup_core::contracts::{Sink, SinkErrorKind};
+use backup_core::contracts::Sink;
 use backup_core::model::{Snapshot, SnapshotId};
 use backup_core::observe::Observer;
 use backup_core::repository::{FirstLook, Identity, Lock, Repository};
@@ -57,10 +56,8 @@ impl Session {
         if let Some(known) = self.config.get() {
             return Ok(known.clone());
         }
-        let found = config::find(self.globals.config.as_deref(), own_configuration().as_deref(), effective_user())?;
-        let variables = |name: &str| std::env::var(name).ok();
-        let config = match found {
-            Some(found) => Some(Arc::new(Config::load(&found, &variables)??)),
+        let config = match self.find_config()? {
+            Some(found) => Some(Arc::new(self.load_config(&found)??)),
             None => None,
         };
         Ok(self.config.get_or_init(|| config).clone())
@@ -68,9 +65,22 @@ impl Session {
 
     /// The configuration, or all that is wrong with it.
     pub(crate) fn read_config(&self) -> Result<Result<Config, config::Wrong>, Failure> {
-        let found = config::find(self.globals.config.as_deref(), own_configuration().as_deref(), effective_user())?;
+        self.find_config()?.map_or_else(|| Err(no_configuration()), |found| self.load_config(&found))
+    }
+
+    fn find_config(&self) -> Result<Option<PathBuf>, Failure> {
+        config::find(self.globals.config.as_deref(), own_configuration().as_deref(), effective_user())
+    }
+
+    /// Reads the file, or what the daemon has read of it.
+    fn load_config(&self, path: &Path) -> Result<Result<Config, config::Wrong>, Failure> {
         let variables = |name: &str| std::env::var(name).ok();
-        found.map_or_else(|| Err(no_configuration()), |found| Config::load(&found, &variables))
+        if !self.globals.config_text {
+            return Config::load(path, &variables);
+        }
+        let text = std::io::read_to_string(std::io::stdin()).map(zeroize::Zeroizing::new);
+        let text = text.map_err(|error| Failure::because("the configuration on standard input", &error))?;
+        Ok(Config::read(path, &text, &variables))
     }
 
     /// What people named as a repository: a name of the configuration, or a place.
@@ -131,6 +141,14 @@ impl Session {
     pub(crate) fn has_cold_packs(&self) -> bool {
         let located = self.place().ok().and_then(|place| self.locate(place).ok());
         located.is_some_and(|located| located.has_cold_packs())
+    }
+
+    /// Whether the configuration knows writers of this repository that take no locks: none can keep them away.
+    pub(crate) fn has_lock_free_writers(&self) -> Result<bool, Failure> {
+        let located = self.locate(self.place()?)?;
+        let config = self.config_if_any()?;
+        let repositories = config.iter().flat_map(|config| &config.repositories);
+        Ok(repositories.into_iter().any(|one| one.is_lock_free && one.place == located.place))
     }
 
     /// Opens the repository.
@@ -216,6 +234,14 @@ impl Session {
         self.open_located(repository, host, caching, &[])
     }
 
+    /// The same as whoever has lost this machine opens it: without a cache, and with a passphrase that this machine's
+    /// configuration does not tell.
+    pub(crate) fn open_configured_as_a_stranger(&self, repository: &config::Repository) -> Result<Repository, Failure> {
+        let mut located = Located::configured(repository, &self.globals.network);
+        located.passphrase = None;
+        self.open_through_located(&located, None, Caching::Forbidden, &[])
+    }
+
     fn open_located(
         &self,
         repository: &config::Repository,
@@ -224,6 +250,16 @@ impl Session {
         looks: &[FirstLook],
     ) -> Result<Repository, Failure> {
         let located = Located::configured(repository, &self.globals.network);
+        self.open_through_located(&located, host, caching, looks)
+    }
+
+    fn open_through_located(
+        &self,
+        located: &Located,
+        host: Option<&str>,
+        caching: Caching,
+        looks: &[FirstLook],
+    ) -> Result<Repository, Failure> {
         let sink = located.open(caching, self)?;
         let passphrase = located.passphrase(self)?;
         let observer = self.console.reporter();
@@ -253,16 +289,7 @@ impl Session {
 
     /// A lock that bears others beside it, for as long as a command reads trees or data.
     pub(crate) fn lock(&self, repository: &Repository, observer: &dyn Observer) -> Result<Lock, Failure> {
-        repository.lock(self.globals.shared_lock(), observer).map_err(|error| {
-            let is_refused =
-                matches!(error.kind(), ErrorKind::Sink(SinkErrorKind::ReadOnly | SinkErrorKind::PermissionDenied));
-            let failure = Failure::from(error);
-            if is_refused {
-                failure.with_hint("--no-lock reads without leaving a lock in the repository")
-            } else {
-                failure
-            }
-        })
+        Ok(repository.lock(self.globals.shared_lock(), observer)?)
     }
 
     /// The snapshot that people call `text`. With `--at`, how far it lies before that time is said.

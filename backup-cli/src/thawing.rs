@@ -1,14 +1,16 @@
-//! `--thaw`: what a restore needs of an archive is asked for and waited for, before anything else is done.
+//! `--thaw`: what a restore needs of an archive is asked for and waited for, before anything else is done; and what is told
+//! where nobody asked, and something lies there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backup_core::care::{ThawOptions, ThawOutcome, thaw};
-use backup_core::contracts::{Archive, ThawRequest, ThawSpeed};
+use backup_core::contracts::{Archive, ObjectKey, SinkErrorKind, ThawRequest, ThawSpeed};
 use backup_core::model::{Snapshot, SnapshotPath};
-use backup_core::observe::Observer;
+use backup_core::observe::{Observer, Silent};
 use backup_core::pipeline::restored_packs;
 use backup_core::repository::Repository;
+use backup_core::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 use crate::config;
@@ -18,6 +20,12 @@ use crate::session::Session;
 
 /// Packs that are named when nothing is asked for.
 const NAMED_MAX: usize = 10;
+
+/// Packs that are named when a restore has met one that lies in the archive.
+const NAMED_IN_ERROR_MAX: usize = 3;
+
+/// Packs that are looked at for that: some seconds of requests, for about 16 GB.
+const LOOKED_AT_MAX: usize = 1_000;
 
 /// What commands take that read content which may lie in an archive.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,6 +63,13 @@ fn limit(text: &str) -> Result<Duration, String> {
 }
 
 impl ThawArgs {
+    /// That it is asked for, with nothing else said.
+    pub(crate) fn usual() -> Self {
+        const DAYS: u32 = 7;
+        const LIMIT: Duration = Duration::from_secs(3 * 86_400);
+        Self { thaw: true, thaw_speed: Speed::default(), thaw_days: DAYS, thaw_limit: LIMIT }
+    }
+
     fn options(&self, dry_run: bool) -> ThawOptions {
         let speed = match self.thaw_speed {
             Speed::Bulk => ThawSpeed::Bulk,
@@ -83,6 +98,11 @@ impl Thawed {
             "packs": self.packs, "ready": ready, "thawing": thawing, "frozen": names, "asked": !self.is_dry,
             "seconds": self.seconds,
         })
+    }
+
+    /// Whether it was only looked, and something cannot be read yet.
+    pub(crate) fn is_to_come(&self) -> bool {
+        self.is_dry && (self.outcome.thawing > 0 || !self.outcome.frozen.is_empty())
     }
 
     /// For people.
@@ -122,6 +142,54 @@ pub(crate) struct Wanted<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// What of it; all when not given.
     pub(crate) path: Option<&'a SnapshotPath>,
+}
+
+/// The failure of a restore. When it has met the archive, it tells how much lies there, where that can be asked.
+pub(crate) fn restore_failed(error: Error, wanted: Wanted<'_>, session: &Session) -> Failure {
+    let frozen = is_frozen(&error).then(|| looked(wanted, session)).and_then(Result::ok);
+    let mut failure = Failure::from(error);
+    if let Some((Thawed { packs: looked_at, outcome, .. }, packs)) = frozen
+        && !outcome.frozen.is_empty()
+    {
+        let (count, first) = (outcome.frozen.len(), if packs > looked_at { "the first " } else { "" });
+        let names: Vec<_> = outcome.frozen.iter().take(NAMED_IN_ERROR_MAX).map(ObjectKey::as_str).collect();
+        let more = match count - names.len() {
+            0 => String::new(),
+            more => format!(" and {} more", amounts::count(more as u64)),
+        };
+        let (count, of) = (amounts::count(count as u64), amounts::counted(looked_at as u64, "pack"));
+        failure.what += &format!("; {count} of {first}{of} that it needs: {}{more}", names.join(", "));
+    }
+    failure
+}
+
+/// The failure of a verb that reads content and does not thaw.
+pub(crate) fn reading_failed(error: Error) -> Failure {
+    let is_frozen = is_frozen(&error);
+    let failure = Failure::from(error);
+    if !is_frozen {
+        return failure;
+    }
+    failure.with_hint(
+        "`restore SNAPSHOT --to FOLDER --thaw --thaw-limit 0s` asks for what a snapshot needs (S3); when it is out, run this again",
+    )
+}
+
+fn is_frozen(error: &Error) -> bool {
+    *error.kind() == ErrorKind::Sink(SinkErrorKind::Frozen)
+}
+
+/// How it stands with the first packs, and how many there are.
+fn looked(wanted: Wanted<'_>, session: &Session) -> Result<(Thawed, usize), Failure> {
+    let Wanted { repository, snapshot, path } = wanted;
+    let archive = session.locate(session.place()?)?.archive(session)?;
+    let index = repository.load_index(&Silent)?;
+    let mut packs = restored_packs(&index, repository, snapshot, path, &session.cancel)?;
+    let count = packs.len();
+    packs.truncate(LOOKED_AT_MAX);
+    let options = ThawArgs::usual().options(true);
+    let outcome = thaw(repository, &archive, &packs, &options, &session.cancel, &Silent)?;
+    Ok((Thawed { packs: packs.len(), outcome, is_dry: true, seconds: 0.0 }, count))
 }
 
 /// Waits until everything can be read that a restore reads from the archive.

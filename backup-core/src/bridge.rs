@@ -155,6 +155,11 @@ impl Drop for OwnRuntime {
 }
 
 impl<T> Pending<T> {
+    /// Waits for the end, but not past `instant`.
+    pub(crate) fn wait_until(self, instant: std::time::Instant) -> Option<T> {
+        self.0.recv_timeout(instant.saturating_duration_since(std::time::Instant::now())).ok()
+    }
+
     /// Waits for the end, whatever comes of it.
     pub fn join(self) -> Option<T> {
         self.0.recv().ok()
@@ -293,6 +298,12 @@ impl Store {
     /// How many requests it is worth having under way at once.
     pub fn parallelism(&self) -> usize {
         self.sink.parallelism()
+    }
+
+    /// See [`Sink::bring_near`].
+    pub fn bring_near(&self, key: &ObjectKey) -> Result<()> {
+        let (sink, key) = (Arc::clone(&self.sink), key.clone());
+        self.start(async move { sink.bring_near(&key).await }).wait()
     }
 
     /// Tells an object's size.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 use crate::contracts::{SinkError, SinkErrorKind};
 
@@ -68,6 +69,15 @@ impl Error {
         Self::new(ErrorKind::Damaged(what.into()), subject.to_string())
     }
 
+    /// What reading `subject` out of a repository as a stream failed with: the failure of this crate that such a stream
+    /// carries inside, with its kind (a store that does not answer is no damage); anything else is damage.
+    pub fn of_read(subject: impl fmt::Display, error: io::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(inner) => inner,
+            Err(error) => Self::damaged(subject, "it cannot be read").caused_by(error),
+        }
+    }
+
     /// Something that the caller asked for and that cannot be.
     pub fn invalid(subject: impl Into<String>, why: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid(why.into()), subject)
@@ -116,12 +126,12 @@ impl Error {
                 Some("run `check` to see what else is affected, then `repair`; nothing was changed")
             }
             ErrorKind::UnknownVersion(_) => Some("a newer version of this program may know it"),
-            ErrorKind::LockLost => Some("run it again: what was uploaded is kept and not sent twice"),
+            ErrorKind::LockLost => Some("run it again: what it had listed by then is kept and not sent twice"),
             ErrorKind::Sink(SinkErrorKind::NoSpace) => {
                 Some("free some space and run it again: what was written is kept and continued from")
             }
             ErrorKind::Sink(SinkErrorKind::Frozen) => {
-                Some("`--thaw` of `restore` and `drill` asks for all of them and waits (S3); elsewhere thaw them where they are")
+                Some("`restore --thaw --dry-run` names all of them, `--thaw` asks for them and waits (S3); elsewhere thaw them there")
             }
             _ => None,
         })
@@ -164,5 +174,19 @@ impl From<SinkError> for Error {
             kind => ErrorKind::Sink(kind),
         };
         Self { kind, subject: error.subject, hint: error.hint, source: error.source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_out_of_a_repository_fails_with_what_the_store_said_and_not_as_damage() {
+        let frozen = Error::new(ErrorKind::Sink(SinkErrorKind::Frozen), "data/ab");
+        let read = Error::of_read("manifest.json", io::Error::other(frozen));
+        assert_eq!((read.kind(), read.subject()), (&ErrorKind::Sink(SinkErrorKind::Frozen), "data/ab"));
+        let other = Error::of_read("manifest.json", io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(other.kind(), &ErrorKind::Damaged("it cannot be read".to_owned()));
     }
 }

@@ -47,6 +47,10 @@ pub const INDEX_BLOBS_MAX: usize = 50_000;
 /// than this much of its deduplication.
 pub const INDEX_AGE_SECONDS_MAX: u64 = 5 * 60;
 
+/// How long a run that was ended waits for the packs that are under way, so that the next need not store them again:
+/// whoever has pressed Ctrl-C is there and waits too.
+pub const LAST_PACKS_PATIENCE: Duration = Duration::from_secs(10);
+
 /// At most this many key files are tried with a passphrase, as restic does: each costs half a second.
 pub const KEYS_TRIED_MAX: usize = 20;
 
@@ -190,6 +194,10 @@ pub const TREE_WINDOW_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Bytes of such stretches that a reader keeps.
 pub const TREE_WINDOWS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// The largest pack that is brought near whole, because of one more stretch of it: twice what this program and restic
+/// write.
+pub const TREE_PACK_NEAR_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
 /// Folders of the parent snapshot that are read ahead of the walk.
 pub const PARENT_FOLDERS_AHEAD_MAX: usize = 64;
 
@@ -239,11 +247,18 @@ pub const SQLITE_WRITERS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// one by default (`proto-max-bulk-len`).
 pub const RDB_TEXT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// Strings of Redis up to this length are part of the content hash; longer ones are not held for it.
+/// Packed collections of Redis up to this size are unpacked for the content hash; a server makes none of over 64 KB unless
+/// it is told to.
+pub const REDIS_PACKED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Strings and elements of Redis up to this length are part of the content hash; longer ones are not held for it.
 pub const REDIS_STRING_HASHED_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How long a server in a sandbox may take to answer its first question: a slow disk, and nothing to recover.
 pub const SANDBOX_START_MAX: Duration = Duration::from_secs(120);
+
+/// How long a runbook's command, asked to stop with its drill, may take to give its lock back before it is ended.
+pub const DRILL_STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Space in bytes that a server takes in a sandbox before anything is restored: its own tables, its logs of changes.
 pub const SANDBOX_SERVER_BYTES: u64 = 256 * 1024 * 1024;

@@ -142,22 +142,23 @@ fn objectives(text: &mut Text, jobs: &Jobs<'_>) {
 }
 
 fn drills(text: &mut Text, jobs: &Jobs<'_>) {
-    text.family("backup_drill_last_success_timestamp", "When a drill last restored the job, in seconds.");
-    for (facts, standing) in jobs {
-        if let Some(restored) = standing.restored {
-            text.instant("backup_drill_last_success_timestamp", &[("job", &facts.job)], restored);
+    text.family("backup_drill_last_success_timestamp", "When a drill last restored the copy, in seconds.");
+    for (facts, copy) in each_copy(jobs) {
+        if let Some(restored) = facts.restored_from(&copy.repository) {
+            let labels = [("job", facts.job.as_str()), ("repository", copy.repository.as_str())];
+            text.instant("backup_drill_last_success_timestamp", &labels, restored);
         }
     }
-    text.family("backup_drill_result", "How the last drill of the job ended: 1 for what it was.");
-    for (facts, _) in jobs {
-        let Some(drill) = facts.drills.last() else { continue };
+    text.family("backup_drill_result", "How the last drill of the copy ended: 1 for what it was.");
+    for (facts, copy) in each_copy(jobs) {
+        let Some(drill) = facts.drilled(&copy.repository) else { continue };
         let was = match drill.verdict {
             DrillVerdict::Passed => "passed",
             DrillVerdict::Failed => "failed",
             DrillVerdict::NotRun(_) => "not_run",
         };
         for result in ["passed", "failed", "not_run"] {
-            let labels = [("job", facts.job.as_str()), ("result", result)];
+            let labels = [("job", facts.job.as_str()), ("repository", copy.repository.as_str()), ("result", result)];
             text.sample("backup_drill_result", &labels, u8::from(result == was));
         }
     }
@@ -327,6 +328,7 @@ mod tests {
         let drill = Drill {
             ended: at("2026-11-22T05:00:00Z"),
             repository: "local".to_owned(),
+            part: None,
             verdict: DrillVerdict::NotRun("no sandbox".to_owned()),
             took: None,
         };
@@ -337,6 +339,7 @@ mod tests {
             trigger: Trigger::Schedule { longest_gap: SignedDuration::from_hours(24) },
             objectives: Objectives { rpo: Some(SignedDuration::from_hours(26)), rto: None },
             offsite: Offsite::Required,
+            drilled_from: None,
             drills: vec![drill],
         }
     }
@@ -362,8 +365,8 @@ mod tests {
             "backup_rpo_exposure_seconds{job=\"app\",proof=\"present\"} 208800",
             "backup_rpo_exposure_seconds{job=\"app\",proof=\"verified\"} +Inf",
             "backup_rpo_objective_seconds{job=\"app\"} 93600",
-            "backup_drill_result{job=\"app\",result=\"not_run\"} 1",
-            "backup_drill_result{job=\"app\",result=\"passed\"} 0",
+            "backup_drill_result{job=\"app\",repository=\"local\",result=\"not_run\"} 1",
+            "backup_drill_result{job=\"app\",repository=\"local\",result=\"passed\"} 0",
             "backup_copies{job=\"app\"} 1",
             "backup_321_compliant{job=\"app\"} 0",
             "backup_facts_timestamp{repository=\"local\"} 1795345200",

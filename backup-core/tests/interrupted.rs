@@ -6,16 +6,19 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backup_core::ErrorKind;
 use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
-use backup_core::contracts::Sink;
+use backup_core::contracts::{Sink, SinkErrorKind};
 use backup_core::model::SnapshotId;
-use backup_core::observe::Silent;
+use backup_core::observe::{Event, Observer, Silent};
 use backup_core::pipeline::{BackupOptions, RestoreOptions, backup, restore};
 use backup_core::repository::{CreateOptions, Identity, LockMode, Passphrase, Repository, ScryptCost};
-use backup_core::testing::{Ending, MemorySink, MemoryTarget, MemoryTree, RecordingSink};
+use backup_core::testing::{
+    Call, Ending, Fault, FaultySink, MemorySink, MemoryTarget, MemoryTree, RecordingSink, Verb,
+};
 
 const CHEAP: ScryptCost = ScryptCost { n: 2, r: 1, p: 1 };
 const SEEDS: u64 = 4;
@@ -79,10 +82,45 @@ fn a_creation_that_was_cut_off_is_repeated_or_complete() {
                 Ok(_) => {}
                 Err(error) => {
                     assert_eq!(*error.kind(), ErrorKind::NoRepository, "{ending:?} at {tick}/{seed}: {error}");
-                    create(left).unwrap_or_else(|error| panic!("{ending:?} at {tick}/{seed}: {error}"));
+                    let again = Arc::clone(&left) as Arc<dyn Sink>;
+                    create(again).unwrap_or_else(|error| panic!("{ending:?} at {tick}/{seed}: {error}"));
+                    open(Arc::clone(&left) as _).unwrap_or_else(|error| panic!("{ending:?} at {tick}/{seed}: {error}"));
+                    // Other programs try one key alone.
+                    let keys = left.objects().keys().filter(|key| key.as_str().starts_with("keys/")).count();
+                    assert_eq!(keys, 1, "{ending:?} at {tick}/{seed}");
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_creation_that_fails_takes_its_key_away_and_one_whose_key_stays_does_no_harm() {
+    for kind in [SinkErrorKind::PermissionDenied, SinkErrorKind::Unavailable, SinkErrorKind::NoSpace] {
+        let store = Arc::new(MemorySink::new());
+        let is_config = |call: &Call| matches!(call, Call::Put { key, .. } if key.as_str() == "config");
+        let refuses = FaultySink::new(Arc::clone(&store) as _).when(is_config, Fault::Failed(kind));
+        assert_eq!(*create(Arc::new(refuses)).unwrap_err().kind(), ErrorKind::Sink(kind));
+        assert!(store.objects().is_empty(), "{kind:?}");
+        // It was carried out although it was reported as failed: the key is that of a repository.
+        let lies = FaultySink::new(Arc::clone(&store) as _).when(is_config, Fault::DoneButFailed(kind));
+        assert_eq!(*create(Arc::new(lies)).unwrap_err().kind(), ErrorKind::Sink(kind));
+        open(Arc::clone(&store) as _).unwrap();
+    }
+    // Where nothing can be deleted, keys of earlier creations stay, and come first or last as chance has it.
+    for _ in 0..8 {
+        let store = Arc::new(MemorySink::new());
+        let spoils = |call: &Call| {
+            call.verb() == Verb::Delete || matches!(call, Call::Put { key, .. } if key.as_str() == "config")
+        };
+        let refuses =
+            FaultySink::new(Arc::clone(&store) as _).when(spoils, Fault::Failed(SinkErrorKind::PermissionDenied));
+        create(Arc::new(refuses)).unwrap_err();
+        let keeps = FaultySink::new(Arc::clone(&store) as _)
+            .when(|call| call.verb() == Verb::Delete, Fault::Failed(SinkErrorKind::PermissionDenied));
+        create(Arc::new(keeps)).unwrap();
+        assert_eq!(store.objects().keys().filter(|key| key.as_str().starts_with("keys/")).count(), 2);
+        open(store).unwrap();
     }
 }
 
@@ -126,4 +164,65 @@ fn a_lock_left_by_a_killed_run_does_not_stop_the_next_one() {
     backup(&repository, &mut two.source(1_000_000), &options, &Cancel::new(), &Silent).unwrap();
     assert_eq!(repository.locks().unwrap().len(), 0);
     assert_restores(&repository, &[("one", &one), ("two", &two)], "after a killed run");
+}
+
+/// Four packs and more of bytes that cannot be compressed.
+fn large() -> MemoryTree {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut noise = || -> Vec<u8> {
+        let words = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        words.take(1_500_000).flatten().collect()
+    };
+    (0..6).fold(MemoryTree::new(), |tree, number| tree.with_file(&format!("/{number}"), noise()))
+}
+
+/// Ends a run when a few packs are stored.
+#[derive(Debug)]
+struct EndsAfter(AtomicUsize, Cancel);
+
+impl Observer for EndsAfter {
+    fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::PackStored { .. }) && self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.1.request();
+        }
+    }
+}
+
+/// What the next run stores of what an earlier one has not.
+fn stored_next(sink: Arc<MemorySink>, tree: &MemoryTree) -> u64 {
+    let repository = open(sink).unwrap();
+    let options = BackupOptions { tags: vec!["next".into()], ..BackupOptions::default() };
+    let outcome = backup(&repository, &mut tree.source(1_000_000), &options, &Cancel::new(), &Silent).unwrap();
+    assert_restores(&repository, &[("next", tree)], "after a run that was ended");
+    outcome.summary.data_added
+}
+
+#[test]
+fn a_run_that_is_ended_has_listed_what_it_stored_and_the_next_one_continues() {
+    let sink = Arc::new(MemorySink::new());
+    let (repository, tree, cancel) = (create(Arc::clone(&sink) as _).unwrap(), large(), Cancel::new());
+    let observer = EndsAfter(AtomicUsize::new(2), cancel.clone());
+    let ended = backup(&repository, &mut tree.source(1_000_000), &BackupOptions::default(), &cancel, &observer);
+    assert_eq!(*ended.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(stored_next(sink, &tree) < 45_000_000, "two packs of 16 MiB need not be stored again");
+}
+
+#[test]
+fn a_full_disk_ends_a_run_and_the_next_one_continues_from_what_was_stored() {
+    let memory = Arc::new(MemorySink::new());
+    drop(create(Arc::clone(&memory) as _).unwrap());
+    let tree = large();
+    let full = FaultySink::new(Arc::clone(&memory) as _).full_after(45_000_000);
+    let repository = open(Arc::new(full)).unwrap();
+    let ended = backup(&repository, &mut tree.source(1_000_000), &BackupOptions::default(), &Cancel::new(), &Silent)
+        .unwrap_err();
+    assert_eq!(*ended.kind(), ErrorKind::Sink(SinkErrorKind::NoSpace));
+    assert!(ended.hint().unwrap().contains("continued from"));
+    assert_eq!(repository.snapshots().unwrap().len(), 0);
+    assert!(stored_next(memory, &tree) < 45_000_000, "two packs of 16 MiB need not be stored again");
 }

@@ -220,7 +220,7 @@ impl Target for InOrder {
         &self,
         path: &SnapshotPath,
         node: &Node,
-        names: &[Vec<u8>],
+        names: Option<&[Vec<u8>]>,
     ) -> Result<backup_core::contracts::Left, TargetError> {
         self.target.leave(path, node, names)
     }

@@ -12,11 +12,12 @@ mod http;
 pub mod layers;
 mod server;
 pub mod sinks;
+mod stranger;
 mod url;
 
 pub use access::{Access, Credentials, Environment, Secret};
 pub use bucket::{Bucket, BucketSettings, Provider};
 #[cfg(feature = "message")]
-pub use http::{Message, Method};
+pub use http::{Message, Method, reach_server};
 pub use server::{RestServer, SftpServer};
 pub use url::Place;

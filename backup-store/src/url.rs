@@ -14,6 +14,8 @@ use crate::access::Access;
 use crate::bucket::{Bucket, Provider};
 use crate::server::{RestServer, SftpServer};
 use crate::sinks::LocalSink;
+#[cfg(feature = "object")]
+use crate::sinks::ObjectSink;
 #[cfg(feature = "azure")]
 use crate::sinks::azure;
 #[cfg(feature = "gcs")]
@@ -154,13 +156,25 @@ fn bucket(provider: Provider, rest: &[u8]) -> Result<Place> {
 
 #[cfg_attr(not(feature = "object"), expect(unused_variables, reason = "no store is built in that would use it"))]
 fn open_bucket(bucket: &Bucket, access: &Access) -> Result<Arc<dyn Sink>> {
+    #[cfg(feature = "object")]
+    return Ok(Arc::new(open_object(bucket, access)?));
+    #[cfg(not(feature = "object"))]
+    Err(Error::invalid(bucket.to_string(), "this program was built without support for this provider"))
+}
+
+#[cfg(feature = "object")]
+#[cfg_attr(
+    not(any(feature = "s3", feature = "gcs", feature = "azure")),
+    expect(unused_variables, reason = "no provider is built in")
+)]
+pub(crate) fn open_object(bucket: &Bucket, access: &Access) -> Result<ObjectSink> {
     match bucket.provider {
         #[cfg(feature = "s3")]
-        Provider::S3 => Ok(Arc::new(s3::open(bucket, access)?)),
+        Provider::S3 => s3::open(bucket, access),
         #[cfg(feature = "gcs")]
-        Provider::Gcs => Ok(Arc::new(gcs::open(bucket, access)?)),
+        Provider::Gcs => gcs::open(bucket, access),
         #[cfg(feature = "azure")]
-        Provider::Azure => Ok(Arc::new(azure::open(bucket, access)?)),
+        Provider::Azure => azure::open(bucket, access),
         #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
         _ => Err(Error::invalid(bucket.to_string(), "this program was built without support for this provider")),
     }

@@ -81,6 +81,20 @@ impl Sealed {
     pub fn with_object<T>(&self, folder: &str, plain: &[u8], work: impl FnOnce(&Repository) -> T) -> T {
         let sealed = self.key().seal(plain).expect("the system gives random numbers");
         let key = ObjectKey::new(format!("{folder}/{}", Id::of(&sealed)));
+        self.with_sealed(key, sealed, work)
+    }
+
+    /// The same under a name that says what it is; what `work` puts beside it is taken away as well.
+    pub fn with_object_at<T>(&self, key: ObjectKey, plain: &[u8], work: impl FnOnce(&Repository) -> T) -> T {
+        let sealed = self.key().seal(plain).expect("the system gives random numbers");
+        let folder = key.as_str().rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"));
+        let result = self.with_sealed(key, sealed, work);
+        let beside: Vec<ObjectKey> = self.sink.objects().into_keys().filter(|key| key.as_str().starts_with(&folder)).collect();
+        beside.iter().for_each(|key| drop(self.sink.remove(key)));
+        result
+    }
+
+    fn with_sealed<T>(&self, key: ObjectKey, sealed: Vec<u8>, work: impl FnOnce(&Repository) -> T) -> T {
         self.sink.replace(key.clone(), sealed);
         let result = work(&self.repository);
         self.sink.remove(&key);

@@ -176,8 +176,7 @@ impl Found {
             What::Files { paths, .. } => config::Source::Files {
                 paths: paths.clone(),
                 selection: Default::default(),
-                ignore_ctime: false,
-                ignore_inode: false,
+                changes: Default::default(),
             },
             What::Database { url, .. } => {
                 config::Source::Database { url: url.clone(), password: None, dump: Box::default() }

@@ -102,6 +102,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     }
     let site = args.site.clone().unwrap_or_else(|| "here".to_owned());
     let destinations = destinations(args, asks, &site)?;
+    refuse_one_twice(&destinations)?;
     let said = said(args, asks)?;
     let (zone, zone_name) = zone(args, asks)?;
     let notified = notified(args, asks)?;
@@ -225,6 +226,17 @@ fn ask_for_more() -> Result<Vec<Found>, Failure> {
         }
         more.extend(found);
     }
+}
+
+/// One place under two names holds one copy.
+fn refuse_one_twice(destinations: &[Destination]) -> Result<(), Failure> {
+    for (at, one) in destinations.iter().enumerate() {
+        if destinations.iter().take(at).any(|other| other.place == one.place) {
+            let what = format!("{} is named twice, and holds one copy", one.place);
+            return Err(Failure::usage(what, "name another disk, or another place"));
+        }
+    }
+    Ok(())
 }
 
 fn destinations(args: &Args, asks: bool, site: &str) -> Result<Vec<Destination>, Failure> {

@@ -3,7 +3,7 @@
 //! What is always true: a rule asks for figures that `backup_core::metrics` tells, and takes its thresholds from them
 //! (the objective, the interval of the schedule) wherever they are among them, so that a changed configuration needs no
 //! new rules. No rule is written for what is not configured. A figure that is not there fires only where it must: when all
-//! of them are gone, and when a job that is drilled never was.
+//! of them are gone, those of a repository or of a copy are, and when a job that is drilled never was.
 
 use std::collections::BTreeMap;
 
@@ -75,8 +75,32 @@ fn all(config: &Config) -> Vec<Rule> {
         lasts: "15m",
         severity: "critical",
         summary: "Nothing is heard of backups",
-        description: "No figures of backups come in: see whether the daemon runs, and whether it is asked.".to_owned(),
+        description:
+            "No figures of any repository come in: see whether the daemon runs, whether it is asked, and whether it \
+            can read them."
+                .to_owned(),
     }];
+    let of_repository = |name: &str| format!("{{repository=\"{name}\"}}");
+    // One that was away since the daemon began has no figure that could grow old.
+    let unread = config.repositories.iter().filter(|repository| {
+        config.repositories.len() > 1 && config.jobs.iter().any(|job| job.repositories.contains(&repository.name))
+    });
+    let unread = unread.map(|repository| {
+        let of = of_repository(&repository.name);
+        format!("(absent(backup_facts_timestamp{of}) unless on () absent(backup_facts_timestamp))")
+    });
+    let unread = unread.collect::<Vec<_>>().join(" or ");
+    if !unread.is_empty() {
+        rules.push(Rule {
+            alert: "BackupRepositoryUnread",
+            expr: unread,
+            lasts: "15m",
+            severity: "warning",
+            summary: "{{ $labels.repository }} was never read",
+            description: "Nobody knows how the copies in {{ $labels.repository }} are: see whether it can be reached."
+                .to_owned(),
+        });
+    }
     rules.push(Rule {
         alert: "BackupFactsOld",
         expr: format!("time() - backup_facts_timestamp > {}", facts_seconds(config)),
@@ -103,6 +127,27 @@ fn all(config: &Config) -> Vec<Rule> {
             severity: "warning",
             summary: "{{ $labels.repository }} lacks backups of {{ $labels.job }}",
             description: "The copy in {{ $labels.repository }} is {{ $value | humanizeDuration }} behind another.".to_owned(),
+        });
+        let copies = config.jobs.iter().filter(|job| job.repositories.len() > 1).flat_map(|job| {
+            job.repositories.iter().map(|repository| {
+                let job = &job.name;
+                // Before the first run there is none anywhere.
+                format!(
+                    "(absent(backup_recovery_point_timestamp{{job=\"{job}\",repository=\"{repository}\"}}) and on (job) \
+                    backup_recovery_point_timestamp{{job=\"{job}\"}})"
+                )
+            })
+        });
+        rules.push(Rule {
+            alert: "BackupCopyMissing",
+            expr: copies.collect::<Vec<_>>().join(" or "),
+            lasts: "1h",
+            severity: "warning",
+            summary: "No backup of {{ $labels.job }} is seen in {{ $labels.repository }}",
+            description:
+                "Another repository has backups of {{ $labels.job }}; {{ $labels.repository }} has none, or cannot be \
+                read."
+                    .to_owned(),
         });
     }
     rules.push(Rule {
@@ -199,36 +244,41 @@ fn of_readings(config: &Config) -> Option<Rule> {
 }
 
 fn of_drills(config: &Config) -> Vec<Rule> {
-    let mut by_limit = BTreeMap::<i64, Vec<&str>>::new();
-    for job in config.jobs.iter().filter(|job| job.drill.is_some()) {
-        by_limit.entry(job.standards.drilled_within.as_secs()).or_default().push(&job.name);
+    let mut by_limit = BTreeMap::<(i64, Option<&str>), Vec<&str>>::new();
+    for job in &config.jobs {
+        let Some(drill) = &job.drill else { continue };
+        let limit = (job.standards.drilled_within.as_secs(), drill.repository.as_deref());
+        by_limit.entry(limit).or_default().push(&job.name);
     }
     if by_limit.is_empty() {
         return Vec::new();
     }
-    let overdue = |(seconds, jobs): (&i64, &Vec<&str>)| {
+    let overdue = |((seconds, repository), jobs): (&(i64, Option<&str>), &Vec<&str>)| {
         // Names have no more than letters, digits, `-`, `_` and `.`.
-        let jobs = format!("{{job=~\"{}\"}}", jobs.join("|").replace('.', "[.]"));
+        let jobs = format!("job=~\"{}\"", jobs.join("|").replace('.', "[.]"));
+        let only = repository.map(|name| format!(",repository=\"{name}\"")).unwrap_or_default();
+        // A copy that has not had its turn yet is no reason to wake anybody; one that fails its turn is, by the other rule.
         format!(
-            "time() - max by (job) (backup_drill_last_success_timestamp{jobs}) > {seconds} or (max by (job) \
-            (backup_copies{jobs}) unless on (job) max by (job) (backup_drill_last_success_timestamp))"
+            "time() - max by (job, repository) (backup_drill_last_success_timestamp{{{jobs}{only}}}) > {seconds} or \
+            (max by (job) (backup_copies{{{jobs}}}) unless on (job) max by (job) (backup_drill_last_success_timestamp))"
         )
     };
     vec![
         Rule {
             alert: "BackupDrillFailed",
-            expr: "max by (job) (backup_drill_result{result=~\"failed|not_run\"}) == 1".to_owned(),
+            expr: "max by (job, repository) (backup_drill_result{result=~\"failed|not_run\"}) == 1".to_owned(),
             lasts: "1m",
             severity: "critical",
-            summary: "The last drill of {{ $labels.job }} did not bring the data back",
-            description: "`backup drill {{ $labels.job }}` says why.".to_owned(),
+            summary: "The last drill of {{ $labels.job }} from {{ $labels.repository }} did not bring the data back",
+            description: "`backup -r {{ $labels.repository }} drill {{ $labels.job }}` says why.".to_owned(),
         },
         Rule {
             alert: "BackupDrillOverdue",
             expr: by_limit.iter().map(overdue).collect::<Vec<_>>().join(" or "),
             lasts: "1d",
             severity: "warning",
-            summary: "{{ $labels.job }} was not restored by a drill for too long",
+            summary: "{{ $labels.job }} was not restored by a drill for too long\
+                {{ with $labels.repository }}, from {{ . }}{{ end }}",
             description: "A backup that was never restored is a hope: `backup drill {{ $labels.job }}`.".to_owned(),
         },
     ]

@@ -13,6 +13,7 @@ use crate::console::{amounts, json::path, table::Table};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 use crate::telling;
+use crate::thawing::reading_failed;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -104,7 +105,7 @@ fn run_once(read_data: ReadData, slot: Option<Timestamp>, session: &Session) -> 
     let reporter = session.console.reporter();
     let options = CheckOptions { read_data, lock: session.globals.shared_lock() };
     let began = Instant::now();
-    let report = check(&repository, &options, &session.cancel, &*reporter)?;
+    let report = check(&repository, &options, &session.cancel, &*reporter).map_err(reading_failed)?;
     reporter.finish();
     let seconds = began.elapsed().as_secs_f64();
     session.console.either(&document(&report, seconds), || text(&report, read_data, seconds))?;

@@ -2,15 +2,16 @@
 
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::policy::{self, Offsite, in_words, predicted};
-use jiff::Timestamp;
+use backup_core::schedule::Schedule;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::config::{Channel, Config, Container, Drill, Fault, Job, Picked, Repository, SandboxPlace, Starts};
 use crate::exit::{Exit, Failure};
 use crate::secrets::origin::Origin;
 use crate::session::Session;
-use crate::{facts, jobs};
+use crate::{facts, jobs, telling};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -22,7 +23,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every secret is read, every repository and source is opened, and nothing is written. Exit code 2: the \
+    after_help = "Every secret is read, every repository and source is opened, who is told is connected to, and nothing is written or \
+    told. Exit code 2: the \
     file is wrong, or promises what it cannot keep. 5: something that it names cannot be reached."
 )]
 pub(crate) struct Check {
@@ -201,6 +203,7 @@ fn reach(config: &Config, session: &Session) -> Vec<Problem> {
             problems.push(Problem::unreached(of, failure));
         }
     }
+    problems.extend(telling::reach(config, session).into_iter().map(|(of, failure)| Problem::unreached(of, failure)));
     problems
 }
 
@@ -218,6 +221,10 @@ fn secrets(config: &Config) -> Vec<(String, &Origin)> {
             Channel::Command(_) => {}
         }
     }
+    for job in &config.jobs {
+        let server = job.drill.as_ref().and_then(|drill| drill.sandbox.server.as_ref());
+        all.extend(server.map(|server| (format!("jobs.{}.drill.sandbox.server", job.name), server)));
+    }
     all.extend(config.daemon.token.iter().map(|secret| ("daemon.token".to_owned(), secret)));
     let gateway = config.metrics.pushgateway.iter();
     all.extend(gateway.map(|gateway| ("metrics.pushgateway.url".to_owned(), &gateway.url)));
@@ -225,11 +232,17 @@ fn secrets(config: &Config) -> Vec<(String, &Origin)> {
 }
 
 fn document(job: &Job, now: Timestamp) -> Value {
-    let runs: Vec<_> = next_runs(job, now).map(|slot| slot.to_string()).collect();
+    let told = |schedule: Option<&Schedule>, delay| -> Vec<_> {
+        slots(schedule, delay, now).map(|slot| slot.to_string()).collect()
+    };
+    let delay = job.jitter.delay(&job.name);
     json!({
         "job": job.name,
         "schedule": job.starts.schedule().map(|schedule| schedule.text()),
-        "next_runs": runs,
+        "next_runs": told(job.starts.schedule(), delay),
+        "read_again": job.read_again.as_ref().map(|schedule| schedule.text()),
+        "next_read_again": told(job.read_again_runs(), delay),
+        "next_drills": told(drills(job), drill_delay(job)),
         "on_change": matches!(job.starts, Starts::OnChange { .. }),
         "repositories": job.repositories,
         "retention": job.retention,
@@ -238,13 +251,15 @@ fn document(job: &Job, now: Timestamp) -> Value {
 }
 
 fn drill_document(drill: &Drill) -> Value {
-    let Drill { schedule, snapshot, repository, limit, checks, sandbox } = drill;
+    let Drill { schedule, snapshot, repository, limit, checks, sandbox, runbook, cold, thaw } = drill;
     let snapshot = match snapshot {
-        Picked::Latest => "latest",
-        Picked::Random => "random",
-        Picked::Oldest => "oldest",
+        Some(Picked::Latest) => "latest",
+        None if *runbook || schedule.is_none() => "latest",
+        Some(Picked::Random) => "random",
+        Some(Picked::Oldest) => "oldest",
+        Some(Picked::Rotate) | None => "rotate",
     };
-    let SandboxPlace { server, bin, user, folder, container } = sandbox;
+    let SandboxPlace { server, bin, user, folder, shown, container } = sandbox;
     let container = container.as_ref().map(|container| {
         let Container { image, program, memory, processes } = container;
         json!({"image": image, "program": program, "memory_bytes": memory, "processes": processes})
@@ -253,30 +268,45 @@ fn drill_document(drill: &Drill) -> Value {
         "schedule": schedule.as_ref().map(|schedule| schedule.text()),
         "snapshot": snapshot,
         "repository": repository,
+        "runbook": runbook,
+        "cold": cold,
+        "thaw": thaw,
         "limit_seconds": limit.map(|limit| limit.as_secs()),
         "checks": checks.len(),
         // Where a server is may be told by a secret.
-        "sandbox": {"server": server.is_some(), "bin": bin, "user": user, "folder": folder, "container": container},
+        "sandbox": {"server": server.is_some(), "bin": bin, "user": user, "folder": folder, "shown": shown, "container": container},
     })
 }
 
 fn text(job: &Job, now: Timestamp) -> String {
-    let zone = job.starts.schedule().map(|schedule| schedule.zone().clone()).unwrap_or(TimeZone::UTC);
-    let runs: Vec<_> = next_runs(job, now).map(|slot| shown(slot, &zone)).collect();
+    let told = |schedule: Option<&Schedule>, delay| -> String {
+        let zone = schedule.map(|schedule| schedule.zone().clone()).unwrap_or(TimeZone::UTC);
+        slots(schedule, delay, now).map(|slot| shown(slot, &zone)).collect::<Vec<_>>().join(", ")
+    };
+    let delay = job.jitter.delay(&job.name);
+    let runs = told(job.starts.schedule(), delay);
     let when = match &job.starts {
         Starts::ByHand => "by hand".to_owned(),
-        Starts::Schedule(_) => runs.join(", "),
+        Starts::Schedule(_) => runs,
         Starts::OnChange { settle, schedule: None } => format!("{} after a change", in_words(*settle)),
         Starts::OnChange { settle, schedule: Some(_) } => {
-            format!("{} after a change, and {}", in_words(*settle), runs.join(", "))
+            format!("{} after a change, and {runs}", in_words(*settle))
         }
     };
-    format!("{}\n  runs  {when}\n  to    {}\n", job.name, job.repositories.join(", "))
+    let mut text = format!("{}\n  runs  {when}\n", job.name);
+    for (label, schedule, delay) in
+        [("all of it is read", job.read_again_runs(), delay), ("drill", drills(job), drill_delay(job))]
+    {
+        if schedule.is_some() {
+            text += &format!("  {label}  {}\n", told(schedule, delay));
+        }
+    }
+    text + &format!("  to    {}\n", job.repositories.join(", "))
 }
 
 fn reading_document(repository: &Repository, now: Timestamp) -> Value {
     let schedule = repository.read_back.as_ref();
-    let slots = schedule.into_iter().flat_map(|schedule| schedule.slots(now, Timestamp::MAX)).take(RUNS_SHOWN);
+    let slots = slots(schedule, SignedDuration::ZERO, now);
     json!({
         "repository": repository.name,
         "read_back": schedule.map(|schedule| schedule.text()),
@@ -286,7 +316,7 @@ fn reading_document(repository: &Repository, now: Timestamp) -> Value {
 
 fn reading_text(repository: &Repository, now: Timestamp) -> Option<String> {
     let schedule = repository.read_back.as_ref()?;
-    let slots = schedule.slots(now, Timestamp::MAX).take(RUNS_SHOWN);
+    let slots = slots(Some(schedule), SignedDuration::ZERO, now);
     let slots: Vec<_> = slots.map(|slot| shown(slot, schedule.zone())).collect();
     Some(format!("{}\n  read back  {}\n", repository.name, slots.join(", ")))
 }
@@ -295,11 +325,18 @@ fn shown(slot: Timestamp, zone: &TimeZone) -> String {
     slot.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string()
 }
 
-/// The next runs of a job, each with its delay.
-fn next_runs(job: &Job, now: Timestamp) -> impl Iterator<Item = Timestamp> {
-    let delay = job.jitter.delay(&job.name);
-    let slots = job.starts.schedule().into_iter().flat_map(move |schedule| schedule.slots(now, Timestamp::MAX));
+/// The next slots, each with its delay.
+fn slots(schedule: Option<&Schedule>, delay: SignedDuration, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+    let slots = schedule.into_iter().flat_map(move |schedule| schedule.slots(now, Timestamp::MAX));
     slots.take(RUNS_SHOWN).filter_map(move |slot| slot.checked_add(delay).ok())
+}
+
+fn drills(job: &Job) -> Option<&Schedule> {
+    job.drill.as_ref().and_then(|drill| drill.schedule.as_ref())
+}
+
+fn drill_delay(job: &Job) -> SignedDuration {
+    job.jitter.delay(&format!("drill {}", job.name))
 }
 
 fn fault_document(fault: &Fault) -> Value {

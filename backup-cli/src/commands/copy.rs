@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::network::Caching;
 use crate::secrets::password::{self, Second};
 use crate::session::{Session, identity};
+use crate::thawing::reading_failed;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         return Ok(exit(&plan.snapshots, damaged));
     }
     let plan = copy.planned().clone();
-    let outcome = copy.apply(&session.cancel, &*reporter)?;
+    let outcome = copy.apply(&session.cancel, &*reporter).map_err(reading_failed)?;
     reporter.finish();
     for PlannedCopy { id, fate, .. } in &outcome.snapshots {
         if let CopyFate::Impossible(why) = fate {

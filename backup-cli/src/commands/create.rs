@@ -15,12 +15,13 @@ use backup_core::pipeline::{BackupOptions, BackupOutcome, Parent, backup_to_all}
 use backup_core::repository::{RecordBody, Repository};
 use backup_sources::command::{CommandSource, ReaderSource};
 use backup_sources::databases::url::DatabaseUrl;
-use backup_sources::files::{FilesSource, step_back};
+use backup_sources::files::{FilesSource, LeftOut, step_back};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::counting::while_counting;
 use super::destinations::Destinations;
-use super::selection::Selection;
+use super::selection::{Selection, told};
 use crate::args::parse_time;
 use crate::console::{amounts, progress::Reporter, table::Table};
 use crate::databases::{self, DumpArgs};
@@ -82,6 +83,9 @@ pub(crate) struct Args {
     /// A file whose inode alone changed counts as unchanged
     #[arg(long)]
     ignore_inode: bool,
+    /// A file that vanishes before it is read, or changes while it is, counts as lost: exit code 3
+    #[arg(long)]
+    strict: bool,
     /// Do not open every sealed piece again and compare: faster, and bad memory becomes a bad backup
     #[arg(long)]
     skip_proof: bool,
@@ -119,6 +123,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         proof: if args.skip_proof { Proof::Off } else { Proof::Each },
         lock: session.globals.shared_lock(),
         ignore_ctime: args.ignore_ctime,
+        strict: args.strict,
         ignore_inode: args.ignore_inode,
         dry_run: args.dry_run,
         ..BackupOptions::default()
@@ -151,7 +156,9 @@ fn take(
     let repositories = destinations.repositories();
     let reporter = session.console.reporter();
     let began = Instant::now();
-    let outcomes = backup_to_all(&repositories, source.source(), options, &session.cancel, &*reporter)?;
+    let outcomes = while_counting(source.again(), &reporter, || {
+        backup_to_all(&repositories, source.source(), options, &session.cancel, &*reporter)
+    })?;
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
     destinations.settle(outcomes);
@@ -169,6 +176,7 @@ fn take(
         session.console.warn(&format!("this looks wrong: it holds {suspicion}"));
     }
     let mut document = document(outcome, destinations, &source.source().info().paths, &reporter, seconds);
+    document["left_out"] = json!(source.left_out());
     document["suspicion"] = json!(suspicion.map(|suspicion| suspicion.to_string()));
     session.console.summary(&document, || text(outcome, destinations, &reporter, seconds, &source))?;
     Ok(if is_one_behind { Exit::Behind } else { Exit::with_losses(outcome.losses) })
@@ -188,14 +196,15 @@ fn find_in(repositories: &[Repository], text: &str) -> Result<SnapshotId, Failur
 
 /// What is backed up. What holds a connection, or a program, is opened when its turn comes.
 enum What {
-    Files(FilesSource),
+    /// To be read, and to be counted.
+    Files(FilesSource, FilesSource),
     Stream(Box<dyn Source>),
     Database(DatabaseUrl),
 }
 
 /// The same, opened.
 enum Opened {
-    Files(FilesSource),
+    Files(Box<FilesSource>, Option<Box<FilesSource>>),
     Other(Box<dyn Source>),
 }
 
@@ -239,8 +248,8 @@ impl What {
             return Ok(whats);
         }
         let options = args.selection.options(&args.sources, session)?;
-        let paths = args.sources.iter().map(PathBuf::from).collect();
-        Ok(vec![Self::Files(FilesSource::new(paths, &options)?)])
+        let paths: Vec<PathBuf> = args.sources.iter().map(PathBuf::from).collect();
+        Ok(vec![Self::Files(FilesSource::new(paths.clone(), &options)?, FilesSource::new(paths, &options)?)])
     }
 
     fn command(args: &Args, program: Command, word: &str) -> Result<Vec<Self>, Failure> {
@@ -254,7 +263,7 @@ impl What {
 
     fn open(self, args: &Args, session: &Session) -> Result<Opened, Failure> {
         Ok(match self {
-            Self::Files(source) => Opened::Files(source),
+            Self::Files(source, again) => Opened::Files(Box::new(source), Some(Box::new(again))),
             Self::Stream(source) => Opened::Other(source),
             Self::Database(url) => Opened::Other(databases::source(&url, &args.databases, &session.console)?),
         })
@@ -264,8 +273,24 @@ impl What {
 impl Opened {
     fn source(&mut self) -> &mut dyn Source {
         match self {
-            Self::Files(source) => source,
+            Self::Files(source, _) => &mut **source,
             Self::Other(source) => &mut **source,
+        }
+    }
+
+    /// What of the files was left out.
+    fn left_out(&self) -> Option<LeftOut> {
+        match self {
+            Self::Files(source, _) => Some(source.left_out()),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The same files once more, to be counted.
+    fn again(&mut self) -> Option<FilesSource> {
+        match self {
+            Self::Files(_, again) => again.take().map(|again| *again),
+            Self::Other(_) => None,
         }
     }
 }
@@ -375,11 +400,8 @@ fn text(
     let counts =
         [(summary.files_new, "new"), (summary.files_changed, "changed"), (summary.files_unmodified, "unmodified")];
     row("files", counts.map(|(count, word)| format!("{} {word}", amounts::count(count))).join(", "));
-    if let Opened::Files(source) = source {
-        let left_out = super::selection::told(&source.left_out());
-        if !left_out.is_empty() {
-            row("left out", left_out);
-        }
+    if let Some(left_out) = source.left_out().filter(|left_out| !left_out.is_empty()) {
+        row("left out", told(&left_out));
     }
     let total = summary.total_bytes_processed;
     row("read", format!("{} of {}", amounts::size(reporter.bytes_read()), amounts::size(total)));
@@ -394,7 +416,7 @@ fn text(
         row("warning", warning.clone());
     }
     if outcome.losses > 0 {
-        row("losses", format!("{} not read: see above", amounts::counted(outcome.losses, "file")));
+        row("losses", format!("{} not read whole: see above", amounts::counted(outcome.losses, "file")));
     }
     format!("{}{}", table.text(), destinations.text())
 }

@@ -2,13 +2,14 @@
 
 use backup_core::drill::Choice;
 use backup_core::evidence::Objectives;
+use backup_core::model::Id;
 use backup_core::repository::SnapshotQuery;
-use backup_core::runbook::{Part, RestoreCommand, restore_command};
+use backup_core::runbook::{Part, RestoreCommand, markdown, restore_command, runbook};
 
 use crate::args::Which;
 use crate::config::{self, Container, DrillCheck, Expected, Picked, Probe, SandboxPlace};
 use crate::drills::evidence::{self, KeyArgs, LastDrills};
-use crate::drills::{self, Asked, CopyRef, Sandboxes, told};
+use crate::drills::{self, Asked, CopyRef, Sandboxes, Under, told};
 use crate::exit::{Exit, Failure};
 use crate::network::Caching;
 use crate::runbooks;
@@ -21,7 +22,8 @@ pub(crate) struct Args {
     /// Jobs of the configuration, all when none is named; with -r and without a name, any snapshot there
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
-    /// Which snapshot: latest, oldest, random, or the beginning of an id
+    /// Which snapshot: latest, oldest, random, the beginning of an id, or rotate: of the first three the one after the
+    /// last drill's
     #[arg(long, value_name = "WHICH", value_parser = choice)]
     snapshot: Option<Pick>,
     /// As on a machine that knows nothing: no cache of this one is used
@@ -95,10 +97,11 @@ fn choice(text: &str) -> Result<Pick, String> {
         "latest" => Pick::Word(Picked::Latest),
         "oldest" => Pick::Word(Picked::Oldest),
         "random" => Pick::Word(Picked::Random),
+        "rotate" => Pick::Word(Picked::Rotate),
         id if !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => {
             Pick::Id(id.to_owned())
         }
-        _ => return Err("write latest, oldest, random, or the beginning of a snapshot's id".to_owned()),
+        _ => return Err("write latest, oldest, random, rotate, or the beginning of a snapshot's id".to_owned()),
     })
 }
 
@@ -109,7 +112,8 @@ fn image(text: &str) -> Result<String, String> {
 
 fn drawn(pick: &Pick) -> Result<Choice, Failure> {
     Ok(match pick {
-        Pick::Word(Picked::Latest) => Choice::Latest,
+        // Of a place nobody knows what was drilled last.
+        Pick::Word(Picked::Latest | Picked::Rotate) => Choice::Latest,
         Pick::Word(Picked::Oldest) => Choice::Oldest,
         Pick::Word(Picked::Random) => {
             let failed = |error: getrandom::Error| Failure::new(format!("no random numbers from the system: {error}"));
@@ -183,6 +187,7 @@ fn by_place(args: &Args, session: &Session) -> Result<Exit, Failure> {
             thaw: args.thaw(),
             trigger: args.trigger.word(),
             objectives: Objectives::default(),
+            under: Under::default(),
             runbook: None,
             limit: None,
         };
@@ -198,10 +203,12 @@ fn by_job(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let key = args.key.read(session)?;
     let jobs = config.jobs_named(&args.jobs)?;
     let mut exit = Exit::Done;
-    for job in jobs {
+    for job in &jobs {
         exit = exit.graver(job_drill(&config, job, args, key.as_ref(), session)?);
         session.cancel.check()?;
     }
+    // Figures and objectives are what drills show them to be.
+    super::run::afterwards(&config, &jobs, session);
     Ok(exit)
 }
 
@@ -216,13 +223,23 @@ fn job_drill(
     let sandboxes = Sandboxes::new(args.place(drill.map(|drill| drill.sandbox.clone()).unwrap_or_default()));
     let mut checks = drill.map(|drill| drill.checks.clone()).unwrap_or_default();
     checks.extend(args.checks());
-    let usual = if args.runbook { Picked::Latest } else { drill.map(|drill| drill.snapshot).unwrap_or_default() };
-    let pick = args.snapshot.clone().unwrap_or(Pick::Word(usual));
+    let is_by_runbook = args.snapshot.is_none() && (args.runbook || drill.is_some_and(|drill| drill.runbook));
+    let usual = match drill.and_then(|drill| drill.snapshot) {
+        _ if is_by_runbook => Picked::Latest,
+        Some(picked) => picked,
+        // A person wants to know of what would be restored now; the nights have time for all that is kept.
+        None if args.trigger == Trigger::Schedule => Picked::Rotate,
+        None => Picked::Latest,
+    };
+    let usual = args.snapshot.clone().unwrap_or(Pick::Word(usual));
+    let is_cold = args.cold || drill.is_some_and(|drill| drill.cold);
+    let thaw = drill.filter(|drill| drill.thaw).map(|_| ThawArgs::usual());
+    let last = evidence::last_drills(&job.name);
     let named = session.globals.repo.iter().filter(|place| !place.is_empty()).cloned().collect::<Vec<_>>();
     let copies = match (named.is_empty(), drill.and_then(|drill| drill.repository.clone())) {
         (false, _) => named,
         (true, Some(repository)) => vec![repository],
-        (true, None) => longest_undrilled(job, &evidence::last_drills(&job.name)),
+        (true, None) => longest_undrilled(job, &last),
     };
     let query = SnapshotQuery { tags: vec![format!("job:{}", job.name)], ..args.which.query() };
     let mut exit = Exit::Done;
@@ -239,7 +256,11 @@ fn job_drill(
             .filter(|other| *other != name)
             .filter_map(|other| config.repository(other))
             .collect();
-        for (query, runbook) in restores(config, job, copy, &query, args, session)? {
+        let pick = match &usual {
+            Pick::Word(Picked::Rotate) => Pick::Word(Picked::after(last.choice_of(name))),
+            pick => pick.clone(),
+        };
+        for (query, by_runbook) in restores(config, job, copy, &query, is_by_runbook, session)? {
             let asked = Asked {
                 copy: CopyRef::Configured(copy),
                 job: Some(&job.name),
@@ -247,11 +268,15 @@ fn job_drill(
                 query,
                 checks: &checks,
                 sandboxes: &sandboxes,
-                caching: args.caching(),
-                thaw: args.thaw(),
+                caching: if is_cold { Caching::Forbidden } else { Caching::Allowed },
+                thaw: args.thaw().or(thaw.as_ref()),
                 trigger: args.trigger.word(),
                 objectives: objectives(job),
-                runbook: runbook.map(|command| (command, copy)),
+                under: Under {
+                    policy: Some(Id::of(config.kept.as_bytes())),
+                    runbook: by_runbook.as_ref().map(|(_, text)| *text),
+                },
+                runbook: by_runbook.map(|(command, _)| (command, copy)),
                 limit: drill.and_then(|drill| drill.limit).and_then(|limit| limit.try_into().ok()),
             };
             exit = exit.graver(one(&asked, key, &others, Some(config), session)?);
@@ -261,20 +286,24 @@ fn job_drill(
     Ok(exit)
 }
 
+/// A command of a runbook, and the hash of the runbook's text.
+type ByRunbook = (RestoreCommand, Id);
+
 /// What is restored from a copy, one drill each: what `query` means, or with the runbook each part of the job by the
-/// command that brings it back.
+/// command that brings it back, with the hash of the runbook's text.
 fn restores(
     config: &config::Config,
     job: &config::Job,
     copy: &config::Repository,
     query: &SnapshotQuery,
-    args: &Args,
+    is_by_runbook: bool,
     session: &Session,
-) -> Result<Vec<(SnapshotQuery, Option<RestoreCommand>)>, Failure> {
-    if !args.runbook {
+) -> Result<Vec<(SnapshotQuery, Option<ByRunbook>)>, Failure> {
+    if !is_by_runbook {
         return Ok(vec![(query.clone(), None)]);
     }
     let facts = runbooks::of_config(config, &[job], session);
+    let text = Id::of(markdown(&[runbook(&facts)]).as_bytes());
     let store = facts.repositories.iter().find(|store| store.name == copy.name);
     let (Some(store), Some(job)) = (store, facts.jobs.first()) else {
         return Err(Failure::new(format!("the runbook does not know {}", copy.name)));
@@ -283,7 +312,7 @@ fn restores(
     let is_meant = |part: &&Part| query.path.is_none() || part.source.is_none() || part.source == query.path;
     let restore = |part: &Part| {
         let path = part.source.clone().or_else(|| query.path.clone());
-        (SnapshotQuery { path, ..query.clone() }, Some(restore_command(job, part, store)))
+        (SnapshotQuery { path, ..query.clone() }, Some((restore_command(job, part, store), text)))
     };
     let restores: Vec<_> = job.parts.iter().filter(is_meant).map(restore).collect();
     if restores.is_empty() {
@@ -333,16 +362,16 @@ fn one(
     };
     let document = told::document(&drilled, asked.job, written.as_ref());
     session.console.either(&document, || told::text(&drilled, asked.job, written.as_ref()))?;
-    let is_missed = written.is_some_and(|written| {
-        written.record.recovery_time.is_met == Some(false) || written.record.recovery_point.is_met == Some(false)
-    });
     let exit = drilled.exit(session);
-    let exit = if is_missed { exit.graver(Exit::Missed) } else { exit };
     // Who stopped it knows.
     if let (Some(config), Some(job)) = (config, asked.job)
         && exit != Exit::Interrupted
     {
-        for warning in telling::tell(config, &[telling::of_drill(job, &drilled.outcome, exit)], session) {
+        for warning in telling::tell(
+            config,
+            &[telling::of_drill(job, drilled.copy.name.as_deref(), &drilled.outcome, &drilled.missed())],
+            session,
+        ) {
             session.console.warn(&warning);
         }
     }
@@ -357,6 +386,7 @@ mod tests {
     fn a_snapshot_is_chosen_by_a_word_or_an_id() {
         assert_eq!(choice("latest"), Ok(Pick::Word(Picked::Latest)));
         assert_eq!(choice("random"), Ok(Pick::Word(Picked::Random)));
+        assert_eq!(choice("rotate"), Ok(Pick::Word(Picked::Rotate)));
         assert_eq!(choice("00ab"), Ok(Pick::Id("00ab".to_owned())));
         for wrong in ["", "newest", "XYZ", "../x"] {
             assert!(choice(wrong).is_err(), "{wrong}");

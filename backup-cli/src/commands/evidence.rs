@@ -16,6 +16,7 @@ use crate::args::parse_time;
 use crate::console::{amounts, table::Table};
 use crate::drills::evidence::{KeyArgs, create_key, usual_path};
 use crate::exit::{Exit, Failure};
+use crate::located::Located;
 use crate::network::{Caching, state_folder};
 use crate::session::Session;
 
@@ -113,10 +114,15 @@ fn create(file: Option<&Path>, session: &Session) -> Result<Exit, Failure> {
 
 /// Whoever has the repository must not have the key.
 fn refuse_in_repository(path: &Path, session: &Session) -> Result<(), Failure> {
-    let absolute = std::path::absolute(path)?;
-    for place in session.places().unwrap_or_default() {
-        if let Ok(Place::Folder(folder)) = session.locate(place).map(|located| located.place)
-            && std::path::absolute(&folder).is_ok_and(|folder| absolute.starts_with(folder))
+    let absolute = without_links(path)?;
+    let named = session.places().unwrap_or_default().into_iter().filter_map(|place| session.locate(place).ok());
+    // Those of a configuration are no less repositories for not being named; one that cannot be read names none.
+    let config = session.config().ok();
+    let configured = config.iter().flat_map(|config| &config.repositories);
+    let configured = configured.map(|repository| Located::configured(repository, &session.globals.network));
+    for located in named.chain(configured) {
+        if let Place::Folder(folder) = located.place
+            && without_links(&folder).is_ok_and(|folder| absolute.starts_with(folder))
         {
             return Err(Failure::usage(
                 format!("{} lies in the repository", path.display()),
@@ -125,6 +131,16 @@ fn refuse_in_repository(path: &Path, session: &Session) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Where a file lies, or will lie: without the links on the way to it, as far as that is there already.
+fn without_links(path: &Path) -> std::io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    let there = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    Ok(there.map_or_else(
+        || absolute.clone(),
+        |(above, there)| absolute.strip_prefix(above).map_or_else(|_| absolute.clone(), |rest| there.join(rest)),
+    ))
 }
 
 fn told_key(key: &PublicKey, path: Option<&Path>, session: &Session) -> Result<Exit, Failure> {

@@ -1,13 +1,17 @@
 //! `backup forget`: removes snapshots, by rules or by name.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
 use backup_core::care::forget;
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::contracts::{Proof, SnapshotFacts};
+use backup_core::look::histories;
+use backup_core::policy::Outcome;
 use backup_core::repository::Repository;
 use backup_core::retention::{
-    Count, GroupBy, Guard, Hold, KeepRules, PlanOptions, RetentionPlan, Rules, Span, TagSet, Verdict,
+    Count, GroupBy, GroupKey, Guard, Hold, KeepRules, PlanOptions, PlannedSnapshot, RetentionPlan, Rules, Span, TagSet,
+    Verdict,
 };
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -162,8 +166,9 @@ fn by_name(args: &Args, session: &Session) -> Result<Exit, Failure> {
 fn by_rules(args: &Args, rules: Rules, session: &Session) -> Result<Exit, Failure> {
     let policy = KeepRules::new(rules, args.time_zone.clone())
         .map_err(|error| Failure::usage(error.to_string(), "forget --help lists the rules"))?;
-    let options = PlanOptions { group_by: args.group_by.clone().unwrap_or_default(), ..PlanOptions::default() };
     let repository = session.open()?;
+    let frozen = frozen(&repository)?;
+    let options = PlanOptions { group_by: args.group_by.clone().unwrap_or_default(), frozen };
     let query = args.which.query();
     let mine = |facts: &SnapshotFacts| {
         query.host.as_ref().is_none_or(|host| *host == facts.host)
@@ -199,6 +204,11 @@ fn by_rules(args: &Args, rules: Rules, session: &Session) -> Result<Exit, Failur
             format!("removed {}, kept {kept}", amounts::counted(removed, "snapshot"))
         })?;
     }
+    for job in frozen_jobs(&plan, &facts) {
+        session.console.note(&format!(
+            "Nothing of {job} goes but by its id: its newest run looks wrong. `backup run --accept {job}` says that it is right."
+        ));
+    }
     if is_unproven(&plan) {
         session.console.note(
             "Some snapshots stay only because no newer one of their group is proven to be there: `check` looks, \
@@ -213,6 +223,35 @@ fn afterwards(args: &Args, session: &Session, repository: &Repository) -> Result
         return super::prune::after_forget(repository, session);
     }
     Ok(Exit::Done)
+}
+
+/// The parts of jobs whose newest backup looks wrong: nobody has looked yet.
+fn frozen(repository: &Repository) -> Result<BTreeSet<GroupKey>, Failure> {
+    let histories = histories(repository)?;
+    let mut newest = BTreeMap::new();
+    let runs = histories.jobs.values().flat_map(|history| &history.runs);
+    for run in runs.filter(|run| run.outcome.made_a_backup()) {
+        let Some(part) = run.part.as_deref() else { continue };
+        let known = newest.entry(part).or_insert(run);
+        if run.ended > known.ended {
+            *known = run;
+        }
+    }
+    let suspicious = newest.into_iter().filter(|(_, run)| run.outcome == Outcome::Suspicious);
+    Ok(suspicious.map(|(part, _)| part.clone()).collect())
+}
+
+/// The jobs of which something stays because a run looks wrong.
+fn frozen_jobs(plan: &RetentionPlan, facts: &[SnapshotFacts]) -> BTreeSet<String> {
+    let is_frozen = |planned: &&PlannedSnapshot| match &planned.verdict {
+        Verdict::Keep { guards, .. } => guards.contains(&Guard::Frozen),
+        Verdict::Remove { .. } => false,
+    };
+    let job = |planned: &PlannedSnapshot| {
+        let facts = facts.iter().find(|facts| facts.id == planned.id)?;
+        facts.tags.iter().find_map(|tag| Some(tag.strip_prefix("job:")?.to_owned()))
+    };
+    plan.kept().filter(is_frozen).filter_map(job).collect()
 }
 
 /// Whether anything stays for want of proof alone.

@@ -3,13 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use backup_core::bridge::Store;
 use backup_core::clock::SystemClock;
+use backup_core::repository::layout;
 use backup_core::repository::{CreateOptions, Like, Passphrase, Repository};
+use backup_core::{Error, ErrorKind};
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure};
 use crate::located::Located;
-use crate::network::Caching;
+use crate::network::{Caching, patience};
+use crate::secrets::KEY_COST;
 use crate::secrets::password::{self, Second};
 use crate::session::{Session, identity};
 
@@ -111,9 +116,37 @@ fn new_passphrase(located: &Located, session: &Session) -> Result<Passphrase, Fa
 }
 
 fn create(located: &Located, passphrase: &Passphrase, like: Like, session: &Session) -> Result<Repository, Failure> {
+    if let Some(stranger) = stranger(located, session)? {
+        // A repository that is there already is told of as such.
+        let there = Store::new(located.open(Caching::Forbidden, session)?)?;
+        if there.stat(&layout::config()).is_err() {
+            return Err(stranger);
+        }
+    }
     let sink = located.create(session)?;
-    let options = CreateOptions { like, cost: None };
+    let options = CreateOptions { like, cost: KEY_COST };
     Ok(Repository::create(sink, passphrase, &options, identity(None), Arc::new(SystemClock))?)
+}
+
+/// What lies there and is of no repository.
+fn stranger(located: &Located, session: &Session) -> Result<Option<Failure>, Failure> {
+    let access = located.access(session)?;
+    for place in located.clone().places() {
+        let (with, at, patience) = (access.clone(), place.clone(), patience(session.console));
+        let look = async move { at.stranger(&with, &patience).await };
+        // A folder is looked into at once.
+        let found = match place.is_remote() {
+            true => Store::new(place.open(&access)?)?.start(look).join(),
+            false => look.now_or_never(),
+        };
+        if let Some(name) = found.transpose()?.flatten() {
+            let error = Error::new(ErrorKind::AlreadyThere, place.to_string())
+                .caused_by(format!("{name} lies there and is of no repository"))
+                .with_hint("give an empty place, or one below it: nothing was changed");
+            return Ok(Some(error.into()));
+        }
+    }
+    Ok(None)
 }
 
 fn like_of(args: &Args, other: Option<Repository>) -> Like {

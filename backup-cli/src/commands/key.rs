@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::console::{amounts, say, table::Table};
 use crate::exit::{Exit, Failure};
-use crate::secrets::password;
+use crate::secrets::{KEY_COST, password};
 use crate::session::Session;
 
 #[derive(Debug, clap::Subcommand)]
@@ -53,7 +53,7 @@ pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure>
     match command {
         Command::List => list(&repository, session)?,
         Command::Add(new) => {
-            let id = repository.add_key(&new.read(session)?, None, &*reporter)?;
+            let id = repository.add_key(&new.read(session)?, KEY_COST, &*reporter)?;
             session.console.either(&json!({"added": id}), || format!("added key {id:.8}"))?;
         }
         Command::Remove { key } => {
@@ -67,7 +67,7 @@ pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure>
         }
         Command::Passwd(new) => {
             let old = repository.key_id();
-            let id = repository.change_passphrase(&new.read(session)?, None, &*reporter)?;
+            let id = repository.change_passphrase(&new.read(session)?, KEY_COST, &*reporter)?;
             session.console.either(&json!({"added": id, "removed": old}), || {
                 format!("the passphrase was changed: key {id:.8} replaces {old:.8}")
             })?;

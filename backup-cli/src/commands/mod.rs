@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod copy;
+mod counting;
 pub(crate) mod create;
 mod destinations;
 pub(crate) mod diff;

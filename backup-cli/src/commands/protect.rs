@@ -8,12 +8,14 @@ use backup_core::contracts::ObjectKey;
 use backup_core::model::SnapshotId;
 use backup_core::repository::layout::{self, Named as _};
 use backup_core::repository::{ObjectLock, RecordBody, Repository};
-use backup_store::sinks::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention};
+use backup_store::sinks::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention, Short, ShortReason, Wanted};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::console::amounts;
 use crate::exit::{Exit, Failure};
+use crate::located::Need;
+use crate::network::patience;
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
@@ -28,13 +30,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let located = session.locate(session.place()?)?;
-    let buckets = located.buckets("this is for s3:// with object lock")?;
+    let buckets = located.buckets(Need::ObjectLock)?;
     let access = located.access(session)?;
-    let halves = buckets.iter().map(|bucket| S3Retention::open(bucket, &access)).collect::<Result<Vec<_>, _>>()?;
+    let halves = buckets.iter().map(|bucket| S3Retention::open(bucket, &access, patience(session.console)));
+    let halves = halves.collect::<Result<Vec<_>, _>>()?;
     let repository = session.open()?;
     let reporter = session.console.reporter();
     let _lock = session.lock(&repository, &*reporter)?;
-    let keys = objects_in_use(&repository, &*reporter)?;
+    let objects = objects_in_use(&repository, &*reporter)?;
     let in_cold = match &located.cold {
         Some(cold) => in_cold(&Store::new(cold.open(&access)?)?)?,
         None => HashSet::new(),
@@ -42,41 +45,64 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     reporter.finish();
     let until = Timestamp::now() + SignedDuration::from_hours(24 * i64::from(args.days));
     let prolong = if args.dry_run { Prolong::DryRun } else { Prolong::Now };
-    let count = keys.len();
+    let count = objects.len();
     let is_snapshot = |key: &&ObjectKey| key.as_str().starts_with(layout::SNAPSHOTS);
-    let snapshots: Vec<_> = keys.iter().filter(is_snapshot).filter_map(SnapshotId::from_key).collect();
-    let (cold, hot): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| in_cold.contains(key));
+    let keys = objects.iter().map(|object| &object.key);
+    let snapshots: Vec<_> = keys.filter(is_snapshot).filter_map(SnapshotId::from_key).collect();
+    let wanted = objects.into_iter().map(|object| Wanted { key: object.key, bytes: object.bytes });
+    let (cold, hot): (Vec<_>, Vec<_>) = wanted.partition(|object| in_cold.contains(&object.key));
     let mut report = RetentionReport::default();
     let mut short = Vec::new();
+    let mut lost = String::new();
     for ((retention, bucket), keys) in halves.into_iter().zip(buckets).zip([hot, cold]) {
         let half = repository.store().start(async move { retention.ensure(&keys, until, prolong).await }).wait()?;
         report.enough += half.enough;
         report.prolonged += half.prolonged;
+        report.uncompared += half.uncompared;
         half.least.into_iter().for_each(|least| report.see(least));
-        short.extend(half.short.iter().map(|(key, found)| {
-            let until = found.as_ref().map(|found| found.until.to_string());
-            json!({"place": bucket.short(), "key": key.as_str(), "until": until})
-        }));
+        for Short { key, retention, why } in &half.short {
+            let until = retention.as_ref().map(|found| found.until.to_string());
+            let (word, told) = match why {
+                ShortReason::TooEarly => ("too_early", None),
+                ShortReason::Replaced => ("replaced", Some("something else was written over it")),
+                ShortReason::Missing => ("missing", Some("it was deleted")),
+            };
+            short.push(json!({"place": bucket.short(), "key": key.as_str(), "until": until, "reason": word}));
+            lost.extend(told.map(|told| format!("{}/{key}: {told}\n", bucket.short())));
+        }
+    }
+    if !lost.is_empty() {
+        lost += UNDELETE;
     }
     let not_protected = short.len();
     let recorded = match (prolong, &report.least) {
-        (Prolong::Now, Some(least)) if not_protected == 0 => record(&repository, snapshots, least, session),
+        (Prolong::Now, Some(least)) if not_protected == 0 && report.uncompared == 0 => {
+            record(&repository, snapshots, least, session)
+        }
         _ => false,
     };
     let document = json!({
         "event": "summary", "dry_run": args.dry_run, "until": until.to_string(), "objects": count,
-        "enough": report.enough, "prolonged": report.prolonged, "short": short,
+        "enough": report.enough, "prolonged": report.prolonged, "short": short, "uncompared": report.uncompared,
         "least": report.least.as_ref().map(|least| json!({"until": least.until.to_string(), "mode": least.mode})),
         "recorded": recorded,
     });
     session.console.either(&document, || {
         format!(
-            "{} until {}: {} protected already, {} prolonged, {} not protected\n{}",
+            "{} until {}: {} protected already, {} prolonged, {} not protected\n{lost}{}{}",
             amounts::counted(count as u64, "object"),
             amounts::local_time(until),
             report.enough,
             report.prolonged,
             not_protected,
+            match report.uncompared {
+                0 => String::new(),
+                count => format!(
+                    "the store keeps no SHA-256 of {}, so they may be something else by now, and `status` is told nothing: \
+                     `check --read-data` compares them\n",
+                    amounts::counted(count, "object")
+                ),
+            },
             match &report.least {
                 Some(least) if least.mode != COMPLIANCE =>
                     "who may pass over governance can remove them all the same, so `status` takes none for immutable\n",
@@ -86,6 +112,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     })?;
     Ok(if not_protected == 0 { Exit::Done } else { Exit::Failed })
 }
+
+const UNDELETE: &str =
+    "what was there before comes back, where the bucket keeps versions: `repair undelete --at TIME`\n";
 
 /// What lies in the cold half of a pair: the config, and packs.
 fn in_cold(cold: &Store) -> Result<HashSet<ObjectKey>, Failure> {

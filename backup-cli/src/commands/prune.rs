@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::console::{amounts, table::Table};
 use crate::exit::{Exit, Failure};
+#[cfg(feature = "s3")]
+use crate::network::patience;
 use crate::session::Session;
 
 #[derive(Debug, Default, clap::Args)]
@@ -34,6 +36,53 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
+/// The class that one of the packs lies in which would be read, if it is another than the usual one: whoever prunes may
+/// write the place without what whoever backs up has in it.
+#[cfg(feature = "s3")]
+fn class_of_repacks(plan: &PrunePlan, repository: &Repository, session: &Session) -> Result<Option<String>, Failure> {
+    use std::sync::Arc;
+
+    use backup_core::care::Action;
+    use backup_core::repository::layout::Named as _;
+    use backup_store::sinks::S3Archive;
+    use backup_store::{Place, Provider};
+    use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+    /// Classes from which reading costs no more than from the usual one.
+    const USUAL_CLASSES: [&str; 3] = ["STANDARD", "INTELLIGENT_TIERING", "EXPRESS_ONEZONE"];
+    /// How many are asked for at once.
+    const AT_ONCE: usize = 16;
+    let located = session.locate(session.place()?)?;
+    let bucket = match located.cold.as_ref().unwrap_or(&located.place) {
+        Place::Bucket(bucket) if bucket.provider == Provider::S3 && !located.has_cold_packs() => bucket.clone(),
+        _ => return Ok(None),
+    };
+    let repacks = plan.packs.iter().filter(|pack| pack.action == Action::Repack);
+    let keys: Vec<_> = repacks.map(|pack| pack.id.key()).collect();
+    let archive = S3Archive::open(&bucket, &located.access(session)?)?.with_patience(patience(session.console));
+    let archive = Arc::new(archive);
+    let looked = async move {
+        let looks = keys.into_iter().map(|key| {
+            let archive = Arc::clone(&archive);
+            async move { archive.class_of(&key).await }
+        });
+        let looks: Vec<_> = looks.map(futures::FutureExt::boxed).collect();
+        let mut classes = stream::iter(looks).buffer_unordered(AT_ONCE);
+        while let Some(class) = classes.try_next().await? {
+            if let Some(class) = class.filter(|class| !USUAL_CLASSES.contains(&class.as_str())) {
+                return Ok(Some(class));
+            }
+        }
+        Ok(None)
+    };
+    Ok(repository.store().start(looked).wait()?)
+}
+
+#[cfg(not(feature = "s3"))]
+fn class_of_repacks(_: &PrunePlan, _: &Repository, _: &Session) -> Result<Option<String>, Failure> {
+    Ok(None)
+}
+
 fn max_unused(text: &str) -> Result<MaxUnused, String> {
     if text == "unlimited" {
         return Ok(MaxUnused::Unlimited);
@@ -49,6 +98,12 @@ fn max_unused(text: &str) -> Result<MaxUnused, String> {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     session.require_locks()?;
+    if args.instant && !args.dry_run && session.has_lock_free_writers()? {
+        return Err(Failure::usage(
+            "--instant deletes what a backup without a lock is storing, and the configuration has such backups (lock_free)",
+            "leave out --instant: what is unneeded is marked first, and deleted a day later",
+        ));
+    }
     prune(args, &session.open()?, session)
 }
 
@@ -67,7 +122,17 @@ fn prune(args: &Args, repository: &Repository, session: &Session) -> Result<Exit
         data_packs: if session.has_cold_packs() { DataPacks::Leave } else { DataPacks::Rewrite },
     };
     let reporter = session.console.reporter();
-    let prune = Prune::plan(repository, &options, &session.cancel, &*reporter)?;
+    let mut prune = Prune::plan(repository, &options, &session.cancel, &*reporter)?;
+    if let Some(class) = class_of_repacks(prune.planned(), repository, session)? {
+        reporter.finish();
+        session.console.note(&format!(
+            "content of files lies in the class {class}, where reading costs: it is not written anew (`storage_class` in \
+             the place or the configuration says so beforehand)"
+        ));
+        drop(prune);
+        let options = PruneOptions { data_packs: DataPacks::Leave, ..options };
+        prune = Prune::plan(repository, &options, &session.cancel, &*reporter)?;
+    }
     reporter.finish();
     let plan = prune.planned().clone();
     if args.dry_run || plan.is_empty() {

@@ -19,7 +19,7 @@ use crate::console::{amounts, say, table::Table};
 use crate::databases::{self, DumpFolder, LoadArgs};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
-use crate::thawing::{Asking, ThawArgs, Thawed, Wanted, thawed};
+use crate::thawing::{Asking, ThawArgs, Thawed, Wanted, restore_failed, thawed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -106,6 +106,7 @@ impl Args {
                 Ownership::Me => Owner::Restorer,
             },
             space: if self.no_space_check { SpaceCheck::Skip } else { SpaceCheck::Refuse },
+            stay: files::Stay::Lasting,
         }
     }
 
@@ -162,7 +163,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let options = args.options(session);
     let thawed = args.thawed(&repository, &snapshot, options.path.as_ref(), &*reporter, session)?;
     let began = Instant::now();
-    let outcome = restore(&repository, &snapshot, &target, &options, &session.cancel, &*reporter).map_err(refused)?;
+    let wanted = Wanted { repository: &repository, snapshot: &snapshot, path: options.path.as_ref() };
+    let outcome = restore(&repository, &snapshot, &target, &options, &session.cancel, &*reporter)
+        .map_err(|error| refused(error, wanted, session))?;
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
     let document = json!({
@@ -203,19 +206,30 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
         Some(path) => SnapshotPath::parse(path.as_encoded_bytes()),
         None => folder_of(&snapshot, &url, id)?,
     };
+    // Before the manifest, which lies in the archive too.
+    let thawed = args.thawed(&repository, &snapshot, Some(&path), &*reporter, session)?;
+    if let Some(thawed) = thawed.as_ref().filter(|thawed| thawed.is_to_come()) {
+        reporter.finish();
+        let document = json!({
+            "event": "summary", "snapshot": id, "target": url.to_string(), "dry_run": true, "thaw": thawed.document(),
+        });
+        session.console.summary(&document, || format!("thaw  {}\n", thawed.text()))?;
+        return Ok(Exit::Done);
+    }
     let known = {
         let lock = session.lock(&repository, &*reporter)?;
         let index = repository.load_index(&*reporter)?;
         lock.confirm(&*reporter)?;
         DumpFolder::open(&repository, &index, &snapshot, &path)?.known(url.engine())?
     };
-    let thawed = args.thawed(&repository, &snapshot, Some(&path), &*reporter, session)?;
     let manifest = known.manifest.clone();
     let space = if args.no_space_check { SpaceCheck::Skip } else { SpaceCheck::Refuse };
     let target = databases::target(&url, &args.databases, known, space, &session.console)?;
     let began = Instant::now();
     let options = RestoreOptions { path: Some(path), verify: false, ..args.options(session) };
-    let outcome = restore(&repository, &snapshot, &*target, &options, &session.cancel, &*reporter).map_err(refused)?;
+    let wanted = Wanted { repository: &repository, snapshot: &snapshot, path: options.path.as_ref() };
+    let outcome = restore(&repository, &snapshot, &*target, &options, &session.cancel, &*reporter)
+        .map_err(|error| refused(error, wanted, session))?;
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
     let verified = match args.verify && !args.dry_run {
@@ -285,14 +299,14 @@ fn folder_of(snapshot: &Snapshot, url: &DatabaseUrl, id: SnapshotId) -> Result<S
     }
 }
 
-/// A target that refuses for want of space can be told to try.
-fn refused(error: backup_core::Error) -> Failure {
+/// A target that refuses for want of space can be told to try; of what lies in an archive more is told.
+fn refused(error: backup_core::Error, wanted: Wanted<'_>, session: &Session) -> Failure {
     use std::error::Error as _;
     let is_space = error
         .source()
         .and_then(|cause| cause.downcast_ref::<TargetError>())
         .is_some_and(|cause| cause.reason.contains("space"));
-    let failure = Failure::from(error);
+    let failure = restore_failed(error, wanted, session);
     if is_space && failure.hint.is_none() {
         return failure.with_hint("free some space, restore a part with --path, or try it with --no-space-check");
     }

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 /// Looks at how the jobs stand now, where somebody wants to know: figures, and objectives that are missed.
-fn afterwards(config: &Config, ran: &[&Job], session: &Session) {
+pub(super) fn afterwards(config: &Config, ran: &[&Job], session: &Session) {
     let metrics = &config.metrics;
     let wants_figures = metrics.textfile.is_some() || metrics.pushgateway.is_some();
     if !wants_figures && !config.notify.iter().any(|notify| notify.on.contains(&Event::Objective)) {
@@ -90,7 +90,7 @@ fn afterwards(config: &Config, ran: &[&Job], session: &Session) {
         looked_at.iter().zip(&facts).map(|(job, facts)| JobStanding::of(facts, &job.standards, now)).collect();
     let both: Vec<_> = facts.iter().zip(&standings).collect();
     warn(&telling::deliver(metrics, &both, now, session), session);
-    let matters: Vec<_> = standings.iter().map(telling::of_standing).collect();
+    let matters: Vec<_> = standings.iter().filter_map(telling::of_standing).collect();
     warn(&telling::tell(config, &matters, session), session);
 }
 

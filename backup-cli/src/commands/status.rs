@@ -4,8 +4,8 @@ use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::contracts::Proof;
 use backup_core::drill::Estimate;
 use backup_core::policy::{
-    Answer, CopyFacts, Exposure, FindingKind, JobFacts, JobStanding, Offsite, Practice, Standards, checklist,
-    exposure_of, in_words,
+    Answer, CopyFacts, Exposure, Finding, FindingKind, JobFacts, JobStanding, Offsite, Practice, Standards, Worst,
+    checklist, exposure_of, in_words,
 };
 use backup_core::repository::Repository;
 use backup_core::runbook::estimated;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         .map(|(job, known)| facts::estimate_of(known, &facts::past_drills(&job.name, &job.repositories, &readings)))
         .collect();
     let lines = {
-        let facts: Vec<_> = all.iter().map(|(_, facts)| facts.clone()).collect();
+        let facts: Vec<_> = all.iter().map(|(job, facts)| (facts.clone(), job.standards)).collect();
         checklist(&facts, &practice(&config, documented), &Standards::default(), now)
     };
     let documents: Vec<_> = all
@@ -74,14 +74,24 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         }
         text
     })?;
-    Ok(standings.iter().map(exit).fold(Exit::Done, Exit::graver))
+    let exits = all.iter().zip(&standings).map(|((job, facts), standing)| match exit(standing) {
+        Exit::Done if has_lapsed(job, facts, standing) => Exit::Missed,
+        exit => exit,
+    });
+    Ok(exits.fold(Exit::Done, Exit::graver))
 }
 
 /// What a standing means for who asks.
 fn exit(standing: &JobStanding) -> Exit {
     let lacks = |kind| matches!(kind, FindingKind::CopyEmpty | FindingKind::CopyBehind | FindingKind::Unreachable);
     let is_behind = standing.findings.iter().any(|finding| lacks(finding.kind));
-    let missed = [FindingKind::NeverBackedUp, FindingKind::RpoMissed, FindingKind::RtoMissed, FindingKind::RunFailed];
+    let missed = [
+        FindingKind::NeverBackedUp,
+        FindingKind::RpoMissed,
+        FindingKind::RtoMissed,
+        FindingKind::RunFailed,
+        FindingKind::DrillFailed,
+    ];
     let is_missed =
         standing.misses_an_objective() || standing.findings.iter().any(|finding| missed.contains(&finding.kind));
     match (is_behind, is_missed) {
@@ -89,6 +99,16 @@ fn exit(standing: &JobStanding) -> Exit {
         (false, true) => Exit::Missed,
         (false, false) => Exit::Done,
     }
+}
+
+/// Whether drills that have a schedule have not gone on: the last one that restored a copy lies too far back. One that there
+/// never was may not have had its turn yet.
+fn has_lapsed(job: &Job, facts: &JobFacts, standing: &JobStanding) -> bool {
+    let is_late = |finding: &Finding| {
+        let there_was_one = finding.repository.as_deref().and_then(|name| facts.restored_from(name)).is_some();
+        finding.kind == FindingKind::DrillOverdue && there_was_one
+    };
+    job.drill.as_ref().is_some_and(|drill| drill.schedule.is_some()) && standing.findings.iter().any(is_late)
 }
 
 /// What is known beside the jobs.
@@ -156,13 +176,19 @@ fn told_of(facts: &JobFacts, standing: &JobStanding, estimate: Option<&Estimate>
     }
     text += &table.text();
     let mut lines = Vec::new();
-    if let (Some(rpo), Some(met)) = (standing.rpo, standing.rpo_met) {
-        let exposed = match standing.exposure(Proof::Present) {
-            Exposure::Since { age, .. } => in_words(*age),
-            Exposure::Everything => "everything".to_owned(),
-            Exposure::Unknown => "not known".to_owned(),
-        };
-        lines.push(format!("would be lost now: {exposed}, {} allowed: {}", in_words(rpo), word(met)));
+    let allowed = match (standing.rpo, standing.rpo_met) {
+        (Some(rpo), Some(met)) => format!(", {} allowed: {}", in_words(rpo), word(met)),
+        _ => String::new(),
+    };
+    let exposed = |step| exposed(standing.exposure(step));
+    lines.push(format!("would be lost now: {}{allowed}", exposed(Proof::Present)));
+    lines.push(format!(
+        "of what was read back: {}; of what a drill has restored: {}",
+        exposed(Proof::Verified),
+        exposed(Proof::Restored)
+    ));
+    if let Some(worst) = &standing.worst {
+        lines.push(format!("would have been lost at worst in 30 days: {}, {}", in_words(worst.lost), at_worst(worst)));
     }
     if let Some(estimate) = estimate {
         lines.push(format!("a restore would take: {}", estimated(estimate)));
@@ -201,6 +227,19 @@ fn immutable(facts: &JobFacts, standing: &JobStanding, now: Timestamp) -> Option
         in_words(*age),
         amounts::local_time(until)
     ))
+}
+
+fn exposed(exposure: &Exposure) -> String {
+    match exposure {
+        Exposure::Since { age, .. } => in_words(*age),
+        Exposure::Everything => "everything".to_owned(),
+        Exposure::Unknown => "not known".to_owned(),
+    }
+}
+
+/// When it was worst, and from when on that is known.
+fn at_worst(worst: &Worst) -> String {
+    format!("at {} (known since {})", amounts::local_time(worst.moment), amounts::local_time(worst.since))
 }
 
 fn newest_of(copy: &CopyFacts, facts: &JobFacts, now: Timestamp) -> [String; 3] {

@@ -12,17 +12,19 @@ use serde_json::{Value, json};
 
 use crate::console::amounts;
 use crate::exit::{Exit, Failure};
+use crate::located::Need;
+use crate::network::patience;
 use crate::session::Session;
 
 pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exit, Failure> {
     let located = session.locate(session.place()?)?;
-    let buckets = located.buckets("this is for s3:// with versioning switched on")?;
+    let buckets = located.buckets(Need::Versions)?;
     let access = located.access(session)?;
     let mut halves = Vec::new();
     // Both are looked at before anything is done: one without versions is told while nothing is changed.
     for bucket in buckets {
         let store = Store::new(Place::Bucket(bucket.clone()).open(&access)?)?;
-        let versions = Arc::new(S3Versions::open(bucket, &access)?);
+        let versions = Arc::new(S3Versions::open(bucket, &access, patience(session.console))?);
         let looking = Arc::clone(&versions);
         let lost = store.start(async move { looking.lost_since(at).await }).wait()?;
         session.cancel.check()?;

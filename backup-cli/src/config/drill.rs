@@ -1,6 +1,7 @@
 //! `drill = { schedule, checks, sandbox }`: how the restores of a job are tried.
 
 use backup_core::schedule::Schedule;
+use backup_sources::databases::url::Engine;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
@@ -14,10 +15,16 @@ use crate::secrets::origin::Origin;
 pub(crate) struct Drill {
     /// When; by hand where none is given.
     pub(crate) schedule: Option<Schedule>,
-    /// Which snapshot.
-    pub(crate) snapshot: Picked,
+    /// Which snapshot. When nobody says, the newest by hand, and each kind in turn by a schedule.
+    pub(crate) snapshot: Option<Picked>,
     /// From which repository; the job's first when not given.
     pub(crate) repository: Option<String>,
+    /// By the runbook's own command.
+    pub(crate) runbook: bool,
+    /// As on a machine that knows nothing.
+    pub(crate) cold: bool,
+    /// What lies in an archive is asked for, and waited for.
+    pub(crate) thaw: bool,
     /// How long it may take; as long as it does when not given.
     pub(crate) limit: Option<SignedDuration>,
     /// What is asked of what was restored.
@@ -27,15 +34,28 @@ pub(crate) struct Drill {
 }
 
 /// Which snapshot a drill restores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Picked {
     /// The newest.
-    #[default]
     Latest,
     /// Any.
     Random,
     /// The oldest.
     Oldest,
+    /// The one of these that comes after the last drill's.
+    Rotate,
+}
+
+impl Picked {
+    /// What a drill picks after one that chose `last`, an [evidence](backup_core::evidence) record's word: over time the
+    /// end that one would want back, anything between, and the other end of what is kept.
+    pub(crate) fn after(last: Option<&str>) -> Self {
+        match last {
+            Some("latest") => Self::Random,
+            Some("random") => Self::Oldest,
+            _ => Self::Latest,
+        }
+    }
 }
 
 /// A question to what was restored.
@@ -84,6 +104,8 @@ pub(crate) struct SandboxPlace {
     pub(crate) user: Option<String>,
     /// The folder that sandboxes are made in.
     pub(crate) folder: Option<String>,
+    /// Paths that commands and client programs see besides the system's, to read.
+    pub(crate) shown: Vec<String>,
     /// A container whose programs are used, in place of those of this machine.
     pub(crate) container: Option<Container>,
 }
@@ -110,13 +132,22 @@ impl Container {
 
 /// Reads one.
 pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
-    let schedule = section.parsed("schedule", |text| Schedule::parse(text, zone.clone()));
-    let picks = [("latest", Picked::Latest), ("random", Picked::Random), ("oldest", Picked::Oldest)];
+    // A job can take back what the defaults say.
+    let schedule = super::job::schedule(section, "schedule", "never", zone);
+    let picks = [
+        ("latest", Picked::Latest),
+        ("random", Picked::Random),
+        ("oldest", Picked::Oldest),
+        ("rotate", Picked::Rotate),
+    ];
     let sandbox = section.section("sandbox").as_ref().map(sandbox).unwrap_or_default();
     let checks = section.list("checks").unwrap_or_default().iter().filter_map(check).collect();
     let drill = Drill {
         schedule,
-        snapshot: section.word("snapshot", &picks).unwrap_or_default(),
+        snapshot: section.word("snapshot", &picks),
+        runbook: section.flag("runbook") == Some(true),
+        cold: section.flag("cold") == Some(true),
+        thaw: section.flag("thaw") == Some(true),
         repository: section.text("repository"),
         limit: section.duration("limit").filter(|limit| {
             if limit.is_zero() {
@@ -127,16 +158,57 @@ pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
         checks,
         sandbox,
     };
+    if drill.runbook && drill.snapshot.is_some_and(|snapshot| snapshot != Picked::Latest) {
+        let hint = "leave snapshot away, or runbook";
+        section.fault("the runbook's command restores the latest snapshot", Some(String::from(hint)));
+    }
     section.finish();
     drill
 }
 
-/// Says what of a drill cannot work for this source, before it is tried at night.
-pub(super) fn fits(drill: &Drill, source: &Source, section: &Section<'_>) {
+/// Says what of a drill cannot work for this source, before it is tried at night, and leaves out what the defaults say of
+/// servers where there is none. `job` is the table that has the drill.
+pub(super) fn fits(drill: &mut Drill, source: &Source, section: &Section<'_>, job: &Section<'_>) {
+    let engine = match source {
+        Source::Database { url, .. } => Some(url.engine()),
+        Source::Files { .. } | Source::Command { .. } => None,
+    };
+    checks_fit(engine, section);
+    let own = if job.has("drill") && section.has("sandbox") { section.section("sandbox") } else { None };
+    let own = |key: &'static str| own.as_ref().filter(|own| own.has(key)).and_then(|own| own.value(key));
+    let hint = || Some(String::from("leave it away for this job"));
+    if drill.sandbox.container.is_some() && matches!(engine, None | Some(Engine::Sqlite)) {
+        match own("container") {
+            Some(value) => value.fault("a container is for servers, and this job has none", hint()),
+            None => drill.sandbox.container = None,
+        }
+    }
+    if drill.sandbox.server.is_some() && !matches!(engine, Some(Engine::Postgres | Engine::Mongodb)) {
+        match own("server") {
+            Some(value) => value.fault("a server for drills is for PostgreSQL and MongoDB", hint()),
+            None => drill.sandbox.server = None,
+        }
+    }
     if matches!(source, Source::Command { .. }) && drill.schedule.is_some() && drill.checks.is_empty() {
         let hint = "ask something of it: checks = [{ command = \"grep -q complete command/NAME\" }]";
         section
             .fault("nobody knows what a command's output has to be: its drill proves nothing", Some(hint.to_owned()));
+    }
+}
+
+/// Says which checks ask what the source has not got.
+fn checks_fit(engine: Option<Engine>, section: &Section<'_>) {
+    for value in section.list("checks").unwrap_or_default() {
+        let Some(check) = value.section() else { continue };
+        let fits_sql = matches!(engine, Some(Engine::Postgres | Engine::Mysql | Engine::Sqlite));
+        let unfit = [
+            ("sql", fits_sql, "for PostgreSQL, MySQL, MariaDB and SQLite"),
+            ("aggregate", engine == Some(Engine::Mongodb), "for MongoDB"),
+        ];
+        if let Some((probe, _, engines)) = unfit.into_iter().find(|(probe, fits, _)| check.has(probe) && !fits) {
+            let hint = "`command` runs a program of yours beside the restored data (for Redis, a command of Redis)";
+            value.fault(format!("{probe} is {engines}, and this job backs up something else"), Some(hint.to_owned()));
+        }
     }
 }
 
@@ -146,8 +218,13 @@ fn sandbox(section: &Section<'_>) -> SandboxPlace {
         bin: section.text("bin"),
         user: section.text("user"),
         folder: section.text("folder"),
+        shown: section.texts("shown"),
         container: section.value("container").and_then(|value| container(&value)),
     };
+    if let Some(relative) = place.shown.iter().find(|path| !path.starts_with('/')) {
+        section
+            .fault(format!("shown has {relative:?}"), Some(String::from("write it from the root, as \"/opt/checks\"")));
+    }
     if place.server.is_some() && place.container.is_some() {
         section.fault(
             "server and container exclude each other",
@@ -203,7 +280,7 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
     let heartbeat = section.duration("heartbeat").map(Expected::Heartbeat);
     let mut probes: Vec<_> = probes.into_iter().flatten().collect();
     let mut expected: Vec<_> = [equals, minimum, not_older, heartbeat].into_iter().flatten().collect();
-    if probes.len() != 1 {
+    if ["sql", "aggregate", "command"].iter().filter(|key| section.has(key)).count() != 1 {
         section.fault(
             "a check asks one thing",
             Some(String::from("write { sql = \"…\" }, { aggregate = \"…\" } or { command = \"…\" }")),

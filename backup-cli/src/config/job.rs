@@ -121,6 +121,14 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
         section.fault("source is missing", Some(hint.to_owned()));
     }
     let starts = starts(section, zone);
+    if section.has("settle") && !matches!(starts, Starts::OnChange { .. }) {
+        let hint = "write trigger = \"on-change\" too, or leave it away";
+        fault_at(section, "settle", "nothing settles where nothing is watched".to_owned(), Some(hint.to_owned()));
+    }
+    if matches!(starts, Starts::ByHand) && section.value("trigger").is_some() && section.value("schedule").is_none() {
+        let hint = "write schedule = \"0 2 * * *\"";
+        fault_at(section, "trigger", "it is to run by a schedule, and has none".to_owned(), Some(hint.to_owned()));
+    }
     if let (Starts::OnChange { .. }, Some(Some(source))) = (&starts, &source)
         && !matches!(source, Source::Files { .. })
     {
@@ -154,19 +162,20 @@ pub(super) fn read(name: String, section: &Section<'_>, repositories: &[&str], z
     } else if named.is_empty() {
         fault_at(section, "repositories", "none is named".to_owned(), None);
     }
+    refuse_rules_of_others(section, repositories, &chosen);
     let mut retention =
         section.section("retention").map(|rules| read_retention(&rules, repositories)).unwrap_or_default();
     retention.retain(|name, _| chosen.contains(name));
     let (objectives, standards) = objectives(section);
-    let drill = section.section("drill").map(|section| (drill::read(&section, zone), section));
+    let mut drill = section.section("drill").map(|section| (drill::read(&section, zone), section));
     if let Some((Drill { repository: Some(name), .. }, section)) = &drill
         && !chosen.contains(name)
     {
         let known: Vec<_> = chosen.iter().map(String::as_str).collect();
         fault_at(section, "repository", format!("the job does not go to {name}"), Some(nearest(name, &known)));
     }
-    if let (Some((drill, section)), Some(Some(source))) = (&drill, &source) {
-        drill::fits(drill, source, section);
+    if let (Some((drill, of_drill)), Some(Some(source))) = (&mut drill, &source) {
+        drill::fits(drill, source, of_drill, section);
     }
     let tags = section.texts("tags");
     if let Some(tag) = tags.iter().find(|tag| tag.contains(',') || tag.trim().is_empty() || tag.starts_with("job:")) {
@@ -222,6 +231,18 @@ pub(super) fn read_defaults(defaults: &Section<'_>, repositories: &[&str], zone:
     let _ = (defaults.duration("jitter"), defaults.text("host"), defaults.number("compression", -7..=22));
     let _ = (defaults.text("media"), defaults.text("site"), defaults.text("failure_domain"));
     let _ = defaults.section("drill").map(|section| drill::read(&section, zone));
+}
+
+/// Rules that a job itself has for a repository that it does not go to would do nothing. Those of the defaults are for
+/// whoever goes there.
+fn refuse_rules_of_others(section: &Section<'_>, repositories: &[&str], chosen: &[String]) {
+    let own = section.value("retention").filter(|_| section.has("retention")).and_then(|rules| rules.section());
+    for (name, value) in own.into_iter().flat_map(|rules| rules.entries()) {
+        if repositories.contains(&name.as_str()) && !chosen.contains(&name) {
+            let known: Vec<_> = chosen.iter().map(String::as_str).collect();
+            value.fault(format!("the job does not go to {name}"), Some(nearest(&name, &known)));
+        }
+    }
 }
 
 /// The rules of a job, and for the repositories of which it says nothing, those of the defaults.
@@ -292,7 +313,7 @@ fn hooks(section: &Section<'_>) -> Hooks {
         before: section.text("before"),
         after: section.text("after"),
         failure: section.text("failure"),
-        timeout: section.duration("timeout").filter(|timeout| timeout.is_positive()).unwrap_or(usual.timeout),
+        timeout: section.some_time("timeout").unwrap_or(usual.timeout),
     };
     section.finish();
     hooks

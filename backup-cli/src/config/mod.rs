@@ -14,6 +14,10 @@ mod file;
 mod job;
 mod kept;
 mod length;
+#[cfg(test)]
+mod museum;
+#[cfg(test)]
+mod mutated;
 mod notify;
 mod repository;
 mod retention;
@@ -28,6 +32,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use backup_store::Secret;
 use jiff::tz::TimeZone;
 
 pub(crate) use checklist::Checklist;
@@ -39,7 +44,7 @@ pub(crate) use length::parse as length;
 pub(crate) use notify::{Channel, Encryption, Event, Notify, Preset};
 pub(crate) use repository::{Credentials, Limits, Pruning, Repository};
 pub(crate) use service::{Daemon, Metrics, Pushgateway};
-pub(crate) use source::Source;
+pub(crate) use source::{Changes, Source};
 
 use document::Document;
 use section::{Section, nearest};
@@ -69,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) metrics: Metrics,
     /// The file without secrets and comments, which is kept in the repositories.
     pub(crate) kept: String,
+    /// The file as it was read, for a process that is to have the same.
+    pub(crate) text: Secret,
 }
 
 /// Why a file is no configuration.
@@ -105,7 +112,8 @@ impl Config {
         let faults = document.faults();
         match read {
             Some(config) if faults.is_empty() => {
-                Ok(Self { kept: kept::without_secrets(&parsed, &document.secrets()), ..config })
+                let kept = kept::without_secrets(&parsed, &document.secrets());
+                Ok(Self { kept, text: Secret::new(text), ..config })
             }
             _ => Err(wrong(faults)),
         }
@@ -175,6 +183,7 @@ fn read_root(root: &Section<'_>, path: &Path) -> Option<Config> {
     let daemon = service::read_daemon(root.section("daemon").as_ref());
     let metrics = service::read_metrics(root.section("metrics").as_ref());
     refuse_retention_without_deletion(root, &jobs, &repositories);
+    refuse_one_place_twice(root, &jobs, &repositories);
     Some(Config {
         path: path.to_owned(),
         time_zone,
@@ -186,7 +195,29 @@ fn read_root(root: &Section<'_>, path: &Path) -> Option<Config> {
         daemon,
         metrics,
         kept: String::new(),
+        text: Secret::new(""),
     })
+}
+
+/// Two names of one place hold one copy, whatever a job makes of them.
+fn refuse_one_place_twice(root: &Section<'_>, jobs: &[Job], repositories: &[Repository]) {
+    let place = |name: &String| {
+        let known = repositories.iter().find(|known| known.name == *name)?;
+        Some(known.place.to_string().trim_end_matches('/').to_owned())
+    };
+    for (name, section) in root.named("jobs") {
+        let goes_to = jobs.iter().filter(|job| job.name == name).flat_map(|job| &job.repositories);
+        let mut seen: Vec<(&String, String)> = Vec::new();
+        for (repository, place) in goes_to.filter_map(|name| Some((name, place(name)?))) {
+            match seen.iter().find(|(_, other)| *other == place) {
+                Some((other, _)) => section.fault(
+                    format!("{other} and {repository} are one place, and hold one copy"),
+                    Some(String::from("keep one of them in repositories")),
+                ),
+                None => seen.push((repository, place)),
+            }
+        }
+    }
 }
 
 /// Rules for a repository from which nothing can be deleted would be a promise that fails every night.

@@ -1,8 +1,9 @@
 //! `[notify.NAME]`: who is told of what, and how.
 
 use jiff::SignedDuration;
+use lettre::message::Mailbox;
 
-use super::section::{Section, nearest};
+use super::section::{Section, Value, nearest};
 use crate::secrets::origin::Origin;
 
 /// Somebody who is told.
@@ -120,7 +121,7 @@ pub(super) fn read(name: String, section: &Section<'_>, jobs: &[&str]) -> Option
     let on = match section.value("on") {
         None => vec![Event::Failure, Event::Recovery, Event::Objective, Event::Drill],
         Some(value) => {
-            let each = |item: &super::section::Value<'_>| item.one_of(&item.text()?, &EVENTS);
+            let each = |item: &Value<'_>| item.one_of(&item.text()?, &EVENTS);
             let events: Vec<_> = value.items().iter().filter_map(each).collect();
             if value.texts().is_empty() {
                 value.fault("it is told of nothing", Some(String::from("write on = [\"failure\", \"recovery\"]")));
@@ -153,6 +154,14 @@ fn read_webhook(section: &Section<'_>) -> Option<Channel> {
 }
 
 fn read_mail(section: &Section<'_>) -> Option<Channel> {
+    for value in section.value("from").into_iter().chain(section.value("to").iter().flat_map(Value::items)) {
+        if value.is_text() {
+            let _ = value.parsed(|text| {
+                let wrong = format!("{text:?} is no address of mail: write \"me@example.org\"");
+                text.parse::<Mailbox>().map_err(|_| wrong)
+            });
+        }
+    }
     let server = section.required("server", "\"mail.example.org\"");
     let from = section.required("from", "\"backup@example.org\"");
     let to = section.texts("to");

@@ -1,10 +1,12 @@
 //! `[repositories.NAME]`: where copies lie, what opens them, and how they are looked after.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use backup_core::policy;
 use backup_core::schedule::Schedule;
 use backup_store::Place;
+use backup_store::layers::Pace;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
@@ -64,12 +66,12 @@ pub(crate) enum Credentials {
 }
 
 /// How much of the network a repository may take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
-    /// Bytes a second.
-    pub(crate) upload: Option<NonZeroU64>,
-    /// Bytes a second.
-    pub(crate) download: Option<NonZeroU64>,
+    /// What is sent, by all that open it.
+    pub(crate) upload: Option<Arc<Pace>>,
+    /// What is fetched.
+    pub(crate) download: Option<Arc<Pace>>,
     /// Requests at once.
     pub(crate) connections: Option<NonZeroU64>,
     /// Whether copies of indexes and the like are kept on this machine.
@@ -101,11 +103,17 @@ pub(super) fn read(
     let passphrase = passphrase(section).or_else(|| passphrase(defaults?));
     let credentials = credentials(section, place.as_ref());
     let limits = Limits {
-        upload: section.parsed("limit_upload", crate::network::parse_rate),
-        download: section.parsed("limit_download", crate::network::parse_rate),
+        upload: section.parsed("limit_upload", crate::network::parse_pace),
+        download: section.parsed("limit_download", crate::network::parse_pace),
         connections: section.number("connections", 1..=1_000).and_then(|count| NonZeroU64::new(count.unsigned_abs())),
         is_uncached: section.flag("cache") == Some(false),
     };
+    if place.iter().chain(&cold).all(|place| !place.is_remote()) && place.is_some() {
+        let idle = ["limit_upload", "limit_download", "connections", "cache"].into_iter();
+        for value in idle.filter(|key| section.has(key)).filter_map(|key| section.value(key)) {
+            value.fault("it is for stores on a network, and this is a folder", Some(String::from("leave it away")));
+        }
+    }
     let is_lock_free = section.flag("lock_free").unwrap_or(false);
     let pruning = section.parsed("prune", |text| match text {
         "never" => Ok(Pruning::Never),
@@ -202,11 +210,11 @@ fn credentials(section: &Section<'_>, place: Option<&Place>) -> Option<Credentia
     });
     let pair = match (id, key) {
         (Some(id), Some(secret)) => Some(Credentials::AccessKey { id, secret, session_token: token }),
-        (None, None) => None,
+        (None, None) if token.is_none() => None,
         _ => {
             section.fault(
-                "access_key_id and secret_access_key belong together",
-                Some(String::from("give both, or neither")),
+                "access_key_id and secret_access_key belong together, and a session_token to both",
+                Some(String::from("give both, or none of them")),
             );
             None
         }

@@ -7,8 +7,9 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::document::Document;
+use super::museum::WRONG;
 use super::read_root;
-use super::tests::{WHOLE, WRONG};
+use super::tests::WHOLE;
 
 /// Every table that there is, once.
 const ALL: &str = r#"
@@ -23,11 +24,11 @@ objectives = {}
 hooks = {}
 retries = {}
 retention = { a = { last = 1 } }
-drill = { sandbox = { container = { image = "i" } }, checks = [{ sql = "x" }] }
 [jobs.command]
 source = { command = "x" }
 [jobs.database]
 source = { url = "postgres://h/d" }
+drill = { sandbox = { container = { image = "i" } }, checks = [{ sql = "x" }] }
 [notify.hook]
 webhook = { url = "x" }
 [notify.mail]
@@ -54,10 +55,13 @@ const TABLES: [(&str, &str); 24] = [
     ("jobs.files.hooks", "/properties/jobs/additionalProperties/properties/hooks/properties"),
     ("jobs.files.retries", "/properties/jobs/additionalProperties/properties/retries/properties"),
     ("jobs.files.retention.a", "/$defs/rules/properties"),
-    ("jobs.files.drill", "/$defs/drill/properties"),
-    ("jobs.files.drill.sandbox", "/$defs/drill/properties/sandbox/properties"),
-    ("jobs.files.drill.sandbox.container", "/$defs/drill/properties/sandbox/properties/container/oneOf/1/properties"),
-    ("jobs.files.drill.checks[0]", "/$defs/drill/properties/checks/items/properties"),
+    ("jobs.database.drill", "/$defs/drill/properties"),
+    ("jobs.database.drill.sandbox", "/$defs/drill/properties/sandbox/properties"),
+    (
+        "jobs.database.drill.sandbox.container",
+        "/$defs/drill/properties/sandbox/properties/container/oneOf/1/properties",
+    ),
+    ("jobs.database.drill.checks[0]", "/$defs/drill/properties/checks/items/properties"),
     ("notify.hook", "/$defs/notify/properties"),
     ("notify.hook.webhook", "/$defs/notify/properties/webhook/properties"),
     ("notify.mail.mail", "/$defs/notify/properties/mail/properties"),
@@ -88,7 +92,7 @@ fn the_schema_has_the_keys_that_are_read_and_no_others() {
 
 /// What is wrong in ways that a schema has no words for: names that are not there, values that are read further, keys that
 /// need or exclude each other in another table. By the key and a part of what is said.
-const BEYOND_A_SCHEMA: [(&str, &str); 31] = [
+const BEYOND_A_SCHEMA: [(&str, &str); 44] = [
     ("timezone", "no time zone"),
     ("repositories.a.url", "not supported"),
     ("repositories.a.region", "for buckets"),
@@ -115,11 +119,24 @@ const BEYOND_A_SCHEMA: [(&str, &str); 31] = [
     ("jobs.a.drill.checks[0]", "asks one thing"),
     ("jobs.a.drill", "nobody knows"),
     ("jobs.a.drill.repository", "does not go to q"),
+    ("jobs.a.drill.checks[0]", "sql is for PostgreSQL"),
+    ("jobs.a.drill.sandbox.container", "for servers"),
+    ("jobs.a.drill", "restores the latest"),
     ("jobs.a.drill", "limit is nothing"),
     ("defaults.repositories", "no repository is called nowhere"),
     ("notify.ops", "one of webhook, mail and command"),
     ("daemon", "needs a token"),
     ("daemon.listen", "address and port"),
+    ("daemon.facts_every", "no time at all"),
+    ("jobs.a.hooks.timeout", "no time at all"),
+    ("repositories.a.limit_upload", "this is a folder"),
+    ("repositories.a.connections", "this is a folder"),
+    ("repositories.a", "a session_token to both"),
+    ("jobs.a.settle", "nothing is watched"),
+    ("jobs.a.trigger", "and has none"),
+    ("jobs.a.retention.q", "does not go to q"),
+    ("jobs.a", "one place"),
+    ("notify.ops.mail.to[0]", "no address of mail"),
 ];
 
 #[test]

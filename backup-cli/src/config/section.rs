@@ -109,6 +109,14 @@ impl<'d> Section<'d> {
         self.parsed(key, length::parse)
     }
 
+    /// A length of time that is not nothing.
+    pub(super) fn some_time(&self, key: &'static str) -> Option<SignedDuration> {
+        self.parsed(key, |text| match length::parse(text)? {
+            length if length.is_positive() => Ok(length),
+            _ => Err("this is no time at all: write 15min, or leave it away".to_owned()),
+        })
+    }
+
     /// A text that means something.
     pub(super) fn parsed<T, E: ToString>(
         &self,
@@ -184,7 +192,8 @@ impl<'d> Section<'d> {
             let name_text = name.get_ref().as_ref();
             if !known.contains(&name_text) {
                 let path = joined(&self.path, name_text);
-                self.document.fault(&name.span(), &path, "there is no such key", Some(nearest(name_text, &known)));
+                let hint = inside(name_text, &known).unwrap_or_else(|| nearest(name_text, &known));
+                self.document.fault(&name.span(), &path, "there is no such key", Some(hint));
             }
         }
     }
@@ -292,6 +301,21 @@ impl<'d> Value<'d> {
         self.fault(format!("this is {}, and {expected} is needed", kind(self.value)), None);
         None
     }
+}
+
+/// Keys of a table in this one, which people write a step too far out.
+const INNER: [(&str, &str, &[&str]); 2] = [
+    ("objectives", "", &["rpo", "rto", "verified_within", "drilled_within"]),
+    ("retention", "REPOSITORY = ", &["last", "within", "hourly", "daily", "weekly", "monthly", "yearly"]),
+];
+
+/// What to say of a key that belongs into a table of this one.
+fn inside(key: &str, known: &[&str]) -> Option<String> {
+    let (table, of, _) = INNER.iter().find(|(table, _, keys)| known.contains(table) && keys.contains(&key))?;
+    Some(match *of {
+        "" => format!("it belongs into {table} = {{ {key} = … }}"),
+        of => format!("it belongs into {table} = {{ {of}{{ {key} = … }} }}"),
+    })
 }
 
 /// What to say of a word that is not known.

@@ -50,7 +50,7 @@ pub(super) fn read_daemon(section: Option<&Section<'_>>) -> Daemon {
     let daemon = Daemon {
         listen: listen.unwrap_or(usual.listen),
         token: section.secret("token"),
-        facts_every: section.duration("facts_every").filter(|every| every.is_positive()).unwrap_or(usual.facts_every),
+        facts_every: section.some_time("facts_every").unwrap_or(usual.facts_every),
     };
     if !daemon.listen.ip().is_loopback() && daemon.token.is_none() {
         section.fault(

@@ -25,10 +25,8 @@ pub(crate) enum Source {
         paths: Vec<PathBuf>,
         /// What of them is left out.
         selection: Selection,
-        /// A file whose ctime alone changed counts as unchanged.
-        ignore_ctime: bool,
-        /// A file whose inode alone changed counts as unchanged.
-        ignore_inode: bool,
+        /// How changes to them are taken.
+        changes: Changes,
     },
     /// A database, or all of a server.
     Database {
@@ -48,13 +46,24 @@ pub(crate) enum Source {
     },
 }
 
+/// How changes to files are taken; by default all are seen, and those that happen during a run are notes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Changes {
+    /// A file whose ctime alone changed counts as unchanged.
+    pub(crate) ignore_ctime: bool,
+    /// A file whose inode alone changed counts as unchanged.
+    pub(crate) ignore_inode: bool,
+    /// A file that vanishes before it is read, or changes while it is, counts as lost.
+    pub(crate) strict: bool,
+}
+
 /// Reads a job's source.
 pub(super) fn read(value: &Value<'_>, job: &str) -> Option<Source> {
     if value.is_text() {
         let text = value.text()?;
         return match DatabaseUrl::is_one(&text) {
             true => database(value, &text, None, DumpArgs::default()),
-            false => files(value, vec![text], Selection::default(), false, false),
+            false => files(value, vec![text], Selection::default(), Changes::default()),
         };
     }
     if !value.is_table() {
@@ -67,8 +76,9 @@ pub(super) fn read(value: &Value<'_>, job: &str) -> Option<Source> {
         ["files"] => {
             let paths = section.texts("files");
             let selection = selection(&section);
-            let (ctime, inode) = (section.flag("ignore_ctime"), section.flag("ignore_inode"));
-            files(value, paths, selection, ctime == Some(true), inode == Some(true))
+            let flag = |key| section.flag(key) == Some(true);
+            let (ignore_ctime, ignore_inode) = (flag("ignore_ctime"), flag("ignore_inode"));
+            files(value, paths, selection, Changes { ignore_ctime, ignore_inode, strict: flag("strict") })
         }
         ["command"] => command(&section, job),
         ["url"] => {
@@ -87,7 +97,7 @@ pub(super) fn read(value: &Value<'_>, job: &str) -> Option<Source> {
     source
 }
 
-fn files(value: &Value<'_>, paths: Vec<String>, selection: Selection, ctime: bool, inode: bool) -> Option<Source> {
+fn files(value: &Value<'_>, paths: Vec<String>, selection: Selection, changes: Changes) -> Option<Source> {
     if paths.is_empty() {
         value.fault("no file or folder is named", Some(String::from("write { files = [\"/srv/uploads\"] }")));
         return None;
@@ -101,7 +111,7 @@ fn files(value: &Value<'_>, paths: Vec<String>, selection: Selection, ctime: boo
         return None;
     }
     let paths = paths.into_iter().map(PathBuf::from).collect();
-    Some(Source::Files { paths, selection, ignore_ctime: ctime, ignore_inode: inode })
+    Some(Source::Files { paths, selection, changes })
 }
 
 fn selection(section: &Section<'_>) -> Selection {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::museum::WRONG;
 use super::*;
 
 fn read(text: &str) -> Result<Config, Wrong> {
@@ -19,7 +20,7 @@ fn right(text: &str) -> Config {
     read(text).unwrap_or_else(|wrong| panic!("{:#?}", wrong.faults))
 }
 
-/// The example of the manual, which is also that of the README.
+/// The example of the manual and of the README.
 pub(super) const WHOLE: &str = include_str!("../../../examples/backup.toml");
 
 const START: &str = "[repositories.local]\nurl = \"/mnt/repo\"\n[repositories.offsite]\nurl = \"s3://bucket/x\"\n";
@@ -53,6 +54,29 @@ fn the_example_says_what_it_is_meant_to_say() {
         uploads.drill.as_ref().and_then(|drill| drill.schedule.as_ref()).map(|one| one.text()),
         Some("0 5 * * 0")
     );
+}
+
+#[test]
+fn the_readme_shows_the_whole_example() {
+    let readme = include_str!("../../../README.md");
+    assert!(
+        readme.contains(&format!("```toml\n{WHOLE}```\n")),
+        "README.md shows another file than examples/backup.toml"
+    );
+}
+
+#[test]
+fn a_job_takes_back_the_drills_and_the_trigger_of_the_defaults() {
+    let config = right(
+        "[repositories.here]\nurl = \"/x\"\n[defaults]\ntrigger = \"on-change\"\nsettle = \"1min\"\n\
+         drill = { schedule = \"0 5 * * 0\", limit = \"2h\" }\n[jobs.a]\nsource = \"/a\"\n[jobs.b]\nsource = \"/b\"\n\
+         trigger = \"schedule\"\nschedule = \"by hand\"\ndrill = { schedule = \"never\" }\n",
+    );
+    let drills = config.jobs.iter().map(|job| job.drill.as_ref().is_some_and(|drill| drill.schedule.is_some()));
+    assert_eq!(drills.collect::<Vec<_>>(), [true, false]);
+    assert!(config.jobs[1].drill.as_ref().is_some_and(|drill| drill.limit.is_some()));
+    assert!(matches!(config.jobs[0].starts, Starts::OnChange { .. }));
+    assert!(matches!(config.jobs[1].starts, Starts::ByHand));
 }
 
 #[test]
@@ -132,240 +156,6 @@ fn what_is_kept_holds_no_secret_and_no_comment_and_reads_as_before() {
     let again = read(&config.kept).unwrap();
     assert_eq!(again.kept, config.kept);
 }
-
-/// A wrong file, the line of its fault, its key, and a part of what is said.
-pub(super) const WRONG: &[(&str, usize, &str, &str)] = &[
-    ("a = ", 1, "", "not TOML"),
-    ("[jobs.x\n", 1, "", "not TOML"),
-    ("[repository.a]\nurl = \"/x\"\n", 1, "repository", "repositories is the nearest"),
-    ("timezone = \"Mars/Olympus\"\n", 1, "timezone", "no time zone"),
-    ("[repositories.a]\nmedia = \"disk\"\n", 1, "repositories.a", "url is missing"),
-    ("[repositories.a]\nurl = 5\n", 2, "repositories.a.url", "a number, and a text in quotes is needed"),
-    ("[repositories.a]\nurl = \"b2:x/y\"\n", 2, "repositories.a.url", "not supported"),
-    ("[repositories.a]\nurl = \"/x\"\nregion = \"eu\"\n", 3, "repositories.a.region", "for buckets"),
-    ("[repositories.a]\nurl = \"/x\"\nmedium = \"disk\"\n", 3, "repositories.a.medium", "media is the nearest"),
-    ("[repositories.a]\nurl = \"${NOBODY}/x\"\n", 2, "repositories.a.url", "NOBODY is not set"),
-    ("[repositories.\"a b\"]\nurl = \"/x\"\n", 1, "repositories.a b", "no name"),
-    ("[repositories.a]\nurl = \"/x\"\nprune = \"5m\"\n", 3, "repositories.a.prune", "minutes are written min"),
-    ("[repositories.a]\nurl = \"/x\"\nlock_free = true\nprune = \"7d\"\n", 1, "repositories.a", "exclude each other"),
-    ("[repositories.a]\nurl = \"/x\"\nlimit_upload = \"fast\"\n", 3, "repositories.a.limit_upload", "number of bytes"),
-    ("[repositories.a]\nurl = \"s3://b/x\"\naccess_key_id = \"x\"\n", 1, "repositories.a", "belong together"),
-    (
-        "[repositories.a]\nurl = \"gs://b/x\"\naccess_key_id = \"x\"\nsecret_access_key = \"y\"\n",
-        1,
-        "repositories.a",
-        "places of the kind s3:",
-    ),
-    (
-        "[repositories.a]\nurl = \"/x\"\npassword = { flie = \"/k\" }\n",
-        3,
-        "repositories.a.password",
-        "read from one place",
-    ),
-    (
-        "[repositories.a]\nurl = \"/x\"\npassword = { file = \"/k\", env = \"K\" }\n",
-        3,
-        "repositories.a.password",
-        "read from one place",
-    ),
-    ("[repositories.a]\nurl = \"/x\"\npassword = \"${EMPTY}\"\n", 3, "repositories.a.password", "it is empty"),
-    (
-        "[repositories.a]\nurl = \"/x\"\npassword = \"x\"\npassword_file = \"/k\"\n",
-        1,
-        "repositories.a",
-        "more than once",
-    ),
-    ("[jobs.a]\nsource = \"/a\"\n", 1, "jobs.a", "repositories is missing"),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { url = \"mysql://h/d\", collection = [\"c\"] }\n",
-        4,
-        "jobs.a.source.url",
-        "an option for MongoDB",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { url = \"mongodb://h/d\", exclude_colection = [\"c\"] }\n",
-        4,
-        "jobs.a.source.exclude_colection",
-        "exclude_collection is the nearest",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { url = \"mongodb://h/d\", snapshot_read = \"no\" }\n",
-        4,
-        "jobs.a.source.snapshot_read",
-        "true or false is needed",
-    ),
-    ("[checklist]\npassphrase_copy = \"safe\"\n", 2, "checklist.passphrase_copy", "a table"),
-    ("[checklist]\npassphrase_copy = { place = \"safe\" }\n", 2, "checklist.passphrase_copy", "on is missing"),
-    ("[checklist]\nrehearsed = { by = \"Ada\", on = \"2.5.2026\" }\n", 2, "checklist.rehearsed.on", "no date"),
-    (
-        "[checklist]\nrehersed = { by = \"Ada\", on = \"2026-05-02\" }\n",
-        2,
-        "checklist.rehersed",
-        "rehearsed is the nearest",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nshedule = \"0 2 * * *\"\nsource = \"/a\"\n",
-        4,
-        "jobs.a.shedule",
-        "schedule is the nearest",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nrepositories = [\"t\"]\n",
-        5,
-        "jobs.a.repositories",
-        "no repository is called t",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nrepositories = [\"r\", \"r\"]\n",
-        5,
-        "jobs.a.repositories",
-        "named twice",
-    ),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nschedule = \"0 2 * * *\"\n", 3, "jobs.a", "source is missing"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"a/b\"\n", 4, "jobs.a.source", "not a path from the root"),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = [\"/a\"]\n", 4, "jobs.a.source", "a list, and a URL"),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { files = [\"/a\"], command = \"x\" }\n",
-        4,
-        "jobs.a.source",
-        "one of files, command and url",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { files = [\"/a\"], exclud = [\"x\"] }\n",
-        4,
-        "jobs.a.source.exclud",
-        "exclude is the nearest",
-    ),
-    ("[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"postgres:/h/db\"\n", 4, "jobs.a.source", "slashes"),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nschedule = \"0 25 * * *\"\n",
-        5,
-        "jobs.a.schedule",
-        "",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nschedule = \"0 2 30 2 *\"\n",
-        5,
-        "jobs.a.schedule",
-        "",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { command = \"x\" }\ntrigger = \"on-change\"\n",
-        3,
-        "jobs.a",
-        "watches files",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ntrigger = \"on-chang\"\n",
-        5,
-        "jobs.a.trigger",
-        "on-change is the nearest",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { within = \"30d\" }\n",
-        5,
-        "jobs.a.retention.within",
-        "rules stand below a repository",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { dayly = 7 } }\n",
-        5,
-        "jobs.a.retention.r.dayly",
-        "daily is the nearest",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { daily = 0 } }\n",
-        5,
-        "jobs.a.retention.r",
-        "no rule keeps anything",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretention = { r = { within = \"30x\" } }\n",
-        5,
-        "jobs.a.retention.r.within",
-        "unit",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\nlock_free = true\n[jobs.a]\nsource = \"/a\"\nretention = { r = { last = 5 } }\n",
-        4,
-        "jobs.a",
-        "cannot delete",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nobjectives = { rpo = \"daily\" }\n",
-        5,
-        "jobs.a.objectives.rpo",
-        "no length of time",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\noffsite = \"none\"\n",
-        5,
-        "jobs.a.offsite",
-        "none: REASON",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ntags = [\"a,b\"]\n",
-        5,
-        "jobs.a.tags",
-        "cannot be a tag",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\nretries = { attempts = 0 }\n",
-        5,
-        "jobs.a.retries.attempts",
-        "from 1 to 100",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { checks = [ { sql = \"x\", command = \"y\" } ] }\n",
-        5,
-        "jobs.a.drill.checks[0]",
-        "asks one thing",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = { command = \"x\" }\ndrill = { schedule = \"@daily\" }\n",
-        5,
-        "jobs.a.drill",
-        "nobody knows",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { repository = \"q\" }\n",
-        5,
-        "jobs.a.drill.repository",
-        "does not go to q",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { limit = \"0s\" }\n",
-        5,
-        "jobs.a.drill",
-        "limit is nothing",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill = { sandbox = { container = \"--privileged\" } }\n",
-        5,
-        "jobs.a.drill.sandbox.container",
-        "is no image",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill.sandbox = { container = { program = \"docker\" } }\n",
-        5,
-        "jobs.a.drill.sandbox.container",
-        "image is missing",
-    ),
-    (
-        "[repositories.r]\nurl = \"/x\"\n[jobs.a]\nsource = \"/a\"\ndrill.sandbox = { server = \"postgres://x/\", container = \"i\" }\n",
-        5,
-        "jobs.a.drill.sandbox",
-        "exclude each other",
-    ),
-    ("[defaults]\nrepositories = [\"nowhere\"]\n", 2, "defaults.repositories", "no repository is called nowhere"),
-    ("[defaults]\nsource = \"/a\"\n", 2, "defaults.source", "no such key"),
-    ("[notify.ops]\non = [\"failure\"]\n", 1, "notify.ops", "one of webhook, mail and command"),
-    ("[notify.ops]\ncommand = \"x\"\non = [\"failures\"]\n", 3, "notify.ops.on[0]", "failure is the nearest"),
-    ("[notify.ops]\nmail = { server = \"h\", from = \"a@b\" }\n", 2, "notify.ops.mail", "to is missing"),
-    ("[daemon]\nlisten = \"0.0.0.0:80\"\n", 1, "daemon", "needs a token"),
-    ("[daemon]\nlisten = \"localhost\"\n", 2, "daemon.listen", "address and port"),
-    ("[metrics]\ntextfile = \"/x/backup.txt\"\n", 2, "metrics.textfile", ".prom"),
-];
 
 #[test]
 fn every_wrong_file_names_its_line_its_key_and_what_would_be_right() {

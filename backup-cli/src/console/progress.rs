@@ -49,15 +49,26 @@ struct Done {
     bytes: AtomicU64,
     /// Bytes of packs that the stores have taken.
     sent: AtomicU64,
+    /// How much there is, as far as it is known.
+    total: Mutex<Option<Amount>>,
 }
 
 impl Done {
+    fn total(&self) -> Option<Amount> {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expect(&self, total: Option<Amount>) {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner) = total;
+    }
+
     fn so_far(&self) -> SoFar {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         SoFar { items: read(&self.items), bytes: read(&self.bytes), sent: read(&self.sent) }
     }
 
-    fn begin(&self) {
+    fn begin(&self, total: Option<Amount>) {
+        self.expect(total);
         [&self.items, &self.bytes, &self.sent].iter().for_each(|count| count.store(0, Ordering::Relaxed));
     }
 }
@@ -73,7 +84,8 @@ struct SoFar {
 struct Current {
     phase: Option<Phase>,
     bar: Option<ProgressBar>,
-    total: Option<Amount>,
+    /// What the backup that is to come was said to come to.
+    foreseen: Option<Amount>,
     began: Instant,
     told: Instant,
 }
@@ -88,7 +100,7 @@ impl Reporter {
             done: Arc::default(),
             problems: AtomicU64::new(0),
             read: AtomicU64::new(0),
-            current: Mutex::new(Current { phase: None, bar: None, total: None, began: now, told: now }),
+            current: Mutex::new(Current { phase: None, bar: None, foreseen: None, began: now, told: now }),
         }
     }
 
@@ -98,6 +110,20 @@ impl Reporter {
         let problems = self.problems.load(Ordering::Relaxed);
         if self.format == Format::Text && self.voice != Voice::Verbose && problems > PROBLEMS_SHOWN_MAX {
             say(&format!("and {} more; -v shows all", amounts::counted(problems - PROBLEMS_SHOWN_MAX, "problem")));
+        }
+    }
+
+    /// Whether a terminal shows how far it is.
+    pub(crate) fn draws(&self) -> bool {
+        self.draws
+    }
+
+    /// How much a backup will come to, before it or while it runs.
+    pub(crate) fn expect(&self, total: Amount) {
+        let mut current = self.current();
+        match current.phase {
+            Some(Phase::Backup) => self.done.expect(Some(total)),
+            _ => current.foreseen = Some(total),
         }
     }
 
@@ -128,11 +154,13 @@ impl Reporter {
     fn phase(&self, phase: Phase, total: Option<Amount>) {
         let mut current = self.current();
         current.end();
-        self.done.begin();
+        let foreseen = current.foreseen;
+        let total = total.or(foreseen.filter(|_| phase == Phase::Backup));
+        self.done.begin(total);
         let now = Instant::now();
-        *current = Current { phase: Some(phase), bar: None, total, began: now, told: now };
+        *current = Current { phase: Some(phase), bar: None, foreseen, began: now, told: now };
         if self.draws {
-            current.bar = Some(bar(phase, total, Arc::clone(&self.done)));
+            current.bar = Some(bar(phase, Arc::clone(&self.done)));
         }
         drop(current);
         if self.format == Format::Json {
@@ -163,7 +191,7 @@ impl Reporter {
         }
         current.told = Instant::now();
         let SoFar { items, bytes, sent } = self.done.so_far();
-        let left = seconds_left(current.total, items, bytes, current.began.elapsed());
+        let left = seconds_left(self.done.total(), items, bytes, current.began.elapsed());
         let line = json!({
             "event": "progress", "phase": current.phase.map(word), "items": items, "bytes": bytes, "bytes_sent": sent,
             "seconds_elapsed": current.began.elapsed().as_secs_f64(), "seconds_left": left,
@@ -200,7 +228,7 @@ impl Reporter {
         }
         let shown = self.problems.fetch_add(1, Ordering::Relaxed) < PROBLEMS_SHOWN_MAX;
         if shown || self.voice == Voice::Verbose {
-            self.line(&format!("{word}: {action} {path}: {reason}"));
+            self.line(&format!("{word}: {action} {}: {reason}", shortened(&path.to_string())));
         }
     }
 }
@@ -249,10 +277,10 @@ impl Current {
     }
 }
 
-fn bar(phase: Phase, total: Option<Amount>, done: Arc<Done>) -> ProgressBar {
+fn bar(phase: Phase, done: Arc<Done>) -> ProgressBar {
     let line = move |state: &ProgressState, f: &mut dyn fmt::Write| {
         // Drawing is never a reason to fail.
-        let _ = f.write_str(&drawn(phase, total, done.so_far(), state.elapsed()));
+        let _ = f.write_str(&drawn(phase, done.total(), done.so_far(), state.elapsed()));
     };
     let style = ProgressStyle::with_template("{line}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -271,27 +299,40 @@ fn drawn(phase: Phase, total: Option<Amount>, so_far: SoFar, elapsed: Duration) 
         let percent = amounts::percent(done.min(all), all);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 100")]
         let filled = (percent as usize) * BAR / 100;
-        let _ = write!(line, " [{}{}] {percent:>3.0} %", "=".repeat(filled), " ".repeat(BAR - filled));
+        // Where bytes are sent, that says more, and there is no room for both.
+        if sent == 0 {
+            let _ = write!(line, " [{}{}]", "=".repeat(filled), " ".repeat(BAR - filled));
+        }
+        let _ = write!(line, " {percent:>3.0} %");
     } else if items > 0 {
         let _ = write!(line, "  {} {}", amounts::count(items), things(phase));
     }
     if bytes > 0 {
         let _ = write!(line, "  {}  {}", amounts::size(bytes), amounts::rate(bytes, seconds));
     }
-    // Beside a bar there is no room for it.
-    if sent > 0 && total.is_none() {
-        let _ = write!(line, "  {} sent", amounts::size(sent));
+    let time = match seconds_left(total, items, bytes, elapsed) {
+        _ if seconds < 2.0 => String::new(),
+        Some(left) => format!("  {} left", amounts::whole_span(left)),
+        None => format!("  {}", amounts::whole_span(seconds)),
+    };
+    let sent = if sent > 0 { format!("  {} sent", amounts::size(sent)) } else { String::new() };
+    // Of numbers without end the one that says least gives way.
+    if line.chars().count() + sent.chars().count() + time.chars().count() < 80 {
+        line.push_str(&sent);
     }
-    match seconds_left(total, items, bytes, elapsed) {
-        _ if seconds < 2.0 => {}
-        Some(left) => {
-            let _ = write!(line, "  {} left", amounts::whole_span(left));
-        }
-        None => {
-            let _ = write!(line, "  {}", amounts::whole_span(seconds));
-        }
-    }
+    line.push_str(&time);
     line
+}
+
+/// A path that a person can read: of one with thousands of folders, its beginning and its end.
+fn shortened(path: &str) -> std::borrow::Cow<'_, str> {
+    const SHOWN_MAX: usize = 400;
+    if path.len() <= SHOWN_MAX {
+        return path.into();
+    }
+    let begins = (0..=SHOWN_MAX / 2).rev().find(|&at| path.is_char_boundary(at)).unwrap_or(0);
+    let ends = (path.len() - SHOWN_MAX / 2..path.len()).find(|&at| path.is_char_boundary(at)).unwrap_or(path.len());
+    format!("{} … {}", &path[..begins], &path[ends..]).into()
 }
 
 fn with_path(mut line: Value, path: &SnapshotPath) -> Value {
@@ -389,6 +430,14 @@ mod tests {
     }
 
     #[test]
+    fn a_path_without_end_is_shown_by_its_ends() {
+        assert_eq!(shortened("/a/b"), "/a/b");
+        let deep = format!("/first{}/last", "/ö".repeat(10_000));
+        let shown = shortened(&deep);
+        assert!(shown.starts_with("/first") && shown.ends_with("/last") && shown.len() < 420, "{shown}");
+    }
+
+    #[test]
     fn a_drawn_line_fits_every_terminal() {
         let total = Some(Amount { items: 1_000_000, bytes: 1 << 50 });
         for bytes in [0, 1, 1 << 49, 1 << 50, (1 << 50) + 5] {
@@ -404,5 +453,7 @@ mod tests {
         let so_far = SoFar { items: 2, bytes: 200, sent: 100 };
         let line = drawn(Phase::Backup, None, so_far, Duration::from_secs(20));
         assert_eq!(line, "backup     2 files  200 B  10 B/s  100 B sent  20 s");
+        let line = drawn(Phase::Backup, Some(Amount { items: 4, bytes: 400 }), so_far, Duration::from_secs(20));
+        assert_eq!(line, "backup     50 %  200 B  10 B/s  100 B sent  20 s left");
     }
 }

@@ -9,10 +9,12 @@
 //!   of a run leaves the run alone, and the next one knows from its records, or its lease, that it was.
 //!
 //! It stops at SIGTERM and SIGINT, after the run has stopped at its next safe point; it reads the configuration again at
-//! SIGHUP, after the run, and keeps the old one where the new one is wrong.
+//! SIGHUP, after the run, and keeps the old one where the new one is wrong. Runs get the configuration as it was read, so
+//! that a file that somebody is at work on harms nothing.
 
 mod child;
 mod health;
+mod messages;
 mod page;
 mod plot;
 mod readers;
@@ -23,7 +25,7 @@ mod view;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -40,12 +42,13 @@ use crate::console::say;
 use crate::exit::{Exit, Failure};
 use crate::facts::{self, Reading};
 use crate::session::{Session, identity};
-use crate::telling;
+use crate::telling::{self, Matter};
 use crate::units::Program;
 use child::Child;
 use health::{BEAT_SECONDS, Health};
+use messages::Messages;
 use readers::Reader;
-use server::{Answers, Token};
+use server::{Answers, Door, Token};
 use timetable::{Entry, Next, Task, Verb};
 use view::{JobView, Shown, View};
 use watch::Watch;
@@ -64,6 +67,8 @@ enum Wake {
     Read { repository: String, reading: Reading },
     /// Files of a job were seen to change.
     Changed { job: String, at: Timestamp },
+    /// What of a job's files cannot be watched has changed.
+    Watched { job: String, trouble: Option<String> },
     /// The run has ended.
     Ended { status: Option<ExitStatus> },
 }
@@ -79,16 +84,16 @@ pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
     })?;
     // Port 0 is any that is free.
     let listen = listener.local_addr().unwrap_or(listen);
-    let token = config.daemon.token.as_ref().map(|token| token.read("daemon.token", &session.console)).transpose()?;
-    if token.as_ref().is_some_and(|token| token.trim().is_empty()) {
-        return Err(Failure::usage("the daemon's token is empty", "write a long random text there"));
-    }
+    let door = Door::new(token(&config, session)?);
     let (wakes, woken) = mpsc::channel();
     let path = std::env::current_exe().map_err(|error| Failure::because("the path of this program", &error))?;
     let program = Program { path, config: std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone()) };
     let mut daemon = Daemon {
         shown: Shown::new(View::nothing(identity(None).hostname, config.time_zone.clone())),
         health: Arc::new(Health::new(now)),
+        door: door.clone(),
+        listen,
+        messages: Messages::start(&session.globals, &session.cancel)?,
         readings: BTreeMap::new(),
         jobs: BTreeMap::new(),
         triggers: BTreeMap::new(),
@@ -100,24 +105,31 @@ pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
         is_stopping: false,
         fetch_noted: None,
         trouble: None,
-        watch_troubles: Vec::new(),
+        watch_troubles: BTreeMap::new(),
+        ends: Vec::new(),
         program,
         config,
         wakes,
         session,
     };
-    let answers = Answers {
-        shown: daemon.shown.clone(),
-        health: Arc::clone(&daemon.health),
-        token: token.map(|token| Token::new(&token)),
-    };
+    let answers = Answers { shown: daemon.shown.clone(), health: Arc::clone(&daemon.health), door };
     signals::start(listener, answers, daemon.wakes.clone())?;
     daemon.take_up()?;
     session.console.note(&format!("http://{listen} shows how things are"));
     tell_systemd(&[NotifyState::Ready]);
     daemon.go_on(&woken);
     tell_systemd(&[NotifyState::Stopping]);
+    daemon.messages.finish();
     Ok(Exit::Done)
+}
+
+/// What who asks has to know.
+fn token(config: &Config, session: &Session) -> Result<Option<Token>, Failure> {
+    let token = config.daemon.token.as_ref().map(|token| token.read("daemon.token", &session.console)).transpose()?;
+    if token.as_ref().is_some_and(|token| token.trim().is_empty()) {
+        return Err(Failure::usage("the daemon's token is empty", "write a long random text there"));
+    }
+    Ok(token.map(|token| Token::new(&token)))
 }
 
 /// What the deciding thread has.
@@ -128,6 +140,11 @@ struct Daemon<'a> {
     wakes: Sender<Wake>,
     shown: Shown,
     health: Arc<Health>,
+    /// Who may ask.
+    door: Door,
+    /// Where it listens.
+    listen: SocketAddr,
+    messages: Messages,
     readings: BTreeMap<String, Reading>,
     /// What is known of each job, since its repositories were read last.
     jobs: BTreeMap<String, JobView>,
@@ -143,8 +160,10 @@ struct Daemon<'a> {
     fetch_noted: Option<Timestamp>,
     /// Why the configuration could not be read again.
     trouble: Option<String>,
-    /// What cannot be watched.
-    watch_troubles: Vec<String>,
+    /// What cannot be watched, by job.
+    watch_troubles: BTreeMap<String, String>,
+    /// Tasks that came to no end of their own when they ran last, with what became of them.
+    ends: Vec<(Task, String)>,
 }
 
 impl Daemon<'_> {
@@ -177,18 +196,29 @@ impl Daemon<'_> {
                 let places: Vec<_> = config.repositories.iter().flat_map(crate::config::Repository::places).collect();
                 let options = selection.options_beside(paths, &places, self.session.console)?;
                 match watch::watch(&job.name, paths, &options.excludes, &self.wakes) {
-                    Ok(watch) => self.watches.push(watch),
-                    Err(why) => {
-                        let trouble =
-                            format!("the files of {} cannot be watched, and are scanned once a day: {why}", job.name);
-                        say(&format!("warning: {trouble}"));
-                        self.watch_troubles.push(trouble);
+                    Ok((watch, trouble)) => {
+                        self.watches.push(watch);
+                        self.note_watched(&job.name, trouble);
                     }
+                    Err(why) => self.note_watched(&job.name, Some(why)),
                 }
             }
         }
         self.show();
         Ok(())
+    }
+
+    /// Notes what of a job's files cannot be watched, and what can be again.
+    fn note_watched(&mut self, job: &str, trouble: Option<String>) {
+        match trouble {
+            Some(why) => {
+                let trouble = format!("files of {job} cannot be watched, and are scanned once a day: {why}");
+                say(&format!("warning: {trouble}"));
+                self.watch_troubles.insert(job.to_owned(), trouble);
+            }
+            None if self.watch_troubles.remove(job).is_some() => say(&format!("the files of {job} are watched again")),
+            None => {}
+        }
     }
 
     fn go_on(&mut self, woken: &Receiver<Wake>) {
@@ -255,9 +285,15 @@ impl Daemon<'_> {
             Verb::Run | Verb::Drill => "",
         };
         say(&format!("{} {}{of} begins{whole}{made_up}", task.verb.word(), task.name));
-        match child::start(&self.program, &task, slot, &self.wakes) {
+        self.ends.retain(|(ended, _)| *ended != task);
+        match child::start(&self.program, &task, slot, &self.config, &self.wakes) {
             Ok(child) => self.running = Some(child),
-            Err(failure) => say(&format!("{} {} could not begin: {}", task.verb.word(), task.name, failure.what)),
+            Err(failure) => {
+                let what = format!("could not begin: {}", failure.what);
+                say(&format!("{} {} {what}", task.verb.word(), task.name));
+                let matter = messages::failed(&task, &what);
+                self.note_end(task, &what, now, Some(matter));
+            }
         }
         self.show();
         None
@@ -293,10 +329,18 @@ impl Daemon<'_> {
                     entry.change(at, at);
                 }
             }
+            Wake::Watched { job, trouble } => {
+                self.note_watched(&job, trouble);
+                self.show();
+            }
             Wake::Ended { status } => {
                 let Some(child) = self.running.take() else { return };
                 let Task { verb, name } = &child.task;
-                say(&format!("{} {name} {}", verb.word(), child::ended(status)));
+                let what = child::ended(status);
+                say(&format!("{} {name} {what}", verb.word()));
+                // Who stops the daemon knows of the run's end.
+                let matter = messages::untold(&child.task, status).filter(|_| !self.is_stopping);
+                self.note_end(child.task.clone(), &what, SystemClock.now(), matter);
                 let job = self.config.jobs.iter().find(|job| child.task.is_of_job(&job.name));
                 let repositories = match verb {
                     Verb::ReadBack => std::slice::from_ref(name),
@@ -308,6 +352,15 @@ impl Daemon<'_> {
         }
     }
 
+    /// Notes, tells and shows how a task ended that could not tell it itself.
+    fn note_end(&mut self, task: Task, what: &str, now: Timestamp, matter: Option<Matter>) {
+        let Some(matter) = matter else { return };
+        self.messages.tell(&self.config, vec![matter]);
+        let at = now.to_zoned(self.config.time_zone.clone()).strftime("%Y-%m-%d %H:%M %Z");
+        let what = format!("{} {} {what} at {at}", task.verb.word(), task.name);
+        self.ends.push((task, what));
+    }
+
     /// Computes anew what follows for the jobs of a repository that was read.
     fn hear(&mut self, repository: &str) {
         let now = SystemClock.now();
@@ -316,6 +369,7 @@ impl Daemon<'_> {
             let is_of = |entry: &&mut Entry| entry.task.verb == Verb::ReadBack && entry.task.name == repository;
             self.entries.iter_mut().filter(is_of).for_each(|entry| entry.hear_read_back(histories.read_back));
         }
+        let mut matters = Vec::new();
         for job in config.jobs.iter().filter(|job| job.repositories.iter().any(|name| name == repository)) {
             let trigger = self.trigger(job, now);
             let facts = facts::of_triggered(&config, job, trigger, &self.readings);
@@ -324,10 +378,19 @@ impl Daemon<'_> {
             if is_all_read {
                 let of_job = self.entries.iter_mut().filter(|entry| entry.task.is_of_job(&job.name));
                 of_job.for_each(|entry| entry.hear(&facts));
+                matters.extend(telling::of_standing(&standing));
             }
-            let view = JobView { facts: Arc::new(facts), standing: Arc::new(standing), running: None, next: None };
+            let view = JobView {
+                facts: Arc::new(facts),
+                standards: job.standards,
+                standing: Arc::new(standing),
+                computed: now,
+                running: None,
+                next: None,
+            };
             self.jobs.insert(job.name.clone(), view);
         }
+        self.messages.tell(&config, matters);
     }
 
     /// What makes a job run, found out once a day: how far its slots lie apart in the next thirteen months hardly changes
@@ -358,19 +421,36 @@ impl Daemon<'_> {
             zone: self.config.time_zone.clone(),
             jobs: jobs.collect(),
             is_ready: self.readings.len() == self.readers.len(),
-            troubles: self.trouble.iter().chain(&self.watch_troubles).cloned().collect(),
+            troubles: self
+                .trouble
+                .iter()
+                .chain(self.watch_troubles.values())
+                .chain(self.ends.iter().map(|(_, what)| what))
+                .cloned()
+                .collect(),
         });
     }
 
     fn reload(&mut self) {
         self.is_reload_wanted = false;
         let variables = |name: &str| std::env::var(name).ok();
-        match Config::load(&self.config.path, &variables).and_then(|read| Ok(read?)) {
-            Ok(config) => {
+        let read = Config::load(&self.config.path, &variables).and_then(|read| Ok(read?));
+        match read.and_then(|config| Ok((token(&config, self.session)?, config))) {
+            Ok((token, config)) => {
                 if config.daemon.listen != self.config.daemon.listen {
                     say("warning: it listens where it did; a new address is taken when it is started again");
                 }
+                match token.is_none() && !self.listen.ip().is_loopback() {
+                    true => say("warning: the token stays until it is started again: other machines can ask it"),
+                    false => self.door.change(token),
+                }
                 self.config = Arc::new(config);
+                // Of jobs that are no more, nobody is to be reminded.
+                let config = Arc::clone(&self.config);
+                self.ends.retain(|(task, _)| match task.verb {
+                    Verb::ReadBack => config.repository(&task.name).is_some(),
+                    _ => config.jobs.iter().any(|job| job.name == task.name),
+                });
                 self.trouble = None;
                 match self.take_up() {
                     Ok(()) => say("the configuration was read again"),

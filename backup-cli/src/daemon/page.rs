@@ -121,6 +121,10 @@ fn card(out: &mut String, job: &JobView, zone: &TimeZone, now: Timestamp) {
     }
     row("backup", last_success(job, zone, now));
     row("would be lost", exposed(job, Proof::Present, now));
+    if let Some(worst) = &job.standing.worst {
+        let moment = at(worst.moment, zone);
+        row("at worst in 30 days", format!("{} <span class=\"faint\">at {moment}</span>", in_words(worst.lost)));
+    }
     row("read back", exposed(job, Proof::Verified, now));
     row("drill", drill(job, zone, now));
     let rule = &job.standing.three_two_one;
@@ -306,7 +310,7 @@ mod tests {
         assert!(wrong < jobs);
         for words in [
             "<strong>uploads</strong>: the newest backup of uploads is 40 h old, where 26 h are allowed. Try <code>backup run uploads</code>",
-            "<strong>uploads</strong>: the last drill failed 3 h ago. Try <code>backup drill uploads</code>",
+            "<strong>uploads</strong>: the last drill from local failed 3 h ago. Try <code>backup -r local drill uploads</code>",
             "<span class=\"state good\">well</span>",
             "<span class=\"state bad\">wrong</span>",
             "2026-11-22 02:07 UTC",

@@ -10,7 +10,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use backup_core::clock::{Clock as _, SystemClock};
@@ -51,8 +51,28 @@ pub(super) struct Answers {
     pub(super) shown: Shown,
     /// Whether the daemon lives.
     pub(super) health: Arc<Health>,
-    /// Who asks has to know it.
-    pub(super) token: Option<Token>,
+    /// Who may ask.
+    pub(super) door: Door,
+}
+
+/// Who may ask: whoever knows the token, where there is one. A configuration that is read again may name another.
+#[derive(Clone, Debug)]
+pub(super) struct Door(Arc<RwLock<Option<Token>>>);
+
+impl Door {
+    /// Opens to who knows `token`.
+    pub(super) fn new(token: Option<Token>) -> Self {
+        Self(Arc::new(RwLock::new(token)))
+    }
+
+    /// From now on opens to who knows `token`, and to nobody for the one before.
+    pub(super) fn change(&self, token: Option<Token>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn token(&self) -> Option<Token> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A token, of which only the hash is kept.
@@ -134,11 +154,11 @@ impl Answers {
             _ => match self.admits(headers) {
                 Admitted::No(answer) => *answer,
                 Admitted::Yes if path == "/" => {
-                    body(StatusCode::OK, "text/html; charset=utf-8", page::html(&self.shown.view(), now))
+                    body(StatusCode::OK, "text/html; charset=utf-8", page::html(&self.shown.view().as_of(now), now))
                 }
                 Admitted::Yes if path == "/metrics" => {
                     self.health.fetch(now);
-                    body(StatusCode::OK, metrics::CONTENT_TYPE, self.shown.view().figures(now))
+                    body(StatusCode::OK, metrics::CONTENT_TYPE, self.shown.view().as_of(now).figures(now))
                 }
                 Admitted::Yes => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz and /readyz"),
             },
@@ -146,7 +166,7 @@ impl Answers {
     }
 
     fn admits(&self, headers: &HeaderMap) -> Admitted {
-        let Some(token) = &self.token else {
+        let Some(token) = self.door.token() else {
             return match headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(names_this_machine) {
                 true => Admitted::Yes,
                 false => Admitted::No(Box::new(text(
@@ -156,7 +176,7 @@ impl Answers {
             };
         };
         // Hashes are compared, so that how long it takes says nothing of the token.
-        match presented(headers).is_some_and(|presented| Token::new(&presented) == *token) {
+        match presented(headers).is_some_and(|presented| Token::new(&presented) == token) {
             true => Admitted::Yes,
             false => {
                 let answer =
@@ -215,7 +235,7 @@ mod tests {
 
     fn answers(token: Option<&str>) -> Answers {
         let health = Arc::new(Health::new(SystemClock.now()));
-        Answers { shown: Shown::new(sample::view()), health, token: token.map(Token::new) }
+        Answers { shown: Shown::new(sample::view()), health, door: Door::new(token.map(Token::new)) }
     }
 
     fn asked(answers: &Answers, method: &Method, path: &str, headers: &[(&'static str, &str)]) -> u16 {

@@ -64,9 +64,13 @@ pub(super) struct Entry {
     when: When,
     /// How long after its slots it begins.
     delay: SignedDuration,
-    /// The slot of its last run, or when that began, or when it was first seen.
-    last: Timestamp,
-    /// Whether what its repositories know of it has been heard.
+    /// When it was first seen: nothing before is owed until a repository tells of a run.
+    seen: Timestamp,
+    /// When its last run began, as far as its repositories have told.
+    heard: Option<Timestamp>,
+    /// The slot of the last run that was begun here, or when that began.
+    begun: Option<Timestamp>,
+    /// Whether its repositories were asked, whatever they answered.
     is_known: bool,
     /// When its files were first and last seen to change since its last run.
     changed: Option<(Timestamp, Timestamp)>,
@@ -102,7 +106,9 @@ impl Entry {
             task: Task { verb, name: job.name.clone() },
             when,
             delay,
-            last: now,
+            seen: now,
+            heard: None,
+            begun: None,
             is_known: false,
             changed: None,
         };
@@ -124,7 +130,9 @@ impl Entry {
             task: Task { verb: Verb::ReadBack, name: repository.name.clone() },
             when: When::Schedule(schedule),
             delay: SignedDuration::ZERO,
-            last: now,
+            seen: now,
+            heard: None,
+            begun: None,
             is_known: false,
             changed: None,
         })
@@ -135,8 +143,8 @@ impl Entry {
         self.hear_last(last);
     }
 
-    /// What its repositories know of it was heard. `seen` is when the daemon first saw the job: what was due before is
-    /// owed only where there was a run before it.
+    /// Its repositories were asked, and this is what they told. One that could not be read has told nothing: it may do so
+    /// later, and then tell of a run long past.
     pub(super) fn hear(&mut self, facts: &JobFacts) {
         let last = match self.task.verb {
             Verb::Run => last_begun(facts),
@@ -153,13 +161,14 @@ impl Entry {
     }
 
     fn hear_last(&mut self, last: Option<Timestamp>) {
-        match last {
-            // What this daemon has begun itself is newer than what was read of it.
-            Some(last) if self.is_known => self.last = self.last.max(last),
-            Some(last) => self.last = last,
-            None => {}
-        }
+        self.heard = self.heard.max(last);
         self.is_known = true;
+    }
+
+    /// After when something is owed. What was begun here is newer than what was read of it.
+    fn last(&self) -> Timestamp {
+        let known = self.heard.max(self.begun);
+        known.unwrap_or(self.seen)
     }
 
     /// Its files were seen to change.
@@ -170,14 +179,14 @@ impl Entry {
 
     /// It begins.
     pub(super) fn begin(&mut self, slot: Option<Timestamp>, now: Timestamp) {
-        self.last = slot.unwrap_or(now);
+        self.begun = Some(slot.unwrap_or(now));
         self.changed = None;
     }
 
     /// A run of its job begins: the first one after a slot of `read_again` reads everything.
     pub(super) fn is_run_too(&mut self, now: Timestamp) {
         if self.task.verb == Verb::ReadAgain {
-            self.last = self.last.max(now);
+            self.begun = self.begun.max(Some(now));
         }
     }
 
@@ -186,13 +195,13 @@ impl Entry {
         if !self.is_known {
             return Due::Never;
         }
-        let by_schedule = |schedule: &Schedule| due(schedule, self.last, self.delay, now);
+        let by_schedule = |schedule: &Schedule| due(schedule, self.last(), self.delay, now);
         match &self.when {
             When::Schedule(schedule) => by_schedule(schedule),
             When::Change { settle, schedule } => {
                 let scan = match schedule {
                     Some(schedule) => by_schedule(schedule),
-                    None => not_before(self.last.min(now).checked_add(SCAN_EVERY).unwrap_or(Timestamp::MAX), now),
+                    None => not_before(self.last().min(now).checked_add(SCAN_EVERY).unwrap_or(Timestamp::MAX), now),
                 };
                 let quiet = self.changed.map(|(first, last)| not_before(settle.due(first, last, now), now));
                 match (scan, quiet) {
@@ -285,7 +294,8 @@ mod tests {
 
     fn entry(job: &str, verb: Verb, when: When, last: &str) -> Entry {
         let task = Task { verb, name: job.to_owned() };
-        Entry { task, when, delay: SignedDuration::ZERO, last: at(last), is_known: true, changed: None }
+        let delay = SignedDuration::ZERO;
+        Entry { task, when, delay, seen: at(last), heard: None, begun: None, is_known: true, changed: None }
     }
 
     fn scheduled(job: &str, text: &str, last: &str) -> Entry {
@@ -408,8 +418,30 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_was_missed_is_owed_also_when_its_repository_answers_late() {
+        let mut late = scheduled("a", "0 2 * * *", "2026-11-22T03:00:00Z");
+        late.is_known = false;
+        let known = sample::job("a", 40, DrillVerdict::Passed).facts;
+        let mut away = (*known).clone();
+        for copy in &mut away.copies {
+            (copy.read, copy.unreachable, copy.history) = (None, Some("timed out".to_owned()), Default::default());
+        }
+        late.hear(&away);
+        let now = at("2026-11-22T04:00:00Z");
+        let tomorrow = Next::Wait(Some(at("2026-11-23T02:00:00Z")));
+        assert_eq!(next(&[late.clone()], now), tomorrow, "nobody knows of a run before it was first seen");
+        late.hear(&known);
+        let slot = at("2026-11-22T02:00:00Z");
+        assert_eq!(next(&[late.clone()], now), Next::Run { at: 0, slot: Some(slot), missed: 1 });
+        late.begin(Some(slot), now);
+        late.hear(&known);
+        assert_eq!(next(&[late], now), tomorrow, "it was begun since");
+    }
+
+    #[test]
     fn what_was_begun_here_is_newer_than_what_was_read_of_it() {
-        let mut entry = scheduled("a", "0 2 * * *", "2026-11-22T02:00:00Z");
+        let mut entry = scheduled("a", "0 2 * * *", "2026-11-21T12:00:00Z");
+        entry.begin(Some(at("2026-11-22T02:00:00Z")), at("2026-11-22T02:00:00Z"));
         entry.hear(&sample::job("a", 40, DrillVerdict::Passed).facts);
         assert_eq!(next(&[entry], at("2026-11-22T04:00:00Z")), Next::Wait(Some(at("2026-11-23T02:00:00Z"))));
     }

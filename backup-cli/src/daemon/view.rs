@@ -6,9 +6,12 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use backup_core::metrics;
-use backup_core::policy::{JobFacts, JobStanding};
-use jiff::Timestamp;
+use backup_core::policy::{JobFacts, JobStanding, Standards};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// How long what follows from facts is taken for true: a page tells minutes.
+const COMPUTED_KEPT: SignedDuration = SignedDuration::from_secs(30);
 
 /// What is known at a moment.
 #[derive(Clone, Debug)]
@@ -30,8 +33,12 @@ pub(super) struct View {
 pub(super) struct JobView {
     /// The facts.
     pub(super) facts: Arc<JobFacts>,
+    /// What "lately" means for it.
+    pub(super) standards: Standards,
     /// What follows from them.
     pub(super) standing: Arc<JobStanding>,
+    /// When that was computed.
+    pub(super) computed: Timestamp,
     /// Since when it runs, if it does.
     pub(super) running: Option<Timestamp>,
     /// When it runs next.
@@ -42,6 +49,18 @@ impl View {
     /// Before anything is known.
     pub(super) fn nothing(host: String, zone: TimeZone) -> Self {
         Self { host, zone, jobs: Vec::new(), is_ready: false, troubles: Vec::new() }
+    }
+
+    /// The same as it is at `now`: what would be lost grows while nobody reads a repository.
+    pub(super) fn as_of(&self, now: Timestamp) -> Self {
+        let jobs = self.jobs.iter().map(|job| {
+            if now.duration_since(job.computed).abs() < COMPUTED_KEPT {
+                return job.clone();
+            }
+            let standing = Arc::new(JobStanding::of(&job.facts, &job.standards, now));
+            JobView { standing, computed: now, ..job.clone() }
+        });
+        Self { jobs: jobs.collect(), ..self.clone() }
     }
 
     /// The figures, as Prometheus reads them.
@@ -74,16 +93,13 @@ impl Shown {
 
 #[cfg(test)]
 pub(super) mod sample {
+    use super::*;
     use backup_core::contracts::Proof;
     use backup_core::model::SnapshotId;
     use backup_core::policy::{
-        Amounts, Backup, CopyFacts, Drill, DrillVerdict, History, Objectives, Offsite, Outcome, Place, Run, Standards,
-        Trigger,
+        Amounts, Backup, CopyFacts, Drill, DrillVerdict, History, Objectives, Offsite, Outcome, Place, Run, Trigger,
     };
     use backup_core::retention::GroupKey;
-    use jiff::SignedDuration;
-
-    use super::*;
 
     pub(in crate::daemon) fn now() -> Timestamp {
         "2026-11-22T12:00:00Z".parse().unwrap()
@@ -142,17 +158,21 @@ pub(super) mod sample {
                 rto: Some(SignedDuration::from_hours(2)),
             },
             offsite: Offsite::Required,
+            drilled_from: None,
             drills: vec![Drill {
                 ended: now() - SignedDuration::from_hours(3),
                 repository: "local".to_owned(),
                 verdict,
+                part: None,
                 took: Some(SignedDuration::from_mins(11)),
             }],
         };
         let standing = JobStanding::of(&facts, &Standards::default(), now());
         JobView {
             facts: Arc::new(facts),
+            standards: Standards::default(),
             standing: Arc::new(standing),
+            computed: now(),
             running: None,
             next: Some(now() + SignedDuration::from_hours(14)),
         }
@@ -166,5 +186,25 @@ pub(super) mod sample {
             is_ready: true,
             troubles: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backup_core::contracts::Proof;
+    use backup_core::policy::{Answer, DrillVerdict};
+
+    use super::*;
+
+    #[test]
+    fn what_would_be_lost_grows_although_no_repository_is_read() {
+        let view = View { jobs: vec![sample::job("app", 10, DrillVerdict::Passed)], ..sample::view() };
+        assert_eq!(view.jobs[0].standing.rpo_met, Some(Answer::Yes));
+        let later = view.as_of(sample::now() + SignedDuration::from_hours(17));
+        assert_eq!(later.jobs[0].standing.rpo_met, Some(Answer::No));
+        let hours = SignedDuration::from_hours;
+        assert_eq!(later.jobs[0].standing.exposure(Proof::Present).age(), Some(hours(27)));
+        let soon = view.as_of(sample::now() + SignedDuration::from_secs(20));
+        assert!(Arc::ptr_eq(&soon.jobs[0].standing, &view.jobs[0].standing), "it is not computed for each request");
     }
 }

@@ -29,7 +29,7 @@ impl<'a> DumpFolder<'a> {
         index: &'a Index,
         snapshot: &Snapshot,
         path: &SnapshotPath,
-    ) -> Result<Self, Failure> {
+    ) -> backup_core::Result<Self> {
         let reader = TreeReader::new(repository, index);
         let tree = match find_node(&reader, &snapshot.tree, path)? {
             None => Some(snapshot.tree),
@@ -48,15 +48,15 @@ impl<'a> DumpFolder<'a> {
     }
 
     /// The names and texts of the files that [`is_needed_beforehand`] names.
-    pub(crate) fn beforehand(&self, engine: Engine) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    pub(crate) fn beforehand(&self, engine: Engine) -> backup_core::Result<Vec<(String, Vec<u8>)>> {
         let mut files = Vec::new();
         for (name, node) in self.named().filter(|(name, _)| is_needed_beforehand(engine, name)) {
             let (mut text, limit) = (Vec::new(), MONGODB_METADATA_BYTES_MAX);
             let reader = FileReader::of_node(self.repository, self.index, &self.path.join(name.as_bytes()), node)?;
             let read = reader.take(limit + 1).read_to_end(&mut text);
-            read.map_err(|error| Error::damaged(name, "it cannot be read").caused_by(error))?;
+            read.map_err(|error| Error::of_read(name, error))?;
             if text.len() as u64 > limit {
-                return Err(Error::new(ErrorKind::Limit("the size of a file that describes a collection"), name).into());
+                return Err(Error::new(ErrorKind::Limit("the size of a file that describes a collection"), name));
             }
             files.push((name.to_owned(), text));
         }

@@ -9,7 +9,7 @@ use backup_core::clock::{Clock, SystemClock};
 use backup_core::contracts::Source;
 use backup_sources::databases::differences;
 use backup_sources::databases::manifest::Manifest;
-use backup_sources::databases::mysql::{Character, Existing, MysqlSettings, MysqlSource, MysqlTarget, observe};
+use backup_sources::databases::mysql::{Existing, MysqlSettings, MysqlSource, MysqlTarget, observe};
 use backup_sources::databases::url::{DatabaseUrl, Password};
 
 use super::{Cleaning, Loading, Verified};
@@ -27,10 +27,7 @@ pub(super) fn target(
     manifest: &Manifest,
 ) -> Result<Box<dyn Loading>, Failure> {
     let existing = if cleaning == Cleaning::Asked { Existing::Replace } else { Existing::Refuse };
-    let detail = |name: &str| manifest.details.get(name).and_then(|value| value.as_str()).map(str::to_owned);
-    let character =
-        detail("character_set").zip(detail("collation")).map(|(set, collation)| Character { set, collation });
-    Ok(Box::new(MysqlTarget::connect(&settings(url, programs)?, existing, character)?))
+    Ok(Box::new(MysqlTarget::connect(&settings(url, programs)?, existing, Some(manifest))?))
 }
 
 pub(super) fn verify(url: &DatabaseUrl, programs: Option<&Path>, manifest: &Manifest) -> Result<Verified, Failure> {

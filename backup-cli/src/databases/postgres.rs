@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use backup_core::contracts::Source;
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::postgres::{
-    Difference, DumpOptions, Existing, Folders, LoadOptions, PARAMETERS, Parallel, PostgresSource, PostgresTarget,
-    Roles, Server, Settings, compare, databases, observe,
+    Difference, DumpOptions, Existing, Folders, LoadOptions, OwnSettings, PARAMETERS, Parallel, PostgresSource,
+    PostgresTarget, Roles, Server, Settings, compare, databases, observe, of_name,
 };
 use backup_sources::databases::url::{DatabaseUrl, Password};
 use backup_sources::files::SpaceCheck;
@@ -141,12 +141,17 @@ pub(super) fn target(
     space: SpaceCheck,
     console: &Console,
 ) -> Result<Box<dyn Loading>, Failure> {
+    if args.is_part() && args.jobs.is_some_and(|jobs| jobs.get() > 1) {
+        let hint = "leave it away: --table and --schema are loaded in one transaction, all or nothing";
+        return Err(Failure::usage("--jobs is for a whole database", hint));
+    }
     let server = Server::new(url, &settings(args.pg_bin.as_deref(), console))?;
     let options = LoadOptions {
         existing: if cleaning == Cleaning::Asked { Existing::Replaced } else { Existing::Refused },
         roles: if args.no_roles { Roles::LeftOut } else { Roles::Kept },
         schemas: args.schema.clone(),
         tables: args.table.clone(),
+        own: OwnSettings::Restored,
         jobs: args.jobs,
         spool: args.spool.clone().unwrap_or_else(env::temp_dir),
         space,
@@ -164,11 +169,12 @@ pub(super) fn verify(
     console: &Console,
 ) -> Result<super::Verified, Failure> {
     let server = Server::new(url, &settings(args.pg_bin.as_deref(), console))?;
-    let observed = observe(&server, &named(&server)?, &DumpOptions::default())?;
-    let expected = &manifest.report.expectations;
+    let name = named(&server)?;
+    let observed = of_name(observe(&server, &name, &DumpOptions::default())?, &name);
+    let expected = of_name(manifest.report.expectations.clone(), &name);
     // Grants and owners stay behind when roles are left out.
     let expected: Vec<_> =
-        expected.iter().filter(|expected| !args.no_roles || !expected.kind.ends_with("acl")).cloned().collect();
+        expected.into_iter().filter(|expected| !args.no_roles || !expected.kind.ends_with("acl")).collect();
     let is_no_loss = |difference: &Difference| difference.is_of_words() || difference.is_of_the_database();
     let (words, losses) = compare(&expected, &observed).into_iter().partition(is_no_loss);
     let told = |differences: Vec<Difference>| differences.iter().map(|difference| difference.told()).collect();

@@ -10,7 +10,9 @@ use backup_core::clock::{Clock, SystemClock};
 use backup_core::contracts::Source;
 use backup_sources::databases::differences;
 use backup_sources::databases::manifest::Manifest;
-use backup_sources::databases::sqlite::{Check, Existing, SqliteOptions, SqliteSource, SqliteTarget, Users, observe};
+use backup_sources::databases::sqlite::{
+    Check, Existing, Sort, SqliteOptions, SqliteSource, SqliteTarget, Users, observe,
+};
 use backup_sources::databases::url::DatabaseUrl;
 
 use super::{Cleaning, Loading, Verified};
@@ -34,13 +36,16 @@ pub(super) fn verify(url: &DatabaseUrl, manifest: &Manifest) -> Result<Verified,
     let expected: Vec<_> =
         manifest.report.expectations.iter().filter(|expected| expected.kind != "image").cloned().collect();
     let mut losses = differences(&expected, &observed);
-    losses.extend(findings);
-    Ok(Verified { objects: expected.len(), losses, notes: Vec::new() })
+    let (damage, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.sort == Sort::Damage);
+    losses.extend(damage.into_iter().map(|finding| finding.text));
+    // A restore brings back what was there, with what a program had written against the rules.
+    let notes = others.into_iter().map(|finding| finding.text).collect();
+    Ok(Verified { objects: expected.len(), losses, notes })
 }
 
 impl Loading for SqliteTarget {
     fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        Self::warnings(self)
     }
 }
 

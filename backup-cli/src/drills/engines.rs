@@ -87,7 +87,10 @@ pub(super) fn sandbox(
             )))
         }
         #[cfg(feature = "sqlite")]
-        Engine::Sqlite => Ok(Box::new(backup_sources::databases::sqlite::SqliteSandbox::new(sandboxes.parent.clone()))),
+        Engine::Sqlite => {
+            let sandbox = backup_sources::databases::sqlite::SqliteSandbox::new(sandboxes.parent.clone());
+            Ok(Box::new(sandbox.with_shown(sandboxes.shown())))
+        }
         other => {
             let _ = (manifest, session);
             Err(Failure::new(format!("this program has no sandbox for {}", other.name())))
@@ -137,7 +140,7 @@ fn place(sandboxes: &Sandboxes) -> SandboxPlace {
         memory_bytes: container.memory,
         processes_max: container.processes,
     });
-    let place = SandboxPlace { container, ..SandboxPlace::new(sandboxes.parent.clone()) };
+    let place = SandboxPlace { container, shown: sandboxes.shown(), ..SandboxPlace::new(sandboxes.parent.clone()) };
     match &sandboxes.place.user {
         Some(user) => SandboxPlace { run_as: RunAs::Named(user.clone()), ..place },
         None => place,

@@ -103,6 +103,8 @@ pub(crate) fn write(
         trigger: trigger.to_owned(),
         host: host(),
         job: job.map(str::to_owned),
+        policy: drilled.under.policy,
+        runbook: drilled.under.runbook,
         copy: drilled.copy.clone(),
         snapshot: drilled.figures(),
         objectives,
@@ -124,12 +126,28 @@ pub(crate) fn write(
 /// When each part of a job was last drilled from this machine, by the copy's name and the paths of the snapshot. Nothing
 /// depends on it but whose turn is next.
 #[derive(Debug, Default)]
-pub(crate) struct LastDrills(Vec<(String, Vec<String>, Timestamp)>);
+pub(crate) struct LastDrills(Vec<LastDrill>);
+
+#[derive(Debug)]
+struct LastDrill {
+    copy: String,
+    /// The paths of the snapshot, where one was found.
+    paths: Vec<String>,
+    /// How it was chosen.
+    chosen: Option<String>,
+    ended: Timestamp,
+}
 
 impl LastDrills {
     /// When a copy was, whichever part of it.
     pub(crate) fn of_copy(&self, copy: &str) -> Option<Timestamp> {
-        self.0.iter().filter(|(name, ..)| name == copy).map(|(.., ended)| *ended).max()
+        self.0.iter().filter(|drill| drill.copy == copy).map(|drill| drill.ended).max()
+    }
+
+    /// How the last drill of a copy chose its snapshot.
+    pub(crate) fn choice_of(&self, copy: &str) -> Option<&str> {
+        let last = self.0.iter().filter(|drill| drill.copy == copy && drill.chosen.is_some());
+        last.max_by_key(|drill| drill.ended)?.chosen.as_deref()
     }
 
     /// When each part in a copy was, by `part`'s word for it.
@@ -139,7 +157,7 @@ impl LastDrills {
         part: impl Fn(&[String]) -> Vec<String>,
     ) -> BTreeMap<Vec<String>, Timestamp> {
         let mut last = BTreeMap::new();
-        for (_, paths, ended) in self.0.iter().filter(|(name, ..)| name == copy) {
+        for LastDrill { paths, ended, .. } in self.0.iter().filter(|drill| drill.copy == copy) {
             let known = last.entry(part(paths)).or_insert(*ended);
             *known = (*known).max(*ended);
         }
@@ -155,10 +173,10 @@ pub(crate) fn last_drills(job: &str) -> LastDrills {
         if let Ok(record) =
             stored.and_then(|sealed| EvidenceRecord::parse(&sealed.body).map_err(|error| error.to_string()))
             && record.job.as_deref() == Some(job)
-            && let Some(name) = record.copy.name
+            && let Some(copy) = record.copy.name
         {
-            let paths = record.snapshot.map(|snapshot| snapshot.paths).unwrap_or_default();
-            last.0.push((name, paths, record.times.ended));
+            let (paths, chosen) = record.snapshot.map(|snapshot| (snapshot.paths, snapshot.chosen)).unzip();
+            last.0.push(LastDrill { copy, paths: paths.unwrap_or_default(), chosen, ended: record.times.ended });
         }
     }
     last

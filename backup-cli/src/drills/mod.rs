@@ -15,23 +15,26 @@ use std::path::Path;
 use std::time::Duration;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{Entrance, Report};
+use backup_core::contracts::{Entrance, Report, Tool};
 use backup_core::drill::{
-    Choice, DrillOutcome, DrillTask, Estimate, Extent, PastDrill, StageName, Stopwatch, Verdict, choose, drill,
-    drill_by, estimate, newest_in_turn, samples, within, write_down,
+    Choice, Confidence, DrillOutcome, DrillTask, Estimate, Extent, PastDrill, StageName, Stopwatch, Verdict, choose,
+    drill, drill_by, estimate, newest_in_turn, samples, within, write_down,
 };
-use backup_core::evidence::{CopyUnderTest, Objectives, SnapshotFigures, Times};
-use backup_core::model::{Snapshot, SnapshotId, SnapshotPath};
+use backup_core::evidence::{CopyUnderTest, Objectives, RecoveryTime, SnapshotFigures, Times};
+use backup_core::model::{Id, Snapshot, SnapshotId, SnapshotPath};
 use backup_core::repository::{Repository, SnapshotQuery};
 use backup_core::runbook::RestoreCommand;
 use backup_core::{Error, ErrorKind};
 use backup_sources::sandbox::remove_leftovers;
+use backup_store::Place;
 use jiff::Timestamp;
 
 use crate::config::{self, DrillCheck};
+use crate::console::amounts;
 use crate::exit::{Exit, Failure};
 use crate::located::Located;
 use crate::network::Caching;
+use crate::secrets::password;
 use crate::session::Session;
 use crate::thawing::{Asking, ThawArgs, Wanted, thawed};
 pub(crate) use sandboxes::Sandboxes;
@@ -59,10 +62,21 @@ pub(crate) struct Asked<'a> {
     pub(crate) trigger: &'static str,
     /// What has to be kept to.
     pub(crate) objectives: Objectives,
+    /// For the record: see [`backup_core::evidence::Context`].
+    pub(crate) under: Under,
     /// The runbook's command that restores it, and the copy's settings, in place of this process.
     pub(crate) runbook: Option<(RestoreCommand, &'a config::Repository)>,
     /// How long it may take once the snapshot is found.
     pub(crate) limit: Option<Duration>,
+}
+
+/// What a drill is held against, by the hashes of its texts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Under {
+    /// The configuration.
+    pub(crate) policy: Option<Id>,
+    /// The runbook, where its commands are followed.
+    pub(crate) runbook: Option<Id>,
 }
 
 /// A repository as a drill names it.
@@ -78,7 +92,18 @@ impl CopyRef<'_> {
     fn open(self, caching: Caching, session: &Session) -> Result<Repository, Failure> {
         match self {
             Self::Nth(number) => session.open_through(number, None, caching, &[]),
-            Self::Configured(repository) => session.open_configured_through(repository, None, caching),
+            // What keeps a configured copy from being opened keeps the drill from running, whatever the words for it are.
+            Self::Configured(repository) => match caching {
+                Caching::Forbidden => session.open_configured_as_a_stranger(repository).map_err(|failure| Failure {
+                    what: format!("{}; a cold drill takes no passphrase from the configuration", failure.what),
+                    ..failure
+                }),
+                Caching::Allowed => session.open_configured_through(repository, None, caching),
+            }
+            .map_err(|failure| match failure.exit {
+                Exit::Usage => Failure { exit: Exit::Failed, ..failure },
+                _ => failure,
+            }),
         }
     }
 
@@ -91,8 +116,23 @@ impl CopyRef<'_> {
 
     /// Where it lies, and its name, for a record.
     fn under_test(self, caching: Caching, session: &Session) -> Result<CopyUnderTest, Failure> {
-        let Located { place, name, .. } = self.locate(session)?;
-        Ok(CopyUnderTest { place: place.to_string(), name, is_cold: caching == Caching::Forbidden })
+        let Located { place, name, passphrase, .. } = self.locate(session)?;
+        let is_cold = caching == Caching::Forbidden;
+        let key_from = match self {
+            Self::Nth(number) if passphrase.is_none() => password::source_of_nth(session, number),
+            Self::Configured(_) if passphrase.is_none() || is_cold => password::source_of_nth(session, 0),
+            _ => "configuration",
+        };
+        let of_bucket = match &place {
+            Place::Bucket(bucket) => bucket.settings.region.clone(),
+            _ => None,
+        };
+        let region = of_bucket.or_else(|| match self {
+            Self::Configured(repository) => repository.stands.site.clone(),
+            Self::Nth(_) => None,
+        });
+        let key_from = Some(key_from.to_owned());
+        Ok(CopyUnderTest { place: place.to_string(), name, is_cold, key_from, region, ..CopyUnderTest::default() })
     }
 }
 
@@ -103,7 +143,12 @@ pub(crate) struct Drilled {
     pub(crate) times: Times,
     pub(crate) chosen: Option<(SnapshotId, Snapshot)>,
     pub(crate) how: &'static str,
+    /// What it had to keep to.
+    pub(crate) objectives: Objectives,
+    pub(crate) under: Under,
     pub(crate) consistency: Option<backup_core::contracts::Consistency>,
+    /// What a database was dumped from and by.
+    pub(crate) tools: Vec<Tool>,
     pub(crate) outcome: DrillOutcome,
     /// The repository, when it could be opened.
     pub(crate) repository: Option<Repository>,
@@ -118,9 +163,33 @@ impl Drilled {
     pub(crate) fn exit(&self, session: &Session) -> Exit {
         match &self.outcome.verdict {
             _ if session.cancel.requested() => Exit::Interrupted,
-            Verdict::Passed => Exit::Done,
+            Verdict::Passed if self.missed().is_empty() => Exit::Done,
+            Verdict::Passed => Exit::Missed,
             Verdict::Failed { .. } | Verdict::NotRun { .. } => Exit::Missed,
         }
+    }
+
+    /// What it showed of the two objectives: how old the state is, and how long the restore took.
+    pub(crate) fn judged(&self) -> (RecoveryTime, RecoveryTime) {
+        let point = RecoveryTime::of_point(&self.outcome, &self.times, &self.objectives, self.how);
+        (point, RecoveryTime::of_restore(&self.outcome, &self.objectives))
+    }
+
+    /// The objectives that were missed, for people.
+    pub(crate) fn missed(&self) -> Vec<String> {
+        let (point, time) = self.judged();
+        let told = |seconds: u64| amounts::whole_span(Duration::from_secs(seconds).as_secs_f64());
+        let allowed = |judged: &RecoveryTime| told(judged.objective_seconds.unwrap_or_default());
+        let mut missed = Vec::new();
+        if time.is_met == Some(false) {
+            let took = amounts::span(self.outcome.verified().unwrap_or_default().as_secs_f64());
+            missed.push(format!("it took {took}, where {} are allowed", allowed(&time)));
+        }
+        if point.is_met == Some(false) {
+            let age = told(point.age_seconds.and_then(|age| u64::try_from(age).ok()).unwrap_or_default());
+            missed.push(format!("the state that came back was {age} old, where {} are allowed", allowed(&point)));
+        }
+        missed
     }
 
     /// The snapshot, for a record.
@@ -135,6 +204,7 @@ impl Drilled {
             recovery_point: None,
             recovery_point_from: None,
             consistency: self.consistency,
+            tools: self.tools.clone(),
             logical_bytes: None,
             stored_bytes: None,
         })
@@ -155,22 +225,30 @@ pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failu
         copy,
         times: Times { began, ended: began },
         chosen: None,
-        how: asked.choice.word(),
+        how: match (&asked.choice, asked.query.at) {
+            // The latest of a time gone by is none of today.
+            (Choice::Latest, Some(_)) => "at",
+            (choice, _) => choice.word(),
+        },
+        objectives: asked.objectives,
+        under: asked.under,
         consistency: None,
+        tools: Vec::new(),
         outcome: DrillOutcome::ended_early(Verdict::Passed, Vec::new()),
         repository: None,
         estimate: None,
         unrecorded: None,
     };
-    let found = watch.time(StageName::Open, || open(asked, &mut drilled, session));
-    let found = match (found, asked.thaw) {
-        (Ok(found), Some(thaw)) => {
-            watch.time(StageName::Thaw, || bring_out(thaw, asked, &drilled, &found, session)).map(|()| found)
-        }
-        (found, _) => found,
-    };
-    drilled.outcome = match found {
-        Ok(found) => restore(asked, &drilled, found, watch, session),
+    let opened = watch.time(StageName::Open, || open(asked, &mut drilled, session));
+    let thawed = opened.and_then(|()| match asked.thaw {
+        Some(thaw) => watch.time(StageName::Thaw, || bring_out(thaw, asked, &drilled, session)),
+        None => Ok(()),
+    });
+    drilled.outcome = match thawed {
+        Ok(()) => match watch.time(StageName::Open, || look(asked, &mut drilled, session))? {
+            Ok(found) => restore(asked, &drilled, found, watch, session),
+            Err(outcome) => DrillOutcome { stages: watch.stages().to_vec(), ..outcome },
+        },
         Err(failure) if matches!(failure.exit, Exit::Usage | Exit::Interrupted) => return Err(failure),
         Err(failure) => {
             let reason = failure.what;
@@ -179,23 +257,23 @@ pub(crate) fn run(asked: &Asked<'_>, session: &Session) -> Result<Drilled, Failu
         }
     };
     drilled.times.ended = Timestamp::now();
+    if let (Some(repository), Some((id, _))) = (&drilled.repository, &drilled.chosen) {
+        // Records that cannot be read say nothing, and that is what the evidence then says.
+        let records = repository.records().unwrap_or_default();
+        drilled.copy.hear(records.iter().map(|(_, record)| record), *id);
+    }
     drilled.unrecorded = record(asked, &drilled);
     drilled.estimate = estimated(asked, &drilled);
     Ok(drilled)
 }
 
-/// Waits until what the restore reads has come out of the archive.
-fn bring_out(
-    thaw: &ThawArgs,
-    asked: &Asked<'_>,
-    drilled: &Drilled,
-    found: &Found,
-    session: &Session,
-) -> Result<(), Failure> {
+/// Waits until what the restore reads has come out of the archive. A database's manifest may be part of that.
+fn bring_out(thaw: &ThawArgs, asked: &Asked<'_>, drilled: &Drilled, session: &Session) -> Result<(), Failure> {
     let archive = asked.copy.locate(session)?.archive(session)?;
     let (Some(repository), Some((_, snapshot))) = (&drilled.repository, &drilled.chosen) else { return Ok(()) };
     let reporter = session.console.reporter();
-    let wanted = Wanted { repository, snapshot, path: found.part.as_ref() };
+    let folder = sandboxes::folder_of(snapshot);
+    let wanted = Wanted { repository, snapshot, path: folder.as_ref() };
     let came = thawed(thaw, &archive, wanted, Asking::Now, session, &*reporter);
     reporter.finish();
     came.map(drop).map_err(|failure| Failure { what: format!("thaw: {}", failure.what), ..failure })
@@ -221,16 +299,42 @@ struct Found {
     questions: Vec<backup_core::drill::UserCheck>,
 }
 
-fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<Found, Failure> {
+/// From here on it is known what is drilled: whatever goes wrong is recorded of it.
+fn open(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<(), Failure> {
     let repository = drilled.repository.insert(asked.copy.open(asked.caching, session)?);
-    let (id, snapshot) = find(repository, asked, drilled.copy.name.as_deref())?;
-    let contents = sandboxes::Contents::of(repository, &snapshot, session)?;
+    drilled.chosen = Some(find(repository, asked, drilled.copy.name.as_deref())?);
+    Ok(())
+}
+
+/// What the snapshot holds, and the sandbox for it; or what came of the drill, when that could not be found out.
+fn look(asked: &Asked<'_>, drilled: &mut Drilled, session: &Session) -> Result<Result<Found, DrillOutcome>, Failure> {
+    let ended = |verdict| Ok(Err(DrillOutcome::ended_early(verdict, Vec::new())));
+    let (Some(repository), Some((_, snapshot))) = (&drilled.repository, &drilled.chosen) else {
+        return ended(Verdict::NotRun { reason: "no snapshot was found".to_owned() });
+    };
+    let contents = match sandboxes::Contents::of(repository, snapshot, session) {
+        Ok(contents) => contents,
+        Err(error) if *error.kind() == ErrorKind::Cancelled => return Err(error.into()),
+        Err(error) => return Ok(Err(DrillOutcome::of_unreadable(&error, Vec::new()))),
+    };
     drilled.consistency = contents.manifest.as_ref().map(|manifest| manifest.report.consistency);
-    let questions = questions::of(asked.checks, contents.engine())?;
-    let sandbox = asked.sandboxes.make(&contents, &snapshot, &questions, session)?;
-    drilled.chosen = Some((id, snapshot));
+    drilled.tools = contents.manifest.iter().flat_map(|manifest| manifest.report.tools.clone()).collect();
+    let made = questions::of(asked.checks, contents.engine())
+        .and_then(|questions| Ok((asked.sandboxes.make(&contents, snapshot, &questions, session)?, questions)));
+    let (sandbox, questions) = match made {
+        Ok(made) => made,
+        Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+        // Who names a repository has said it on this very command line. What a configuration has wrong is found at
+        // night, by nobody, unless it is told like any other drill that could not run.
+        Err(failure) if failure.exit == Exit::Usage && matches!(asked.copy, CopyRef::Nth(_)) => return Err(failure),
+        Err(failure) => return ended(Verdict::NotRun { reason: failure.what }),
+    };
+    let part = match &asked.runbook {
+        Some(_) => contents.part.or_else(|| sandboxes::restored_by_runbook(snapshot)),
+        None => contents.part,
+    };
     let report = contents.manifest.map(|manifest| manifest.report).unwrap_or_default();
-    Ok(Found { part: contents.part, report, sandbox, questions })
+    Ok(Ok(Found { part, report, sandbox, questions }))
 }
 
 fn find(repository: &Repository, asked: &Asked<'_>, copy: Option<&str>) -> Result<(SnapshotId, Snapshot), Failure> {
@@ -268,6 +372,9 @@ fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch,
         questions: &found.questions,
         lock: session.globals.shared_lock(),
     };
+    if let Some(reason) = asked.limit.and_then(|limit| too_long(repository, asked.job, (*id, snapshot), limit)) {
+        return DrillOutcome::ended_early(Verdict::NotRun { reason }, watch.stages().to_vec());
+    }
     let reporter = session.console.reporter();
     let shell = match &asked.runbook {
         Some((_, copy)) => match commands::Shell::of(copy, asked.sandboxes.place.bin.as_deref(), session) {
@@ -303,14 +410,33 @@ fn estimated(asked: &Asked<'_>, drilled: &Drilled) -> Option<Estimate> {
     }
     let (newest, snapshot) =
         repository.find_snapshot("latest", &asked.query).ok().filter(|(newest, _)| newest != id)?;
-    let bytes = snapshot.summary.as_ref()?.total_bytes_processed;
+    let past = past_drills(repository, newest, asked.job)?;
+    estimate(&samples(&past), snapshot.summary.as_ref()?.total_bytes_processed, StageName::is_technical)
+}
+
+/// The drills of this copy: those of the snapshot and of the job.
+fn past_drills(repository: &Repository, snapshot: SnapshotId, job: Option<&str>) -> Option<Vec<PastDrill>> {
     let records = repository.records().ok()?;
-    let past: Vec<_> = records
-        .iter()
-        .filter_map(|(_, record)| PastDrill::from_record(record, ""))
-        .filter(|past| past.snapshot == Some(newest) || past.figures.job.as_deref() == asked.job)
-        .collect();
-    estimate(&samples(&past), bytes, StageName::is_technical)
+    let past = records.iter().filter_map(|(_, record)| PastDrill::from_record(record, ""));
+    Some(past.filter(|past| past.snapshot == Some(snapshot) || past.figures.job.as_deref() == job).collect())
+}
+
+/// Why a drill is not begun: that past ones, from which it can be told well, say that it will not be done in time. A
+/// guess keeps none from being tried.
+fn too_long(
+    repository: &Repository,
+    job: Option<&str>,
+    (id, snapshot): (SnapshotId, &Snapshot),
+    limit: Duration,
+) -> Option<String> {
+    let past = past_drills(repository, id, job)?;
+    let bytes = snapshot.summary.as_ref()?.total_bytes_processed;
+    let estimate = estimate(&samples(&past), bytes, |stage| stage != StageName::Open)?;
+    let is_over = estimate.confidence == Confidence::High && estimate.median > limit;
+    is_over.then(|| {
+        let [takes, limit] = [estimate.median, limit].map(|time| amounts::whole_span(time.as_secs_f64()));
+        format!("time: by the drills there were it takes {takes}, and its limit is {limit}")
+    })
 }
 
 /// Tells the repository, so that `status` and retention know; returns why it could not.

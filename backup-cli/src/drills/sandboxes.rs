@@ -46,10 +46,10 @@ pub(super) struct Contents {
 impl Contents {
     /// Looks at the snapshot: a database lies in a folder of its own with a manifest, a command's output below
     /// `/command`, and everything else is files.
-    pub(super) fn of(repository: &Repository, snapshot: &Snapshot, session: &Session) -> Result<Self, Failure> {
+    pub(super) fn of(repository: &Repository, snapshot: &Snapshot, session: &Session) -> backup_core::Result<Self> {
         let files = |meaning| Self { part: None, manifest: None, engine: None, beforehand: Vec::new(), meaning };
         let [path] = snapshot.paths.as_slice() else { return Ok(files(Meaning::Data)) };
-        if path.starts_with("/command/") {
+        if is_output(path) {
             return Ok(files(Meaning::Output));
         }
         let Some(engine) = engine_of(path) else { return Ok(files(Meaning::Data)) };
@@ -69,6 +69,26 @@ impl Contents {
     pub(super) fn engine(&self) -> Option<Engine> {
         self.engine
     }
+}
+
+/// What of a snapshot the runbook's command brings back, where it is not all of it: a command's output is one file.
+pub(super) fn restored_by_runbook(snapshot: &Snapshot) -> Option<SnapshotPath> {
+    match snapshot.paths.as_slice() {
+        [path] if is_output(path) => Some(SnapshotPath::parse(path.as_bytes())),
+        _ => None,
+    }
+}
+
+/// The folder of a snapshot's database, as far as its path tells: for those who cannot read its manifest yet.
+pub(super) fn folder_of(snapshot: &Snapshot) -> Option<SnapshotPath> {
+    match snapshot.paths.as_slice() {
+        [path] if engine_of(path).is_some() => Some(SnapshotPath::parse(path.as_bytes())),
+        _ => None,
+    }
+}
+
+fn is_output(path: &str) -> bool {
+    path.starts_with("/command/")
 }
 
 /// The engine whose database lies at this path of a snapshot, as far as the path tells.
@@ -96,7 +116,7 @@ fn known(
     part: &SnapshotPath,
     engine: Engine,
     session: &Session,
-) -> Result<Option<Known>, Failure> {
+) -> backup_core::Result<Option<Known>> {
     let reporter = session.console.reporter();
     let lock = repository.lock(session.globals.shared_lock(), &*reporter)?;
     let index = repository.load_index(&*reporter)?;
@@ -104,7 +124,7 @@ fn known(
     let manifest = match FileReader::open(repository, &index, snapshot, &part.join(MANIFEST.as_bytes())) {
         Ok(reader) => Manifest::read(reader)?,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     if manifest.engine != engine.name() {
         return Ok(None);
@@ -118,6 +138,11 @@ impl Sandboxes {
     pub(crate) fn new(place: SandboxPlace) -> Self {
         let parent = place.folder.as_ref().map_or_else(std::env::temp_dir, PathBuf::from);
         Self { parent, place }
+    }
+
+    /// What commands see besides the system's own folders.
+    pub(super) fn shown(&self) -> Vec<PathBuf> {
+        self.place.shown.iter().map(PathBuf::from).collect()
     }
 
     /// The sandbox for what a snapshot holds. Nothing is made yet.
@@ -142,7 +167,7 @@ impl Sandboxes {
                 "ask something of it: --program 'test \"$(tail -n 1 command/NAME)\" = \"-- complete\"'",
             ));
         }
-        let sandbox = FilesSandbox::new(self.parent.clone(), contents.meaning);
+        let sandbox = FilesSandbox::new(self.parent.clone(), contents.meaning).with_shown(self.shown());
         let is_here = snapshot.hostname == identity(None).hostname && contents.meaning == Meaning::Data;
         Ok(Box::new(if is_here { sandbox.with_live(Live::new(PathBuf::from("/"), snapshot.time)) } else { sandbox }))
     }

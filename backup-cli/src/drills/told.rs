@@ -34,6 +34,7 @@ pub(crate) fn document(drilled: &Drilled, job: Option<&str>, evidence: Option<&W
         "recovery_point_age_seconds": outcome.age(drilled.times.began).map(|age| age.as_secs()),
         "technical_seconds": seconds(outcome.technical()),
         "verified_seconds": seconds(outcome.verified()),
+        "objectives": objectives_document(drilled),
         "estimate": drilled.estimate.as_ref().map(estimate_document),
         "stages": outcome.stages,
         "files": outcome.restored.as_ref().map(|restored| restored.files),
@@ -46,14 +47,30 @@ pub(crate) fn document(drilled: &Drilled, job: Option<&str>, evidence: Option<&W
         "warnings": outcome.warnings,
         "not_tested": outcome.not_tested,
         "recorded": drilled.unrecorded.is_none() && drilled.chosen.is_some(),
-        "evidence": evidence.map(|written| json!({
-            "chain": written.record.chain,
-            "sequence": written.head.sequence,
-            "hash": written.head.hash,
-            "signed": written.record.signer.is_some(),
-            "delivered": written.delivered,
-            "waiting": written.waiting.iter().map(|(place, why)| json!({"repository": place, "reason": why})).collect::<Vec<_>>(),
-        })),
+        "evidence": evidence.map(evidence_document),
+    })
+}
+
+fn evidence_document(written: &Written) -> Value {
+    let waiting = |(place, why): &(String, String)| json!({"repository": place, "reason": why});
+    json!({
+        "chain": written.record.chain,
+        "sequence": written.head.sequence,
+        "hash": written.head.hash,
+        "signed": written.record.signer.is_some(),
+        "delivered": written.delivered,
+        "waiting": written.waiting.iter().map(waiting).collect::<Vec<_>>(),
+    })
+}
+
+fn objectives_document(drilled: &Drilled) -> Value {
+    let (point, time) = drilled.judged();
+    json!({
+        "recovery_point_seconds": point.objective_seconds,
+        "recovery_point_met": point.is_met,
+        "recovery_time_seconds": time.objective_seconds,
+        "recovery_time_met": time.is_met,
+        "missed": drilled.missed(),
     })
 }
 
@@ -108,6 +125,9 @@ pub(crate) fn text(drilled: &Drilled, job: Option<&str>, evidence: Option<&Writt
         let verified = verified.map(|time| format!(", compared after {}", amounts::span(time.as_secs_f64())));
         let ready = amounts::span(technical.as_secs_f64());
         row("time to recover", format!("data ready after {ready}{}", verified.unwrap_or_default()));
+    }
+    for missed in drilled.missed() {
+        row("MISSED", missed);
     }
     if let Some(estimate) = &drilled.estimate {
         row("the newest", format!("would take {}", estimated(estimate)));

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::copies::Copies;
 use super::outcome::{Part, Verdict};
 use super::{Extent, Mode, Occasion, Trust, hooks, source};
-use crate::config::{Config, Job, Source};
+use crate::config::{Changes, Config, Job, Source};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -104,9 +104,9 @@ fn back_up(
     session: &Session,
 ) -> Result<Part, Failure> {
     let usual = BackupOptions::default();
-    let (ignore_ctime, ignore_inode) = match &job.source {
-        Source::Files { ignore_ctime, ignore_inode, .. } => (*ignore_ctime, *ignore_inode),
-        _ => (false, false),
+    let Changes { ignore_ctime, ignore_inode, strict } = match &job.source {
+        Source::Files { changes, .. } => *changes,
+        _ => Changes::default(),
     };
     let options = BackupOptions {
         tags: job.tags.iter().cloned().chain([format!("job:{}", job.name)]).collect(),
@@ -114,6 +114,7 @@ fn back_up(
         lock_free: copies.lock_free(),
         ignore_ctime,
         ignore_inode,
+        strict,
         parent: if reading == Reading::Everything { Parent::None } else { Parent::Newest },
         dry_run: occasion.mode == Mode::DryRun,
         ..usual

@@ -6,14 +6,13 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process_group};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::outcome::Outcome;
 use crate::config::Job;
 use crate::exit::{Exit, Failure};
+use crate::limited::wait;
 use crate::session::Session;
 
 /// Runs the command before; its failure fails the job.
@@ -28,7 +27,6 @@ pub(super) fn before(job: &Job, session: &Session) -> Result<(), Failure> {
 /// stop does not end it: it starts again what the command before has stopped.
 pub(super) fn after(job: &Job, outcome: &Outcome) -> Option<String> {
     let (command, name) = match outcome.exit() {
-        _ if outcome.verdict.word() == "held" => return None,
         _ if outcome.verdict.made_a_backup() => (&job.hooks.after, "after"),
         _ => (&job.hooks.failure, "failure"),
     };
@@ -69,24 +67,5 @@ fn run(
             let what = told(&format!("took longer than {} s and was ended", timeout.as_secs()));
             Err(Failure::new(what).with_hint("hooks.timeout allows it more"))
         }
-    }
-}
-
-/// Waits for the end; `None` when it took too long, or a stop was asked for, and it was ended.
-fn wait(child: &mut Child, timeout: Duration, is_stopped: &dyn Fn() -> bool) -> io::Result<Option<ExitStatus>> {
-    let began = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if began.elapsed() >= timeout || is_stopped() {
-            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                // It may be gone by now.
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }

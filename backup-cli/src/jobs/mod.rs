@@ -23,7 +23,7 @@ use backup_core::repository::Claim;
 use backup_store::Place;
 use jiff::Timestamp;
 
-pub(crate) use outcome::{Outcome, Verdict};
+pub(crate) use outcome::{CopyOutcome, Outcome, Verdict};
 
 use copies::Copies;
 
@@ -82,15 +82,19 @@ pub(crate) fn run_job(job: &Job, occasion: &Occasion, config: &Config, session: 
     let mut copies = Copies::open(job, config, session);
     let mut warnings = Vec::new();
     let mut attempts = 0;
+    // Until it is known whose the slot is: a repository may answer later than the first attempt.
+    let mut wanted = occasion.slot.filter(|_| occasion.mode == Mode::Real);
+    let (mut unkept, mut has_begun) = (None, false);
     let ended = loop {
-        if attempts == 0
-            && let Some(slot) = occasion.slot.filter(|_| occasion.mode == Mode::Real)
-            && copies.any_is_open()
-            && let Some(holder) = claim(job, slot, &copies, &mut warnings)
-        {
-            break Ok((Verdict::Held { by: holder }, Vec::new()));
+        if let Some(slot) = wanted.filter(|_| copies.any_is_open()) {
+            match claim(job, slot, &copies) {
+                Ok(Claim::Taken) => (wanted, unkept) = (None, None),
+                Ok(Claim::Held(lease)) => break Ok((Verdict::Held { by: lease.hostname }, Vec::new())),
+                Err(why) => unkept = Some(why),
+            }
         }
         attempts += 1;
+        has_begun |= copies.any_is_open();
         let failure = match attempt::attempt(job, occasion, config, &mut copies, &mut warnings, session) {
             Ok(parts) => break Ok((attempt::verdict(&parts), parts)),
             Err(failure) => failure,
@@ -107,6 +111,10 @@ pub(crate) fn run_job(job: &Job, occasion: &Occasion, config: &Config, session: 
             None => break Err(failure),
         }
     };
+    warnings.extend(
+        unkept
+            .map(|why| format!("no repository keeps a lease, so another machine may run {} as well: {why}", job.name)),
+    );
     let mut outcome = match ended {
         Ok((verdict, parts)) => Outcome::new(job, started, verdict, parts),
         Err(failure) => Outcome::new(job, started, Verdict::Failed { failure }, Vec::new()),
@@ -122,7 +130,8 @@ pub(crate) fn run_job(job: &Job, occasion: &Occasion, config: &Config, session: 
             copies.keep_configuration(&config.kept, &mut warnings);
         }
     }
-    if occasion.mode == Mode::Real {
+    // What a hook before it has stopped is started again, also where somebody else was first in the end.
+    if occasion.mode == Mode::Real && (has_begun || !matches!(outcome.verdict, Verdict::Held { .. })) {
         warnings.extend(hooks::after(job, &outcome));
     }
     outcome.copies = copies.into_outcomes();
@@ -139,18 +148,16 @@ pub(crate) fn reach_source(job: &Job, places: &[Place], session: &Session) -> Ve
     }
 }
 
-/// Asks for the slot; who has it, when somebody else has.
-fn claim(job: &Job, slot: Timestamp, copies: &Copies, warnings: &mut Vec<String>) -> Option<String> {
+/// Asks the repositories for the slot, one after the other, until one answers; else why none did.
+fn claim(job: &Job, slot: Timestamp, copies: &Copies) -> Result<Claim, String> {
     let mut why = String::from("no repository can be reached");
     for repository in copies.repositories() {
         match repository.claim(&job.name, slot) {
-            Ok(Claim::Taken) => return None,
-            Ok(Claim::Held(lease)) => return Some(lease.hostname),
+            Ok(answer) => return Ok(answer),
             Err(error) => why = Failure::from(error).what,
         }
     }
-    warnings.push(format!("no repository keeps a lease, so another machine may run {} as well: {why}", job.name));
-    None
+    Err(why)
 }
 
 /// What trying again cannot mend is not tried again.

@@ -163,6 +163,7 @@ fn of_snapshots(
             trigger: Trigger::ByHand,
             objectives: Objectives::default(),
             offsite: Offsite::Required,
+            drilled_from: None,
             drills: Vec::new(),
         };
         let standing = JobStanding::of(&facts, &Standards::default(), now);
@@ -215,7 +216,7 @@ fn parts_of(facts: &JobFacts, paths: Option<&Vec<String>>, repository: &Reposito
     let mut all: Vec<_> = folders.iter().map(part).collect();
     if all.is_empty() {
         let paths = paths.cloned().unwrap_or_default();
-        all.push(Part { source: None, kind: PartKind::Files(paths), tools: Vec::new() });
+        all.push(parts::plain(PartKind::Files(paths)));
     }
     all
 }

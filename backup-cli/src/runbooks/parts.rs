@@ -26,7 +26,7 @@ pub(super) fn of_job(
             let absolute = |path: &std::path::PathBuf| {
                 std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
             };
-            vec![Part { source: None, kind: PartKind::Files(paths.iter().map(absolute).collect()), tools: Vec::new() }]
+            vec![plain(PartKind::Files(paths.iter().map(absolute).collect()))]
         }
         Source::Command { name, .. } => vec![output(&format!("/command/{name}"))],
         Source::Database { url, .. } => {
@@ -56,7 +56,12 @@ pub(super) fn dumps(facts: &JobFacts) -> BTreeSet<String> {
 
 /// A part that is a command's output.
 pub(super) fn output(file: &str) -> Part {
-    Part { source: None, kind: PartKind::Output(file.to_owned()), tools: Vec::new() }
+    plain(PartKind::Output(file.to_owned()))
+}
+
+/// A part that needs no programs: the only one of its job.
+pub(super) fn plain(kind: PartKind) -> Part {
+    Part { source: None, kind, tools: Vec::new(), extensions: Vec::new() }
 }
 
 /// A part that is a database, in the folder of its dump. Without an address the reader has to put one in.
@@ -74,7 +79,11 @@ pub(super) fn database(url: Option<&DatabaseUrl>, folder: String, manifest: Opti
     let tools = manifest.map(|manifest| &manifest.report.tools).into_iter().flatten();
     let tools = tools.map(|tool| format!("{} {}", tool.name, tool.version)).collect();
     let source = several.then(|| folder.clone());
-    Part { source, kind: PartKind::Database { engine, folder, name, url }, tools }
+    let expected = manifest.iter().flat_map(|manifest| &manifest.report.expectations);
+    // One that every cluster has needs no package.
+    let extensions = expected.filter(|expected| expected.kind == "extension" && expected.object != "plpgsql");
+    let extensions = extensions.map(|expected| expected.object.clone()).collect();
+    Part { source, kind: PartKind::Database { engine, folder, name, url }, tools, extensions }
 }
 
 /// The manifest of the newest dump in a folder, from the first copy that gives it.

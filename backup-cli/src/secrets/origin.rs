@@ -7,12 +7,18 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use backup_store::Secret;
 use zeroize::Zeroizing;
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::limited;
+
+/// How long a command may take that prints a secret: long enough for a person who is asked for it, and an end for a
+/// night that nobody would see hang.
+const COMMAND_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// Where a secret is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,17 +79,22 @@ fn read_file(path: &Path, name: &str, console: &Console) -> Result<Zeroizing<Vec
 
 fn run(command: &OsString, name: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let hint = format!("run it by hand to see what it says; it must print the {name} and end with 0");
-    let ended = Command::new("/bin/sh")
+    let failed = |error: io::Error| Failure::because(format!("the {name} command could not be run"), &error);
+    // In this process' group: it may ask a person on the terminal.
+    let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(command)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::because(format!("the {name} command could not be run"), &error))?;
-    let bytes = Zeroizing::new(ended.stdout);
-    if ended.status.success() {
-        Ok(bytes)
-    } else {
-        Err(Failure::usage(format!("the {name} command failed: {}", ended.status), hint))
+        .spawn()
+        .map_err(failed)?;
+    match limited::output(&mut child, COMMAND_WITHIN).map_err(failed)? {
+        Some((status, bytes)) if status.success() => Ok(bytes),
+        Some((status, _)) => Err(Failure::usage(format!("the {name} command failed: {status}"), hint)),
+        None => {
+            let what = format!("the {name} command took longer than {} s", COMMAND_WITHIN.as_secs());
+            Err(Failure::usage(what, hint))
+        }
     }
 }

@@ -82,6 +82,17 @@ pub(crate) fn of_nth_repository(session: &Session, number: usize, place: &str) -
     }
 }
 
+/// Where the passphrase of one of the repositories is read, in a word for a record.
+pub(crate) fn source_of_nth(session: &Session, number: usize) -> &'static str {
+    match origin(session, number).ok().flatten() {
+        Some(Origin::File(_)) => "file",
+        Some(Origin::Command(_)) => "command",
+        Some(Origin::Variable(_)) => "variable",
+        Some(Origin::Given(_)) => "configuration",
+        None => "prompt",
+    }
+}
+
 /// The passphrase that `origin` gives.
 pub(crate) fn of_origin(origin: &Origin, session: &Session) -> Result<Passphrase, Failure> {
     read(origin, &session.console)

@@ -1,6 +1,7 @@
 //! How a message is sent: to a webhook, by mail, to a command.
 
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,11 +16,15 @@ use tokio::runtime::Builder;
 use super::Words;
 use crate::config::{Channel, Encryption, Preset};
 use crate::exit::Failure;
+use crate::limited::wait;
 use crate::secrets::origin::Origin;
 use crate::session::{Session, access};
 
 /// How long a mail server may take for a step.
 const MAIL_SECONDS_MAX: u64 = 30;
+
+/// How long a command that is told something may take: a run waits for it.
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 
 /// Sends a message and waits until it is taken.
 pub(super) fn send(channel: &Channel, words: &Words, session: &Session) -> Result<(), Failure> {
@@ -33,12 +38,9 @@ pub(super) fn send(channel: &Channel, words: &Words, session: &Session) -> Resul
         }
         Channel::Mail { server, port, encryption, login, from, to } => {
             let transport = transport(server, *port, *encryption, login.as_ref(), session)?;
-            for recipient in to {
-                mail(&transport, from, recipient, words)?;
-            }
-            Ok(())
+            to.iter().try_for_each(|recipient| mail(&transport, from, recipient, words))
         }
-        Channel::Command(command) => hand_over(command, words),
+        Channel::Command(command) => hand_over(command, words, COMMAND_WITHIN),
     }
 }
 
@@ -64,7 +66,8 @@ fn request(url: &str, preset: Preset, words: &Words) -> (Secret, &'static str, S
     }
 }
 
-fn transport(
+/// The connection to a mail server, before it is made.
+pub(super) fn transport(
     server: &str,
     port: Option<u16>,
     encryption: Encryption,
@@ -109,7 +112,7 @@ fn mail(transport: &SmtpTransport, from: &str, to: &str, words: &Words) -> Resul
 }
 
 /// Runs a command with the message as JSON on its standard input.
-fn hand_over(command: &str, words: &Words) -> Result<(), Failure> {
+fn hand_over(command: &str, words: &Words, within: Duration) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::because("the command could not be run", &error);
     let mut child = Command::new("/bin/sh")
         .arg("-c")
@@ -120,16 +123,17 @@ fn hand_over(command: &str, words: &Words) -> Result<(), Failure> {
         .env("BACKUP_TEXT", &words.text)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(failed)?;
     if let Some(mut input) = child.stdin.take() {
         // One that does not read it is as good: what it needs may be in its environment.
         let _ = input.write_all(words.document().to_string().as_bytes());
     }
-    let status = child.wait().map_err(failed)?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(Failure::new(format!("the command failed: {status}"))),
+    match wait(&mut child, within, &|| false).map_err(failed)? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(Failure::new(format!("the command failed: {status}"))),
+        None => Err(Failure::new(format!("the command took longer than {} s and was ended", within.as_secs()))),
     }
 }
 
@@ -147,6 +151,13 @@ mod tests {
             time: "2026-11-22T02:00:00Z".into(),
             evidence: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_command_that_hangs_keeps_nobody_waiting() {
+        let failure = hand_over("sleep 600", &words("bad"), Duration::from_secs(1)).unwrap_err();
+        assert!(failure.what.ends_with("took longer than 1 s and was ended"), "{}", failure.what);
+        assert!(hand_over("cat > /dev/null", &words("bad"), COMMAND_WITHIN).is_ok());
     }
 
     #[test]

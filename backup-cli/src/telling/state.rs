@@ -2,8 +2,10 @@
 //! is not known whether somebody listens until the next time.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use backup_core::policy::LastTold;
 use jiff::Timestamp;
@@ -35,15 +37,46 @@ impl State {
         self.told.insert(key(who, job, event), told);
     }
 
-    /// When one of those was last told something.
+    /// Notes that something bad is over, of which nobody was told.
+    pub(super) fn end(&mut self, who: &str, job: &str, event: &str) {
+        if let Some(told) = self.told.get_mut(&key(who, job, event)) {
+            told.was_bad = false;
+        }
+    }
+
+    /// When one of those was last told something; of several recipients of one, any.
     pub(super) fn newest(&self, who: &[&str]) -> Option<Timestamp> {
-        let is_of = |key: &String| key.split_once('/').is_some_and(|(name, _)| who.contains(&name));
+        let is_of = |key: &String| {
+            let name = key.split_once('/').map(|(name, _)| name.split_once(':').map_or(name, |(name, _)| name));
+            name.is_some_and(|name| who.contains(&name))
+        };
         self.told.iter().filter(|(key, _)| is_of(key)).map(|(_, told)| told.time).max()
     }
 
     /// Remembers it.
     pub(super) fn save(&self) -> io::Result<()> {
         save(TOLD, &self.told)
+    }
+}
+
+/// Whether anything is remembered on this machine.
+pub(super) fn is_kept() -> bool {
+    path(TOLD).is_some()
+}
+
+/// Keeps every other process from telling until it is dropped; nothing where that is not to be had soon, and then somebody
+/// may hear a thing twice.
+pub(super) fn turn() -> Option<File> {
+    let path = path(TURN)?;
+    std::fs::create_dir_all(path.parent()?).ok()?;
+    let file = File::options().create(true).append(true).open(path).ok()?;
+    let until = Instant::now() + TURN_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
+            Err(_) => return None,
+        }
     }
 }
 
@@ -59,6 +92,9 @@ pub(super) fn figures() -> Option<Timestamp> {
 }
 
 const TOLD: &str = "told.json";
+const TURN: &str = "told.lock";
+/// Longer than a command or a mail server takes for one message.
+const TURN_WITHIN: Duration = Duration::from_secs(2 * 60);
 const FIGURES: &str = "figures.json";
 
 fn save(name: &str, value: &impl Serialize) -> io::Result<()> {

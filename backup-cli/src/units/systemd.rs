@@ -30,7 +30,8 @@ pub(crate) fn units(program: &Program, timed: &[Timed]) -> Result<Vec<Unit>, Fai
     Ok(units)
 }
 
-/// A run has as long as it takes, lets others go first, and keeps its cache where systemd keeps caches.
+/// A run has as long as it takes, lets others go first, and keeps its cache and its state where systemd keeps them: a
+/// service has no home folder.
 fn service(program: &Program, timed: &Timed) -> String {
     let command = program.command(timed).iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     // The delay of a job is its own and the same each time, which a timer has no word for.
@@ -53,7 +54,8 @@ fn service(program: &Program, timed: &Timed) -> String {
         TimeoutStartSec=infinity\n\
         NoNewPrivileges=true\n\
         CacheDirectory=backup\n\
-        Environment=XDG_CACHE_HOME=%C\n",
+        StateDirectory=backup\n\
+        Environment=XDG_CACHE_HOME=%C XDG_STATE_HOME=%S\n",
         escaped(&timed.description),
     )
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::driver::World;
-use crate::servers::signed::s3;
+use crate::proxy::{Fault, Proxy};
+use crate::servers::signed::{s3, sha256};
 use crate::servers::{BUCKET, Server};
 use crate::{run, tree};
 
@@ -180,4 +181,105 @@ fn until_when_nobody_can_delete_a_backup_is_known_once_protect_has_seen_it() {
     fs::write(world.source().join("new"), "new").unwrap();
     go(&["run"]).succeeds();
     assert_eq!(status(), (serde_json::Value::Null, "since".into()), "the one before it is left");
+}
+
+/// A world whose repository lies in a bucket of this name with object lock.
+fn in_locked_bucket(server: &Server, name: &str) -> (World, String) {
+    let with_lock = [("x-amz-bucket-object-lock-enabled", "true")];
+    assert_eq!(s3(&server.keys(), "PUT", &server.url(name), &with_lock, "").status, 200);
+    let (world, place) = (World::new(), server.place("p").replace(BUCKET, name));
+    run(&world, &place, server.variables(), &["init"]).succeeds();
+    run(&world, &place, server.variables(), &["create", world.source().to_str().unwrap()]).succeeds();
+    (world, place)
+}
+
+/// The names of a bucket's objects that contain `part`.
+fn keys(server: &Server, bucket: &str, part: &str) -> Vec<String> {
+    let listed = s3(&server.keys(), "GET", &server.url(&format!("{bucket}?list-type=2")), &[], "").body;
+    let keys = listed.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").unwrap().0.to_owned());
+    keys.filter(|key| key.contains(part)).collect()
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn what_was_written_over_a_backup_or_deleted_is_not_certified_as_protected() {
+    let server = Server::minio();
+    let (world, place) = in_locked_bucket(&server, "robbed");
+    let protect = |code| {
+        let ran = run(&world, &place, server.variables(), &["--json", "protect", "--days", "5"]).ends_with(code);
+        ran.lines().pop().unwrap()
+    };
+    let whole = protect(0);
+    assert_eq!((&whole["uncompared"], &whole["recorded"]), (&0.into(), &true.into()), "{whole}");
+    let good = Timestamp::now();
+    thread::sleep(Duration::from_millis(1_100));
+    let packs = keys(&server, "robbed", "/data/");
+    let bytes = s3(&server.keys(), "GET", &server.url(&format!("robbed/{}", packs[1])), &[], "").length;
+    // One with something of another size, one with something of its own size.
+    let other = "x".repeat(bytes);
+    for (pack, content) in [(&packs[0], "ransom"), (&packs[1], other.as_str())] {
+        let sum = sha256(content);
+        let sums = [("x-amz-checksum-sha256", sum.as_str())];
+        assert_eq!(s3(&server.keys(), "PUT", &server.url(&format!("robbed/{pack}")), &sums, content).status, 200);
+    }
+    let robbed = protect(1);
+    let why: Vec<_> =
+        robbed["short"].as_array().unwrap().iter().map(|short| short["reason"].as_str().unwrap()).collect();
+    assert_eq!(why, ["replaced", "replaced"], "{robbed}");
+    assert_eq!(robbed["recorded"], false, "{robbed}");
+    let told = run(&world, &place, server.variables(), &["protect", "--days", "5"]).ends_with(1).out;
+    assert!(told.contains("2 not protected") && told.contains("undelete"), "{told}");
+    run(&world, &place, server.variables(), &["repair", "undelete", "--at", &good.to_string()]).succeeds();
+    protect(0);
+    assert_eq!(s3(&server.keys(), "DELETE", &server.url(&format!("robbed/{}", packs[0])), &[], "").status, 204);
+    assert_eq!(protect(1)["short"][0]["reason"], "missing");
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn a_server_that_is_busy_now_and_then_delays_protect_and_undelete_and_does_not_end_them() {
+    let server = Server::minio();
+    let (world, place) = in_locked_bucket(&server, "busy");
+    let good = Timestamp::now();
+    thread::sleep(Duration::from_millis(1_100));
+    let plan = |number| (number % 5 == 3).then_some(Fault::Status(503, Some(0)));
+    let proxy = Proxy::start(([127, 0, 0, 1], server.port).into(), plan);
+    let through = place.replace(&format!("127.0.0.1:{}", server.port), &proxy.address.to_string());
+    run(&world, &through, server.variables(), &["protect", "--days", "5"]).succeeds();
+    let packs = keys(&server, "busy", "/data/");
+    for pack in &packs {
+        assert_eq!(s3(&server.keys(), "DELETE", &server.url(&format!("busy/{pack}")), &[], "").status, 204);
+    }
+    run(&world, &through, server.variables(), &["repair", "undelete", "--at", &good.to_string()]).succeeds();
+    assert_eq!(keys(&server, "busy", "/data/"), packs);
+    assert!(proxy.faults() > 3, "{}", proxy.faults());
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn what_came_back_into_a_bucket_that_encrypts_is_known_to_be_back() {
+    let server = Server::minio();
+    keep_versions(&server);
+    let encryption = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms\
+                      </SSEAlgorithm><KMSMasterKeyID>tests</KMSMasterKeyID></ApplyServerSideEncryptionByDefault></Rule>\
+                      </ServerSideEncryptionConfiguration>";
+    let url = server.url(&format!("{BUCKET}?encryption"));
+    assert_eq!(s3(&server.keys(), "PUT", &url, &[], encryption).status, 200);
+    let (world, place) = (World::new(), server.place("p"));
+    run(&world, &place, server.variables(), &["init"]).succeeds();
+    run(&world, &place, server.variables(), &["create", world.source().to_str().unwrap()]).succeeds();
+    let good = Timestamp::now();
+    thread::sleep(Duration::from_millis(1_100));
+    let all = keys(&server, BUCKET, "p/");
+    for key in &all {
+        assert_eq!(s3(&server.keys(), "DELETE", &server.url(&format!("{BUCKET}/{key}")), &[], "").status, 204);
+    }
+    let undelete = || {
+        let arguments = ["--json", "repair", "undelete", "--at", &good.to_string()];
+        run(&world, &place, server.variables(), &arguments).succeeds().lines().pop().unwrap()
+    };
+    assert_eq!(undelete()["objects"].as_array().unwrap().len(), all.len());
+    let again = undelete();
+    assert_eq!(again["objects"].as_array().unwrap().len(), 0, "{again}");
+    run(&world, &place, server.variables(), &["check", "--read-data"]).succeeds();
 }

@@ -67,6 +67,28 @@ fn credentials_that_expire_and_a_clock_that_is_wrong_are_two_lines_and_the_next_
 
 #[test]
 #[ignore = "needs minio"]
+fn a_restore_whose_credentials_expire_ends_with_two_lines() {
+    let (server, world) = (Server::minio(), World::new());
+    let source = world.source();
+    for number in 0..60 {
+        fs::write(source.join(format!("{number}")), tree::noise(700_000, number)).unwrap();
+    }
+    let direct = server.place("p");
+    run(&world, &direct, server.variables(), &["init"]).succeeds();
+    run(&world, &direct, server.variables(), &["create", source.to_str().unwrap()]).succeeds();
+    // The lock, the index, the trees, and some of the content pass.
+    let proxy = proxy(&server, Fault::Refused(403, "ExpiredToken"), |number| number >= 11);
+    let place = seen_through(&server, &proxy, "p");
+    let to = world.path().join("to");
+    let arguments = ["--quiet", "--no-lock", "--no-cache", "restore", "latest", "--to", to.to_str().unwrap()];
+    let failed = run(&world, &place, server.variables(), &arguments);
+    assert!(failed.code == 1 && failed.err.contains("expired"), "{} {}", failed.code, failed.err);
+    assert!(failed.err.trim_end().lines().count() <= 2, "{}", failed.err);
+    assert!(to.join(source.strip_prefix("/").unwrap()).exists(), "it failed before anything was restored");
+}
+
+#[test]
+#[ignore = "needs minio"]
 fn one_of_two_places_that_goes_away_is_behind_and_the_next_run_catches_it_up() {
     let server = Server::minio();
     let (world, near, far) = two_places(&server);

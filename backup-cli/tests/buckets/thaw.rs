@@ -51,10 +51,21 @@ fn a_restore_from_an_archive_names_what_is_frozen_and_the_way_out_and_waits_wher
     frozen.run(&["snapshots"]).succeeds();
     frozen.run(&["ls", "latest"]).succeeds();
     let refused = frozen.run(&["--quiet", "restore", "latest", "--to", to_name]).ends_with(1);
-    for word in ["/p/data/", "frozen", "InvalidObjectState", "--thaw"] {
+    let counted = format!("{packs} of {packs} packs that it needs: data/");
+    for word in ["/p/data/", "frozen", "InvalidObjectState", "--thaw", &counted] {
         assert!(refused.err.contains(word), "{word}: {}", refused.err);
     }
     assert!(refused.err.trim_end().lines().count() <= 2, "{}", refused.err);
+    frozen.world.run(["init"]).succeeds();
+    let other = frozen.world.repository();
+    let to_other = ["--quiet", "copy", "--to", other.to_str().unwrap()];
+    for verb in [&["--quiet", "check", "--read-data"][..], &to_other] {
+        let refused = frozen.run(verb).ends_with(1);
+        for word in ["/p/data/", "frozen", "--thaw-limit 0s", "run this again"] {
+            assert!(refused.err.contains(word), "{verb:?}: {word}: {}", refused.err);
+        }
+        assert!(refused.err.trim_end().lines().count() <= 2, "{}", refused.err);
+    }
 
     let looked = frozen.json(0, &["restore", "latest", "--to", to_name, "--thaw", "--dry-run"]);
     assert_eq!(looked["thaw"]["frozen"].as_array().unwrap().len(), packs, "{looked}");
@@ -102,6 +113,40 @@ fn a_drill_of_what_is_frozen_has_not_run_and_with_thaw_the_waiting_is_part_of_it
     assert!(waited >= 1.0, "{drilled}");
     assert!(drilled["technical_seconds"].as_f64().unwrap() > waited, "{drilled}");
     assert_eq!(frozen.archive.requests().len(), frozen.archive.objects());
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn a_database_in_an_archive_comes_out_with_its_manifest() {
+    let (world, server) = (World::new(), Server::minio());
+    let archive = Archive::start(([127, 0, 0, 1], server.port).into());
+    let place = server.place("p").replace(&format!("127.0.0.1:{}", server.port), &archive.address.to_string());
+    let frozen = Frozen { place: format!("{place}&storage_class=REDUCED_REDUNDANCY"), world, server, archive };
+    let (source, to) = (frozen.world.path().join("app.db"), frozen.world.path().join("back.db"));
+    let database = rusqlite::Connection::open(&source).unwrap();
+    database.execute_batch("create table t(a); insert into t values (1), (2)").unwrap();
+    drop(database);
+    let of = |path: &std::path::Path| format!("sqlite:{}", path.display());
+    frozen.run(&["init"]).succeeds();
+    frozen.run(&["create", &of(&source)]).succeeds();
+    frozen.archive.freeze();
+    // What is known of packs on this machine would hide it.
+    let drilled = frozen.json(4, &["--no-cache", "drill"]);
+    assert_eq!((&drilled["verdict"], &drilled["recorded"]), (&"not_run".into(), &true.into()), "{drilled}");
+    assert!(drilled["reason"].as_str().unwrap().starts_with("thaw: "), "{drilled}");
+    let refused = frozen.run(&["--no-cache", "restore", "latest", "--to", &of(&to)]).ends_with(1);
+    assert!(refused.err.contains("--thaw") && !refused.err.contains("repair"), "{}", refused.err);
+    let looked = frozen.json(0, &["--no-cache", "restore", "latest", "--to", &of(&to), "--thaw", "--dry-run"]);
+    assert!(!looked["thaw"]["frozen"].as_array().unwrap().is_empty(), "{looked}");
+    assert!(frozen.archive.requests().is_empty(), "nothing was asked for yet");
+
+    let drilled = frozen.json(0, &["--no-cache", "drill", "--thaw"]);
+    assert_eq!((&drilled["verdict"], &drilled["level"]), (&"passed".into(), &4.into()), "{drilled}");
+    assert!(!frozen.archive.requests().is_empty());
+    frozen.archive.freeze();
+    frozen.run(&["--no-cache", "restore", "latest", "--to", &of(&to), "--thaw"]).succeeds();
+    let back = rusqlite::Connection::open(&to).unwrap();
+    assert_eq!(back.query_row("select count(*) from t", [], |row| row.get::<_, i64>(0)), Ok(2));
 }
 
 #[test]

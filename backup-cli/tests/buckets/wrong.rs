@@ -17,6 +17,22 @@ fn says(ran: Ran, code: i32, words: &[&str]) {
     assert!(!ran.err.contains("hunter2"), "{}", ran.err);
 }
 
+#[test]
+fn what_only_s3_has_names_what_the_others_have_instead() {
+    let world = World::new();
+    let protect = ["protect", "--days", "3"];
+    let undelete = ["repair", "undelete", "--at", "2026-01-01"];
+    for (place, protected, kept) in [
+        ("gs://bucket/x", "retention policy", "gcloud storage restore"),
+        ("az://container/x?account=a", "immutability policy", "az storage blob undelete"),
+        ("sftp://host/x", "object lock", "versioning"),
+    ] {
+        for (verb, word) in [(&protect[..], protected), (&undelete, kept)] {
+            says(run(&world, place, Vec::new(), verb), 2, &["is no bucket of S3", word]);
+        }
+    }
+}
+
 fn keys(id: &str, secret: &str) -> Vec<(String, String)> {
     Keys { id: id.to_owned(), secret: secret.to_owned(), token: None }.variables()
 }
@@ -77,6 +93,34 @@ fn what_the_server_refuses_is_said() {
     let foreign = server.url(&format!("{BUCKET}/p/data/holiday.jpg"));
     assert_eq!(s3(&server.keys(), "PUT", &foreign, &[], "x").status, 200);
     says(run(&world, &place, owner(), &["init"]), 1, &["already holds something"]);
+    for (prefix, name) in [("q", "photos/2024/a.jpg"), ("r", "data/my%20holiday.jpg")] {
+        let foreign = server.url(&format!("{BUCKET}/{prefix}/{name}"));
+        assert_eq!(s3(&server.keys(), "PUT", &foreign, &[], "x").status, 200);
+        let name = name.replace("%20", " ");
+        says(run(&world, &server.place(prefix), owner(), &["init"]), 1, &["already holds something", &name]);
+        let left = s3(&server.keys(), "GET", &server.url(&format!("{BUCKET}?list-type=2&prefix={prefix}%2F")), &[], "");
+        assert!(left.body.contains("<KeyCount>1</KeyCount>"), "something was half-made: {}", left.body);
+    }
+    // A repository is told of as such, whatever lies beside it.
+    run(&world, &server.place("s"), owner(), &["init"]).succeeds();
+    assert_eq!(s3(&server.keys(), "PUT", &server.url(&format!("{BUCKET}/s/a.jpg")), &[], "x").status, 200);
+    let again = run(&world, &server.place("s"), owner(), &["init"]).ends_with(1);
+    assert!(!again.err.contains("a.jpg"), "{}", again.err);
+}
+
+#[test]
+fn a_folder_with_something_else_in_it_is_refused_and_left_as_it_is() {
+    let world = World::new();
+    let source = world.source();
+    says(
+        run(&world, source.to_str().unwrap(), Vec::new(), &["init"]),
+        1,
+        &["already holds something", "is of no repository"],
+    );
+    assert!(!source.join("keys").exists() && !source.join("data").exists(), "something was half-made");
+    let empty = world.path().join("disk");
+    std::fs::create_dir_all(empty.join("lost+found")).unwrap();
+    run(&world, empty.to_str().unwrap(), Vec::new(), &["init"]).succeeds();
 }
 
 #[test]

@@ -41,6 +41,8 @@ fn no_rule_is_written_for_what_is_not_configured() {
         "BackupRestoreTooSlow",
         "BackupDrill",
         "BackupCopyBehind",
+        "BackupCopyMissing",
+        "BackupRepositoryUnread",
         "BackupNotReadBack",
     ] {
         assert!(!out.contains(absent), "{absent}");
@@ -53,7 +55,7 @@ fn no_rule_is_written_for_what_is_not_configured() {
 fn prometheus_takes_the_rules() {
     let (_world, path) = rules("");
     let said = agrees("BACKUP_TEST_PROMTOOL", &["check", "rules", path.to_str().unwrap()]);
-    assert!(said.contains("13 rules found"), "{said}");
+    assert!(said.contains("15 rules found"), "{said}");
 }
 
 #[test]
@@ -82,6 +84,8 @@ tests:
     input_series:
       - series: 'backup_facts_timestamp{repository="local"}'
         values: '0+300x600'
+      - series: 'backup_facts_timestamp{repository="offsite"}'
+        values: '0+300x600'
       - series: 'backup_schedule_interval_seconds{job="app"}'
         values: '86400x600'
       - series: 'backup_last_success_timestamp{job="app",repository="local"}'
@@ -106,13 +110,13 @@ tests:
         values: '3x600'
       - series: 'backup_321_compliant{job="app"}'
         values: '1x600'
-      - series: 'backup_drill_result{job="app",result="passed"}'
+      - series: 'backup_drill_result{job="app",repository="local",result="passed"}'
         values: '1x600'
-      - series: 'backup_drill_result{job="app",result="failed"}'
+      - series: 'backup_drill_result{job="app",repository="local",result="failed"}'
         values: '0x600'
-      - series: 'backup_drill_result{job="app",result="not_run"}'
+      - series: 'backup_drill_result{job="app",repository="local",result="not_run"}'
         values: '0x600'
-      - series: 'backup_drill_last_success_timestamp{job="app"}'
+      - series: 'backup_drill_last_success_timestamp{job="app",repository="local"}'
         values: '100000x600'
       - series: 'backup_verified_timestamp{job="app",repository="local"}'
         values: '100000x600'
@@ -123,6 +127,8 @@ tests:
     alert_rule_test:
       - {eval_time: 50h, alertname: BackupFiguresAbsent}
       - {eval_time: 50h, alertname: BackupFactsOld}
+      - {eval_time: 50h, alertname: BackupRepositoryUnread}
+      - {eval_time: 50h, alertname: BackupCopyMissing}
       - {eval_time: 50h, alertname: BackupStale}
       - {eval_time: 50h, alertname: BackupNever}
       - {eval_time: 50h, alertname: BackupObjectiveMissed}
@@ -161,7 +167,7 @@ tests:
         values: '1x600'
       - series: 'backup_321_compliant{job="app"}'
         values: '0x600'
-      - series: 'backup_drill_result{job="app",result="failed"}'
+      - series: 'backup_drill_result{job="app",repository="local",result="failed"}'
         values: '1x600'
       - series: 'backup_verified_timestamp{job="app",repository="local"}'
         values: '-3000000x600'
@@ -174,6 +180,7 @@ tests:
         eval_time: 49h
         exp_samples:
           - {labels: '{alertname="BackupFactsOld"}', value: 1}
+          - {labels: '{alertname="BackupRepositoryUnread"}', value: 1}
           - {labels: '{alertname="BackupStale"}', value: 1}
           - {labels: '{alertname="BackupNever"}', value: 1}
           - {labels: '{alertname="BackupObjectiveMissed"}', value: 1}
@@ -185,6 +192,19 @@ tests:
           - {labels: '{alertname="BackupDrillOverdue"}', value: 1}
           - {labels: '{alertname="BackupShrunk"}', value: 1}
           - {labels: '{alertname="BackupGrowing"}', value: 1}
+  # One repository was away ever since the daemon began.
+  - interval: 5m
+    input_series:
+      - series: 'backup_facts_timestamp{repository="local"}'
+        values: '0+300x600'
+      - series: 'backup_recovery_point_timestamp{job="app",repository="local"}'
+        values: '0+300x600'
+    promql_expr_test:
+      - expr: count by (alertname, job, repository) (ALERTS{alertstate="firing"})
+        eval_time: 49h
+        exp_samples:
+          - {labels: '{alertname="BackupRepositoryUnread",repository="offsite"}', value: 1}
+          - {labels: '{alertname="BackupCopyMissing",job="app",repository="offsite"}', value: 1}
   # Nothing comes in.
   - interval: 5m
     input_series: []
@@ -195,5 +215,5 @@ tests:
           - exp_labels: {severity: critical}
             exp_annotations:
               summary: Nothing is heard of backups
-              description: 'No figures of backups come in: see whether the daemon runs, and whether it is asked.'
+              description: 'No figures of any repository come in: see whether the daemon runs, whether it is asked, and whether it can read them.'
 "#;

@@ -49,9 +49,15 @@ impl Daemon {
 
     /// Asks for a path; the status and the body.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.get_with(path, "Accept: */*")
+    }
+
+    /// The same with a further line of the request's head.
+    pub(crate) fn get_with(&self, path: &str, header: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address).unwrap();
+        let host = self.address;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{header}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -6,24 +6,31 @@ use std::process::Command;
 use crate::driver::{PASSPHRASE, Ran, World};
 use crate::running::Daemon;
 
+/// The program with the configuration of a world, as the daemon runs it.
+fn backup(world: &World, arguments: &[&str]) -> Command {
+    let mut command: Command = world.command();
+    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD").env("HOME", world.path().join("home"));
+    command.args(["-c", "backup.toml"]).args(arguments);
+    command
+}
+
 /// Starts a daemon in a world whose configuration has these jobs.
 fn start(world: &World, jobs: &str) -> Daemon {
     configure(world, jobs);
-    let mut command: Command = world.command();
-    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD").env("HOME", world.path().join("home"));
-    command.args(["-c", "backup.toml", "daemon"]);
-    Daemon::start(command)
+    Daemon::start(backup(world, &["daemon"]))
 }
 
 fn configure(world: &World, jobs: &str) {
     let password = world.path().join("passphrase");
     fs::write(&password, PASSPHRASE).unwrap();
     let text = format!(
-        "[daemon]\nlisten = \"127.0.0.1:0\"\n[repositories.local]\nurl = \"{}\"\npassword_file = \"{}\"\n{jobs}",
+        "[daemon]\nlisten = \"127.0.0.1:0\"\nTOKEN[repositories.local]\nurl = \"{}\"\npassword_file = \"{}\"\n{jobs}",
         world.repository().display(),
         password.display()
     );
-    fs::write(world.path().join("backup.toml"), text).unwrap();
+    let token = world.path().join("token");
+    let token = if token.exists() { format!("token = {{ file = \"{}\" }}\n", token.display()) } else { String::new() };
+    fs::write(world.path().join("backup.toml"), text.replace("TOKEN", &token)).unwrap();
 }
 
 fn job(world: &World, name: &str, rest: &str) -> String {
@@ -91,9 +98,7 @@ fn what_changes_is_backed_up_without_anybody_asking() {
 fn a_repository_is_read_back_at_its_slot_and_what_it_holds_is_verified_then() {
     let world = World::with_repository();
     let daemon = start(&world, &job(&world, "app", ""));
-    let mut command: Command = world.command();
-    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD");
-    Ran::of(&command.args(["-c", "backup.toml", "run"]).output().unwrap()).succeeds();
+    Ran::of(&backup(&world, &["run"]).output().unwrap()).succeeds();
     let path = world.path().join("backup.toml");
     let text = fs::read_to_string(&path).unwrap();
     let url = format!("url = \"{}\"\n", world.repository().display());
@@ -106,9 +111,7 @@ fn a_repository_is_read_back_at_its_slot_and_what_it_holds_is_verified_then() {
     let (code, said) = daemon.stop();
     assert_eq!(code, 0, "{said}");
     // That figures are fetched is evidence that somebody watches.
-    let mut command: Command = world.command();
-    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD").env("HOME", world.path().join("home"));
-    let status = Ran::of(&command.args(["-c", "backup.toml", "--json", "status"]).output().unwrap());
+    let status = Ran::of(&backup(&world, &["--json", "status"]).output().unwrap());
     let line = status.lines().pop().unwrap()["checklist"].as_array().unwrap()[6].clone();
     assert_eq!((&line["item"], &line["answer"]), (&"monitoring".into(), &"yes".into()), "{line}");
 }
@@ -130,6 +133,100 @@ fn what_is_left_out_starts_no_run() {
     fs::write(world.source().join("whole"), "whole").unwrap();
     daemon.wait_for("another run", || runs() == 2);
     assert_eq!(daemon.stop().0, 0);
+}
+
+const CHANGES: &str = "trigger = \"on-change\"\nsettle = \"1s\"";
+
+#[test]
+fn a_run_has_the_configuration_that_the_daemon_took_and_not_what_somebody_writes() {
+    let world = World::with_repository();
+    let daemon = start(&world, &job(&world, "app", CHANGES));
+    let done = |count| move |daemon: &Daemon| daemon.said().matches("run app done").count() == count;
+    daemon.wait_for("the first run is done", || done(1)(&daemon));
+    configure(&world, &job(&world, "app", "shedule = \"0 2 * * *\""));
+    fs::write(world.source().join("new"), "new").unwrap();
+    daemon.wait_for("a run with a wrong file", || done(2)(&daemon));
+    daemon.signal("HUP");
+    daemon.wait_for("the page tells", || daemon.get("/").1.contains("the configuration could not be read again"));
+    fs::write(world.source().join("newer"), "newer").unwrap();
+    daemon.wait_for("a run after the signal", || done(3)(&daemon));
+    let (code, said) = daemon.stop();
+    assert!(code == 0 && !said.contains("ended with"), "{said}");
+}
+
+#[test]
+fn a_configuration_is_read_again_after_the_run_that_is_under_way() {
+    let world = World::with_repository();
+    let began = world.path().join("began");
+    let hook = format!("{CHANGES}\nhooks = {{ before = \"touch {}; sleep 2\" }}", began.display());
+    let daemon = start(&world, &job(&world, "app", &hook));
+    daemon.wait_for("the run is under way", || began.exists());
+    configure(&world, &job(&world, "other", ""));
+    daemon.signal("HUP");
+    daemon.wait_for("it is read again", || daemon.said().contains("was read again"));
+    let said = daemon.said();
+    assert!(said.find("run app done") < said.find("was read again"), "{said}");
+    assert!(said.contains("run app done"), "{said}");
+    assert_eq!(daemon.stop().0, 0);
+}
+
+#[test]
+fn an_objective_that_is_missed_while_nothing_runs_is_told_once() {
+    let world = World::with_repository();
+    world.create(["--job", "app"]);
+    let told = world.path().join("told");
+    let rest = format!(
+        "schedule = \"0 0 1 1 *\"\nobjectives = {{ rpo = \"1s\" }}\n[notify.ops]\ncommand = \"cat >> {0}; echo >> {0}\"",
+        told.display()
+    );
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    let daemon = start(&world, &job(&world, "app", &rest));
+    daemon.wait_for("somebody is told", || fs::read_to_string(&told).is_ok_and(|told| told.ends_with('\n')));
+    daemon.signal("HUP");
+    daemon.wait_for("it is read again", || daemon.said().contains("was read again"));
+    daemon.wait_for("it is ready", || daemon.get("/readyz").0 == 200);
+    let (code, said) = daemon.stop();
+    assert_eq!(code, 0, "{said}");
+    let told = fs::read_to_string(&told).unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let message: serde_json::Value = serde_json::from_str(told.trim()).unwrap();
+    assert_eq!((&message["event"], &message["state"]), (&"objective".into(), &"bad".into()), "{message}");
+    assert!(message["text"].as_str().unwrap().contains("are allowed"), "{message}");
+}
+
+#[test]
+fn a_run_that_was_killed_is_told_and_shown() {
+    let world = World::with_repository();
+    let told = world.path().join("told");
+    let rest = format!(
+        "{CHANGES}\nhooks = {{ before = \"kill -9 $PPID\" }}\n[notify.ops]\ncommand = \"cat >> {}\"",
+        told.display()
+    );
+    let daemon = start(&world, &job(&world, "app", &rest));
+    daemon.wait_for("somebody is told", || {
+        fs::read_to_string(&told).is_ok_and(|told| told.contains("was killed by signal 9"))
+    });
+    assert!(daemon.get("/").1.contains("run app was killed by signal 9 at "), "{}", daemon.get("/").1);
+    let message: serde_json::Value = serde_json::from_str(&fs::read_to_string(&told).unwrap()).unwrap();
+    assert_eq!((&message["event"], &message["job"]), (&"failure".into(), &"app".into()), "{message}");
+    assert_eq!(daemon.stop().0, 0);
+}
+
+#[test]
+fn a_new_token_takes_the_place_of_the_old_one_when_the_configuration_is_read_again() {
+    let world = World::with_repository();
+    fs::write(world.path().join("token"), "old").unwrap();
+    let daemon = start(&world, &job(&world, "app", ""));
+    let with = |token: &str| daemon.get_with("/metrics", &format!("Authorization: Bearer {token}")).0;
+    assert_eq!((with("old"), with("new")), (200, 401));
+    fs::write(world.path().join("token"), "new").unwrap();
+    daemon.signal("HUP");
+    daemon.wait_for("it is read again", || daemon.said().contains("was read again"));
+    assert_eq!((with("old"), with("new")), (401, 200));
+    fs::write(world.path().join("token"), "").unwrap();
+    daemon.signal("HUP");
+    daemon.wait_for("it is refused", || daemon.said().contains("the daemon's token is empty"));
+    assert_eq!((with("old"), with("new")), (401, 200));
 }
 
 #[test]

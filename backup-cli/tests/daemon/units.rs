@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::driver::{Ran, World};
+use crate::driver::{PASSPHRASE, Ran, World};
 use crate::judge::agrees;
 
 /// A configuration in which each kind of schedule is there.
@@ -58,6 +58,49 @@ fn only_the_jobs_that_are_named_are_printed_and_one_that_is_not_there_is_an_erro
     assert!(!ran.out.contains("--read-data"), "{}", ran.out);
     let ran = schedule(&world, &["cron", "offise"]).ends_with(2);
     assert!(ran.err.contains("office"), "{}", ran.err);
+}
+
+#[test]
+fn a_service_of_systemd_remembers_what_it_has_told() {
+    let world = World::with_repository();
+    let (folder, told) = (world.path(), world.path().join("told"));
+    let text = format!(
+        "[repositories.local]\nurl = \"{0}/repository\"\npassword = \"{PASSPHRASE}\"\n[jobs.app]\n\
+        source = {{ command = \"test -e {0}/good && echo x\" }}\noffsite = \"none: a test\"\nschedule = \"0 2 * * *\"\n\
+        retries = {{ attempts = 1 }}\n[notify.ops]\ncommand = \"echo $BACKUP_STATE >> {0}/told\"\n",
+        folder.display()
+    );
+    fs::write(folder.join("backup.toml"), text).unwrap();
+    let unit = schedule(&world, &["systemd", "app"]).succeeds().out;
+    let values = |key: &str| unit.lines().filter_map(|line| line.strip_prefix(key)).collect::<Vec<_>>();
+    let (state, cache) = (folder.join("state"), folder.join("cache"));
+    for (key, below) in [("StateDirectory=", &state), ("CacheDirectory=", &cache)] {
+        assert_eq!(values(key), ["backup"]);
+        fs::create_dir_all(below.join("backup")).unwrap();
+    }
+    let environment = values("Environment=").join(" ");
+    let environment = environment.replace("%S", state.to_str().unwrap()).replace("%C", cache.to_str().unwrap());
+    let environment = environment.split(' ').map(|pair| pair.split_once('=').unwrap());
+    // A slot is run once, and this is about what follows from several runs.
+    let command = values("ExecStart=").concat();
+    let words: Vec<_> = command.split(' ').filter(|word| *word != "--slot").collect();
+    let run = || {
+        let mut command = std::process::Command::new(words[0]);
+        command.args(&words[1..]).env_clear().envs(environment.clone()).current_dir("/");
+        Ran::of(&command.output().unwrap())
+    };
+    for _ in 0..2 {
+        run().ends_with(1);
+    }
+    fs::write(folder.join("good"), "").unwrap();
+    run().succeeds();
+    assert_eq!(fs::read_to_string(told).unwrap(), "bad\nrecovered\n");
+    assert!(state.join("backup/told.json").exists());
+    // Without any folder to remember it in, that is said.
+    fs::remove_file(folder.join("good")).unwrap();
+    let mut command = std::process::Command::new(words[0]);
+    let ran = Ran::of(&command.args(&words[1..]).env_clear().output().unwrap()).ends_with(1);
+    assert!(ran.err.contains("set HOME or XDG_STATE_HOME"), "{}", ran.err);
 }
 
 #[test]

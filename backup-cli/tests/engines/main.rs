@@ -8,6 +8,8 @@ mod driver;
 #[cfg(test)]
 mod mongodb;
 #[cfg(test)]
+mod mysql;
+#[cfg(test)]
 mod redis;
 #[cfg(test)]
 mod runbook;

@@ -69,3 +69,17 @@ fn a_server_goes_into_a_repository_and_comes_back_into_another() {
     let told = world.run(["create", &url(&world, "one", ":wr0ng@")]).ends_with(1).err;
     assert!(told.contains("password") && !told.contains("wr0ng"), "{told}");
 }
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_server_that_is_empty_now_and_was_not_is_suspicious() {
+    let world = World::with_repository();
+    let _one = Server::new(&world, "one");
+    let create = || world.json(["create", &url(&world, "one", ":s%2Fcret@")])["suspicion"].clone();
+    said(&world, "one", &["SET", "a", "1"]);
+    // Counted once, though it expires.
+    said(&world, "one", &["SET", "b", "1", "EX", "1000"]);
+    assert_eq!(create(), serde_json::Value::Null);
+    said(&world, "one", &["FLUSHALL"]);
+    assert_eq!(create(), "0 rows, where it usually is 2");
+}

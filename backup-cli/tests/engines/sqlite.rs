@@ -71,6 +71,31 @@ fn several_databases_are_a_snapshot_each_and_one_that_fails_costs_the_others_not
 }
 
 #[test]
+fn a_database_that_is_empty_now_and_was_not_is_suspicious() {
+    let (world, path, url) = with_database();
+    assert_eq!(world.json(["create", &url])["suspicion"], serde_json::Value::Null);
+    for emptied in ["DELETE FROM t", "INSERT INTO t VALUES (1), (2), (3)", "DROP TABLE t"] {
+        Connection::open(&path).unwrap().execute_batch(emptied).unwrap();
+        let suspicion = &world.json(["create", &url])["suspicion"];
+        match emptied.starts_with("INSERT") {
+            true => assert_eq!(*suspicion, serde_json::Value::Null),
+            false => assert_eq!(suspicion, "0 rows, where it usually is 3", "{emptied}"),
+        }
+    }
+}
+
+#[test]
+fn rows_that_refer_to_none_are_told_and_are_no_difference() {
+    let (world, path, url) = with_database();
+    let dangling = "PRAGMA foreign_keys = OFF; CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE k(p REFERENCES p); INSERT INTO k VALUES (7)";
+    Connection::open(&path).unwrap().execute_batch(dangling).unwrap();
+    world.run(["create", &url]).succeeds();
+    let to = format!("sqlite:{}", world.path().join("again.db").display());
+    let ran = world.run(["restore", "latest", "--verify", "--to", &to]).succeeds();
+    assert!(format!("{}{}", ran.out, ran.err).contains("a row of k refers to none"), "{} {}", ran.out, ran.err);
+}
+
+#[test]
 #[ignore = "needs restic"]
 fn restic_alone_gets_the_database_back() {
     let (world, path, url) = with_database();

@@ -14,6 +14,20 @@ pub(crate) const ZOO: &str = include_str!("zoo.sql");
 fn the_zoo_comes_back(major: u32) {
     let server = Server::start(major, &["wal_level=logical"]);
     server.database("zoo", ZOO);
+    // Those that the servers of the tests have besides the language.
+    let with_extension = match major {
+        15 => {
+            "CREATE EXTENSION citext; CREATE EXTENSION hstore WITH SCHEMA \"Odd Schema; \"\"quoted\"\"\";
+               CREATE TABLE extended (a citext PRIMARY KEY, b \"Odd Schema; \"\"quoted\"\"\".hstore);
+               INSERT INTO extended VALUES ('Ab', '\"x y\"=>NULL, z=>1');"
+        }
+        _ => {
+            "CREATE EXTENSION vector; CREATE TABLE extended (a vector(3), b text DEFAULT 'x');
+              INSERT INTO extended VALUES ('[1,2.5,-3]'), (NULL);
+              CREATE INDEX ON extended USING hnsw (a vector_l2_ops);"
+        }
+    };
+    server.sql("zoo", with_extension);
     let summary = server.create("zoo", &[]);
     assert_eq!(summary["paths"], json!(["/postgres/zoo"]));
     assert_eq!(summary["consistency"], "transactional");
@@ -32,6 +46,7 @@ fn the_zoo_comes_back(major: u32) {
         "SELECT last_value, is_called FROM counter",
         "SELECT loid, md5(string_agg(data, '' ORDER BY pageno)) FROM pg_largeobject GROUP BY 1 ORDER BY 1",
         "SELECT * FROM totals ORDER BY 1",
+        "SELECT * FROM extended ORDER BY a",
     ] {
         assert_eq!(server.sql("zoo", query), server.sql("\"again\"", query), "{query}");
     }
@@ -150,22 +165,62 @@ fn a_database_that_is_empty_now_and_was_not_is_suspicious() {
     assert_eq!(server.create("app", &[])["suspicion"], json!(null));
 }
 
+/// Settings, a comment, grants, and who may not connect: what is of the database and not in it.
+const OWN: &str = "CREATE TABLE t (n integer); CREATE ROLE r LOGIN; CREATE ROLE keeper SUPERUSER;
+    ALTER DATABASE \"Own; \"\"one\" SET work_mem = '7MB';
+    ALTER DATABASE \"Own; \"\"one\" SET \"my.x\" = 'ON DATABASE \"Own; \"\"one\"';
+    ALTER ROLE r IN DATABASE \"Own; \"\"one\" SET search_path = 'a b', public;
+    ALTER DATABASE \"Own; \"\"one\" CONNECTION LIMIT 9; COMMENT ON DATABASE \"Own; \"\"one\" IS 'it''s';
+    REVOKE CONNECT ON DATABASE \"Own; \"\"one\" FROM PUBLIC; GRANT CREATE ON DATABASE \"Own; \"\"one\" TO r;
+    ALTER DATABASE \"Own; \"\"one\" OWNER TO keeper;";
+
+/// The same of any database, without its name.
+fn own(server: &Server, database: &str) -> String {
+    let sql = format!(
+        "SELECT datconnlimit, shobj_description(oid, 'pg_database'), datdba::regrole, (SELECT array_agg(a::text ORDER BY a::text) FROM
+           unnest(datacl) a), (SELECT
+           string_agg(setrole::regrole || ' ' || setconfig::text, ';' ORDER BY setrole) FROM pg_db_role_setting s
+           WHERE s.setdatabase = d.oid) FROM pg_database d WHERE datname = '{database}'"
+    );
+    server.sql("postgres", &sql)
+}
+
 #[test]
 #[ignore = "needs postgres-15"]
-fn what_belongs_to_the_database_itself_is_told_and_is_no_loss() {
+fn what_belongs_to_the_database_itself_comes_back_under_whatever_name() {
     let server = Server::start(15, &[]);
-    server.database(
-        "told",
-        "CREATE TABLE t (n integer); COMMENT ON DATABASE told IS 'x'; CREATE ROLE r; GRANT CREATE ON DATABASE told TO r",
+    let url = |name: &str| server.url(&name.replace(';', "%3B").replace(' ', "%20").replace('"', "%22"));
+    server.sql("postgres", "CREATE DATABASE \"Own; \"\"one\"");
+    server.sql("Own; \"one", OWN);
+    let before = own(&server, "Own; \"one");
+    assert!(
+        before.contains("7MB") && before.contains("r=C/keeper") && before.starts_with("9|it's|keeper|"),
+        "{before}"
     );
-    server.create("told", &[]);
-    let restored = server.restore("told_again", &[]);
-    assert_eq!(restored["differences"], json!([]));
-    let notes = restored["notes"].as_array().unwrap();
-    assert_eq!(notes.len(), 2, "{restored}");
-    for note in notes {
-        assert!(note.as_str().unwrap().ends_with("belongs to the database itself, and was not restored"), "{note}");
+    server.world.run(["create", &url("Own; \"one"), "--pg-bin", server.programs().to_str().unwrap()]).succeeds();
+    // Into the one that is replaced, and into one of another name.
+    for (name, options) in [("Own; \"one", &["--clean"][..]), ("another", &[])] {
+        let mut command = server.backup();
+        command.args(["--json", "restore", "latest", "--verify", "--to", &url(name)]).args(options);
+        let restored = Ran::of(&command.output().unwrap()).succeeds().lines().pop().unwrap();
+        assert_eq!((&restored["notes"], &restored["warnings"]), (&json!([]), &json!([])), "{name}");
+        assert_eq!(own(&server, name), before, "{name}");
     }
+    // Without roles: nobody may connect who could not before.
+    server.load("without", &["--no-roles"]);
+    let (without, public) = (own(&server, "without"), "has_database_privilege('r', 'without', 'CONNECT')");
+    assert!(
+        without.starts_with("9|it's|postgres|") && without.contains("7MB") && !without.contains("a b"),
+        "{without}"
+    );
+    assert_eq!(server.sql("postgres", &format!("SELECT {public}")), "f");
+    // One that was there keeps its own, and that is no loss.
+    server.sql("postgres", "CREATE DATABASE waiting; COMMENT ON DATABASE waiting IS 'mine'");
+    let restored = server.restore("waiting", &[]);
+    assert_eq!(restored["differences"], json!([]));
+    assert!(restored["notes"].as_array().unwrap().iter().all(|note| note.as_str().unwrap().contains("itself")));
+    assert_eq!(restored["notes"].as_array().unwrap().len(), 3, "{restored}");
+    assert!(own(&server, "waiting").starts_with("-1|mine|postgres|"));
 }
 
 #[test]
@@ -182,6 +237,11 @@ fn ten_thousand_tables_come_back() {
     let restored = server.restore("many_again", &[]);
     assert_eq!(restored["differences"], json!([]));
     assert_eq!(restored["verified"], 20_000);
+    let manifest = || server.world.run(["cat", "latest", "/postgres/many/manifest.json"]).succeeds().out;
+    let expectations = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["expectations"].clone();
+    let streamed = expectations(&manifest());
+    server.create("many", &["--jobs", "2"]);
+    assert_eq!(expectations(&manifest()), streamed, "by several connections it is the same");
 }
 
 #[test]

@@ -80,3 +80,31 @@ fn the_runbooks_commands_bring_each_database_of_a_server_back_into_the_drills_ow
     let wrong = run(&server, &["drill", "server", "--runbook", "--source", "/postgres/none"]).ends_with(2);
     assert!(wrong.out.contains("/postgres/one"), "{}", wrong.out);
 }
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_drill_that_waits_for_its_engine_ends_when_its_time_is_over() {
+    let server = Server::start(15, &[]);
+    // The dump says that the view is full, and to fill it again takes for ever.
+    let slow = |body: &str| format!("CREATE OR REPLACE FUNCTION slow() RETURNS int LANGUAGE plpgsql AS '{body}';");
+    let view = format!("{}CREATE MATERIALIZED VIEW v AS SELECT slow() AS x;", slow("begin return 1; end"));
+    server.database("app", &format!("{view}{}", slow("begin perform pg_sleep(500); return 1; end")));
+    let path = server.world.path().display();
+    let text = format!(
+        "[repositories.near]\nurl = \"{path}/near\"\npassword_file = \"{path}/passphrase\"\n\
+         [jobs.app]\nsource = {:?}\ndrill = {{ limit = \"8s\" }}\n",
+        server.url("app")
+    );
+    fs::write(server.world.path().join("backup.toml"), text).unwrap();
+    fs::write(server.world.path().join("passphrase"), "correct horse\n").unwrap();
+    run(&server, &["init"]).succeeds();
+    run(&server, &["run"]).succeeds();
+    let began = std::time::Instant::now();
+    let drilled = summaries(&run(&server, &["drill", "app"]).ends_with(4)).pop().unwrap();
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
+    assert_eq!(drilled["verdict"], "not_run", "{drilled}");
+    assert!(drilled["reason"].as_str().unwrap().starts_with("time: "), "{drilled}");
+    assert!(drilled["stages"].as_array().unwrap().iter().any(|stage| stage["name"] == "restore"), "{drilled}");
+    let left = fs::read_dir(server.world.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with("backup-")), "nothing is left");
+}

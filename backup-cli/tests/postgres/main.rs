@@ -20,6 +20,8 @@ mod fails;
 #[cfg(test)]
 mod parallel;
 #[cfg(test)]
+mod part;
+#[cfg(test)]
 mod protected;
 #[cfg(test)]
 mod server;

@@ -1,7 +1,10 @@
 //! Jobs of a configuration, as their users meet them: made, run, looked at, and what goes wrong.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -115,6 +118,12 @@ fn one_file_makes_the_repositories_backs_up_to_both_and_tells_how_it_stands() {
     let status = json(&world, &["status", "files"], 0).pop().unwrap();
     assert_eq!(status["jobs"][0]["standing"]["three_two_one"]["answer"], "yes", "{status}");
     assert_eq!(status["jobs"].as_array().unwrap().len(), 1);
+    let shown = run(&world, &["status", "files"]).succeeds().out;
+    for line in
+        ["would be lost now: ", "of what was read back: ", "would have been lost at worst in 30 days: ", "3-2-1: yes"]
+    {
+        assert!(shown.contains(line), "{line} is missing: {shown}");
+    }
 }
 
 #[test]
@@ -166,6 +175,15 @@ fn a_failed_run_is_tried_again_within_its_window() {
 }
 
 #[test]
+fn what_is_backed_up_is_read_once_for_all_repositories() {
+    let world = world("[jobs.dump]\nsource = { command = \"echo read >> PATH/reads; echo data\" }\n");
+    run(&world, &["init"]).succeeds();
+    let told = job(&json(&world, &["run"], 0), "dump");
+    assert_eq!(fs::read_to_string(world.path().join("reads")).unwrap(), "read\n");
+    assert!(told["copies"].as_array().unwrap().iter().all(|copy| copy["proof"] == "present"), "{told}");
+}
+
+#[test]
 fn a_repository_that_is_away_is_behind_and_made_up_for() {
     let world = world(FILES);
     run(&world, &["init"]).succeeds();
@@ -189,6 +207,33 @@ fn a_slot_is_run_once_among_all_who_share_a_repository() {
     let second = job(&json(&world, &["run", "--slot"], 0), "files");
     assert_eq!(second["outcome"], "held", "{second}");
     assert_eq!(job(&json(&world, &["run"], 0), "files")["outcome"], "done", "by hand it runs");
+}
+
+#[test]
+fn a_slot_has_its_lease_also_when_the_repository_answers_late() {
+    let world = world(
+        "[jobs.files]\nsource = \"PATH/source\"\nschedule = \"0 2 * * *\"\nrepositories = [\"near\"]\nretries = { attempts = 60, wait = \"1s\" }\n",
+    );
+    run(&world, &["init"]).succeeds();
+    let (near, aside) = (world.path().join("near"), world.path().join("aside"));
+    fs::rename(&near, &aside).unwrap();
+    // What cannot be read, and may be tomorrow.
+    std::os::unix::fs::symlink(&near, &near).unwrap();
+    let mut command = world.command();
+    command.env_remove("BACKUP_REPO").env_remove("BACKUP_PASSWORD").args(["--json", "run", "--slot"]);
+    let mut late = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(late.stderr.take().unwrap());
+    while !said.contains("trying again in 1 s") {
+        assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    fs::remove_file(&near).unwrap();
+    fs::rename(&aside, &near).unwrap();
+    let late = Ran::of(&late.wait_with_output().unwrap()).succeeds();
+    let late = job(&late.lines(), "files");
+    assert!(late["outcome"] == "done" && late["attempts"].as_u64() > Some(1), "{late}");
+    let second = job(&json(&world, &["run", "--slot"], 0), "files");
+    assert_eq!(second["outcome"], "held", "{second}");
 }
 
 #[test]
@@ -281,12 +326,48 @@ fn a_run_that_shrinks_freezes_retention_until_somebody_has_looked() {
     assert_eq!((&told["outcome"], &told["copies"][0]["frozen"]), (&"suspicious".into(), &true.into()), "{told}");
     let count = || json(&world, &["-r", "near", "snapshots"], 0).pop().unwrap()["snapshots"].as_array().unwrap().len();
     assert_eq!(count(), 2, "the last good one is still there");
+    let forgotten = run(&world, &["-r", "near", "forget", "--keep-last", "1"]).succeeds();
+    assert!(forgotten.err.contains("`backup run --accept files`"), "{}", forgotten.err);
+    assert_eq!(count(), 2, "nor does anybody remove it by hand without a word");
     json(&world, &["run"], 4);
     assert_eq!(count(), 3);
     let accepted = job(&json(&world, &["run", "--accept"], 0), "files");
     assert_eq!(accepted["outcome"], "done");
     assert_eq!(count(), 1);
     assert_eq!(job(&json(&world, &["run"], 0), "files")["outcome"], "done", "so much is usual from now on");
+}
+
+#[test]
+fn what_cannot_be_reached_is_said_beforehand_and_what_can_is_told_nothing() {
+    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let more = format!(
+        "{FILES}read_again = \"0 3 * * 0\"\ndrill = {{ schedule = \"0 5 * * *\" }}\n\
+        [notify.hook]\nwebhook = {{ url = \"http://{}/secret-path?token=x\" }}\n[notify.gone]\nwebhook = {{ url = \"http://127.0.0.1:{free}/\" }}\n\
+        [notify.mail]\nmail = {{ server = \"127.0.0.1\", port = {free}, encryption = \"none\", from = \"a@b.c\", to = [\"d@e.f\"] }}\n\
+        [metrics]\ntextfile = \"PATH/none/x.prom\"\npushgateway = {{ url = \"http://127.0.0.1:{free}\" }}\n",
+        hook.local_addr().unwrap()
+    );
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = hook.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        line
+    });
+    let world = world(&more);
+    run(&world, &["init"]).succeeds();
+    let told = json(&world, &["config", "check"], 5).pop().unwrap();
+    assert_eq!(asked.join().unwrap().trim_end(), "HEAD / HTTP/1.1", "nothing is told, and no secret is sent");
+    let of: Vec<_> =
+        told["problems"].as_array().unwrap().iter().map(|problem| problem["of"].as_str().unwrap()).collect();
+    let expected =
+        ["notify.gone.webhook.url", "notify.mail.mail.server", "metrics.pushgateway.url", "metrics.textfile"];
+    assert_eq!(of, expected, "{told}");
+    let next = |key: &str| told["jobs"][0][key].as_array().unwrap().len();
+    assert_eq!((next("next_runs"), next("next_read_again"), next("next_drills")), (3, 3, 3));
+    let shown = run(&world, &["config", "check", "--offline"]).succeeds().out;
+    assert!(shown.contains("\n  drill  ") && shown.contains("\n  all of it is read  Sun "), "{shown}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod advise;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod drilled_jobs;
+#[cfg(test)]
 mod drills;
 #[cfg(test)]
 mod driver;
@@ -13,7 +15,13 @@ mod jobs;
 #[cfg(test)]
 mod json;
 #[cfg(test)]
+mod options;
+#[cfg(test)]
 mod pair;
+#[cfg(test)]
+mod pushed;
+#[cfg(test)]
+mod restores;
 #[cfg(test)]
 mod runbook;
 #[cfg(test)]

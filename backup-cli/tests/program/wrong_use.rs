@@ -210,3 +210,18 @@ fn a_config_that_is_none_is_named() {
     assert_two_lines(&ran);
     assert!(ran.err.contains("config is damaged"), "{}", ran.err);
 }
+
+#[test]
+fn an_instant_prune_is_refused_where_backups_take_no_lock() {
+    let world = World::with_snapshot();
+    let configuration = world.path().join("backup.toml");
+    let repository = world.repository();
+    let text = format!("[repositories.r]\nurl = \"{}\"\nlock_free = true\n", repository.display());
+    fs::write(&configuration, text).unwrap();
+    let configuration = configuration.to_str().unwrap();
+    for place in ["r", repository.to_str().unwrap()] {
+        let ran = world.run(["--config", configuration, "-r", place, "prune", "--instant"]).ends_with(2);
+        assert!(ran.err.contains("lock_free"), "{}", ran.err);
+        world.run(["--config", configuration, "-r", place, "prune"]).succeeds();
+    }
+}

@@ -50,11 +50,15 @@ impl MailServer {
 #[ignore = "needs aiosmtpd"]
 fn a_failure_a_drill_that_fails_and_their_end_are_told_once_by_webhook_and_by_mail() {
     let world = World::with_repository();
+    // Where a check of a drill sees it too.
+    let broken = world.path().join("state/broken");
+    fs::create_dir(broken.parent().unwrap()).unwrap();
     let (hook, mail) = (Catcher::start(), MailServer::start(world.path()));
     let text = format!(
         "[repositories.local]\nurl = \"{}\"\n\
         [jobs.app]\nsource = \"{}\"\noffsite = \"none: a test\"\nretries = {{ attempts = 1 }}\n\
-        hooks = {{ before = \"test ! -e {broken}\" }}\ndrill = {{ checks = [ {{ command = \"test ! -e {broken}\" }} ] }}\n\
+        hooks = {{ before = \"test ! -e {broken}\" }}\ndrill = {{ checks = [ {{ command = \"test ! -e {broken}\" }} ], \
+        sandbox = {{ shown = [\"{shown}\"] }} }}\n\
         [notify.hook]\nwebhook = {{ url = \"{}\" }}\n\
         [notify.mail]\nmail = {{ server = \"127.0.0.1\", port = {}, encryption = \"none\", from = \"backup@example.org\", \
         to = [\"ops@example.org\"] }}\n",
@@ -62,7 +66,8 @@ fn a_failure_a_drill_that_fails_and_their_end_are_told_once_by_webhook_and_by_ma
         world.source().display(),
         hook.url(),
         mail.port,
-        broken = world.path().join("broken").display(),
+        broken = broken.display(),
+        shown = broken.parent().unwrap().display(),
     );
     fs::write(world.path().join("backup.toml"), text).unwrap();
     let run = |verb: &str| {
@@ -72,12 +77,12 @@ fn a_failure_a_drill_that_fails_and_their_end_are_told_once_by_webhook_and_by_ma
     };
     run("run").succeeds();
     run("drill").succeeds();
-    fs::write(world.path().join("broken"), "").unwrap();
+    fs::write(&broken, "").unwrap();
     for _ in 0..2 {
         run("run").ends_with(1);
         run("drill").ends_with(4);
     }
-    fs::remove_file(world.path().join("broken")).unwrap();
+    fs::remove_file(&broken).unwrap();
     run("run").succeeds();
     run("drill").succeeds();
 

@@ -55,6 +55,13 @@ fn a_repository_lives_on_another_machine_from_beginning_to_end_and_restic_reads_
     run(&world, &place, &["prune", "--instant"]).succeeds();
     run(&world, &place, &["check", "--read-data"]).succeeds();
     restic(&world, &server, folder.to_str().unwrap(), &["check", "--read-data"]).succeeds();
+    let copy = server.place(&server.path("copy"));
+    let second = world.path().join("second");
+    for (here, there) in [(place.as_str(), copy.as_str()), (copy.as_str(), second.to_str().unwrap())] {
+        run(&world, there, &["init", "--like", here]).succeeds();
+        run(&world, here, &["copy", "--to", there]).succeeds();
+        run(&world, there, &["check", "--read-data"]).succeeds();
+    }
     let locks = fs::read_dir(folder.join("locks")).map(Iterator::count).unwrap_or_default();
     assert_eq!(locks, 0, "a lock stayed");
 }

@@ -209,6 +209,7 @@ fn promised(item: &Item, stores: &[Store], gap: SignedDuration, now: Timestamp) 
         trigger: Trigger::Schedule { longest_gap: gap },
         objectives: Objectives { rpo: Some(item.bearable.loss), rto: Some(item.bearable.outage) },
         offsite: Offsite::Required,
+        drilled_from: None,
         drills: Vec::new(),
     };
     three_two_one(&facts, &Standards::default(), now)

@@ -106,6 +106,7 @@ pub fn check(
     check_objects::keys(repository, &mut findings)?;
     check_objects::locks(repository, &mut findings)?;
     let snapshots = check_objects::snapshots(repository, &mut findings)?;
+    let records = check_objects::records(repository, &mut findings);
     let index = check_objects::index(repository, &mut findings, observer)?;
     let presences = check_objects::presences(repository, &index)?;
     let mut check =
@@ -139,7 +140,8 @@ pub fn check(
         ids
     };
     let (missing, rotten) = (broken(false), broken(true));
-    record(repository, &snapshots, &missing, &rotten, tried, observer);
+    let known = records.map(|records| proofs(records.iter().map(|(_, record)| record), &snapshots));
+    record(repository, known, &snapshots, &missing, &rotten, tried, observer);
     Ok(CheckReport {
         findings,
         snapshots: snapshots.len() as u64,
@@ -364,6 +366,7 @@ fn draw(packs: &mut Vec<(u32, u64)>, percent: f64) -> Result<()> {
 /// Writes down what was proven, where that is new. Reading everything is news each time: it has a date.
 fn record(
     repository: &Repository,
+    before: Result<HashMap<SnapshotId, Proof>>,
     snapshots: &[(SnapshotId, Snapshot)],
     missing: &[SnapshotId],
     rotten: &[SnapshotId],
@@ -371,8 +374,7 @@ fn record(
     observer: &dyn Observer,
 ) {
     let write = || -> Result<()> {
-        let records = repository.records()?;
-        let before = proofs(records.iter().map(|(_, record)| record), snapshots);
+        let before = before?;
         let is_broken = |id: &SnapshotId| missing.contains(id) || rotten.contains(id);
         let sound: Vec<_> = snapshots.iter().map(|(id, _)| *id).filter(|id| !is_broken(id)).collect();
         let is_news =

@@ -6,11 +6,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::findings::{Finding, Severity};
 use crate::contracts::{ObjectKey, SinkErrorKind};
 use crate::limits::SEAL_OVERHEAD_BYTES;
-use crate::model::{BlobKind, Id, IndexId, KeyId, LockId, PackId, Snapshot, SnapshotId};
+use crate::model::{BlobKind, Id, IndexId, KeyId, LockId, PackId, RecordId, Snapshot, SnapshotId};
 use crate::observe::Observer;
 use crate::pack::PackedBlob;
 use crate::repository::layout::{self, Named};
-use crate::repository::{Config, Index, IndexBuilder, IndexFile, KeyFile, Repository};
+use crate::repository::{Config, Index, IndexBuilder, IndexFile, KeyFile, Record, Repository};
 use crate::{Error, ErrorKind, Result};
 
 /// Why an object is damaged, as a text that follows its name. What says nothing of the object itself (the store cannot
@@ -90,6 +90,18 @@ pub(super) fn locks(repository: &Repository, findings: &mut Vec<Finding>) -> Res
         }
     }
     Ok(())
+}
+
+/// The records that can be read. One that cannot proves nothing any more, and nothing else is lost with it.
+pub(super) fn records(repository: &Repository, findings: &mut Vec<Finding>) -> Result<Vec<(RecordId, Record)>> {
+    repository.readable_records(|id, error| match error.kind() {
+        // It was removed since it was listed.
+        ErrorKind::Missing => {}
+        _ => {
+            let what = format!("what it recorded of proofs and runs counts no more: {error}");
+            findings.push(Finding::new(Severity::Note, id.key(), what));
+        }
+    })
 }
 
 /// The snapshots that can be read.

@@ -9,19 +9,30 @@ use crate::observe::Observer;
 use crate::repository::Repository;
 use crate::repository::layout::{self, INDEX, KEYS, Named as _, SNAPSHOTS};
 
-/// The names of the objects, each once.
+/// An object that is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInUse {
+    /// Its name.
+    pub key: ObjectKey,
+    /// The size that it must have, where an index tells: what the store tells may be that of something else by now.
+    pub bytes: Option<u64>,
+}
+
+/// The objects, each once.
 ///
 /// # Errors
 ///
 /// What the store says, and damage to an index.
-pub fn objects_in_use(repository: &Repository, observer: &dyn Observer) -> Result<Vec<ObjectKey>> {
+pub fn objects_in_use(repository: &Repository, observer: &dyn Observer) -> Result<Vec<ObjectInUse>> {
     let store = repository.store();
-    let mut keys = vec![layout::config()];
+    let unsized_object = |key| ObjectInUse { key, bytes: None };
+    let mut objects = vec![unsized_object(layout::config())];
     for folder in [KEYS, SNAPSHOTS, INDEX] {
-        keys.extend(store.list(folder)?.into_iter().map(|info| info.key));
+        objects.extend(store.list(folder)?.into_iter().map(|info| unsized_object(info.key)));
     }
     // After the snapshots, so that what the newest of them needs is listed.
     let index = repository.load_index(observer)?;
-    keys.extend(index.packs().iter().filter(|pack| pack.marked.is_none()).map(|pack| pack.id.key()));
-    Ok(keys)
+    let packs = index.packs().iter().filter(|pack| pack.marked.is_none());
+    objects.extend(packs.map(|pack| ObjectInUse { key: pack.id.key(), bytes: Some(pack.bytes) }));
+    Ok(objects)
 }

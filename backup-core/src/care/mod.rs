@@ -45,7 +45,7 @@ mod used;
 pub use check::{CheckOptions, CheckReport, ReadData, check};
 pub use copy::{CopyFate, CopyOptions, CopyOutcome, CopyPlan, PlannedCopy, SnapshotCopy};
 pub use findings::{Affected, AffectedPath, Finding, Severity};
-pub use in_use::objects_in_use;
+pub use in_use::{ObjectInUse, objects_in_use};
 pub use presence::{SnapshotPresence, snapshot_presence};
 pub use proofs::{Standing, proofs, standings};
 pub use prune::{Prune, PruneOutcome};

@@ -17,7 +17,7 @@ pub use report::{Consistency, Expectation, RecoveryPoint, Report, Tool};
 pub use retention::{Decision, KeepReason, Proof, RetentionPolicy, SnapshotFacts};
 pub use sandbox::{
     Answer, Caveats, Check, CheckResult, Entrance, Expected, ExpectedEntry, Level, NotReady, Question, Sandbox,
-    SandboxError, SandboxFacts,
+    SandboxError, SandboxFacts, Stopper,
 };
 pub use sink::{ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 pub use source::{Content, ContentReader, Entry, Source, SourceError, SourceEvent, SourceInfo};

@@ -17,6 +17,10 @@ pub struct Report {
     pub tools: Vec<Tool>,
     /// What a restore must show, as it was in the very state that was backed up. Empty when nothing was counted.
     pub expectations: Vec<Expectation>,
+    /// How many rows, documents or keys those are that somebody put there, where that is not the sum of all counts: an
+    /// engine may count pages too, or the same keys twice, or rows of tables that it fills by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
 }
 
 impl Default for Report {
@@ -27,13 +31,17 @@ impl Default for Report {
             warnings: Vec::new(),
             tools: Vec::new(),
             expectations: Vec::new(),
+            held: None,
         }
     }
 }
 
 impl Report {
-    /// How many rows, documents or keys were counted, all together; `None` for a source that counts none, as that of files.
+    /// How many rows, documents or keys there are, all together; `None` for a source that counts none, as that of files.
     pub fn rows(&self) -> Option<u64> {
+        if self.held.is_some() {
+            return self.held;
+        }
         let is_counted = !self.tools.is_empty() || !self.expectations.is_empty();
         let counts = self.expectations.iter().filter_map(|expected| expected.count);
         is_counted.then(|| counts.fold(0, u64::saturating_add))

@@ -63,6 +63,13 @@ pub trait Sandbox: Send + Debug {
         None
     }
 
+    /// What ends everything that works in it, at once and from another thread: for a drill that is to stop, since whoever
+    /// waits for an engine cannot look whether it should. Whatever is under way then fails. It may be called more than
+    /// once. Asked once the sandbox was started; `None` where nothing runs that one would wait for.
+    fn stopper(&self) -> Option<Stopper> {
+        None
+    }
+
     /// Returns when the restored data answers its first query. RTO_technical ends here.
     fn ready(&mut self) -> Result<(), SandboxError>;
 
@@ -86,6 +93,9 @@ pub trait Sandbox: Send + Debug {
     /// Stops and removes everything. An error says what is left, and where.
     fn remove(self: Box<Self>) -> Result<(), SandboxError>;
 }
+
+/// See [`Sandbox::stopper`].
+pub type Stopper = Box<dyn Fn() + Send>;
 
 /// How another program gets into a sandbox.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt::{self, Debug};
+use std::future;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -61,6 +62,12 @@ pub trait Sink: Send + Sync + Debug {
     /// bound, more for a server, whose answers are waited for. Each may cost its caller the memory of a pack.
     fn parallelism(&self) -> usize {
         2
+    }
+
+    /// Told of an object of which parts will be read again and again: a layer that keeps copies brings one here, whole. A
+    /// store itself has none to bring, and every part can be read whether this succeeded or not.
+    fn bring_near<'a>(&'a self, _key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        Box::pin(future::ready(Ok(())))
     }
 }
 
@@ -194,6 +201,10 @@ pub enum SinkErrorKind {
     /// asked for has been made is not known.
     #[error("not reachable for now")]
     Unavailable,
+    /// The store has taken in something else than was sent, and said so by itself: what has the name now is not what was
+    /// to be put, whatever its size. A repetition may succeed.
+    #[error("something else arrived than was sent")]
+    Garbled,
     /// The object is in a place that must be thawed before it can be read.
     #[error("frozen")]
     Frozen,

@@ -39,8 +39,9 @@ pub trait Target: Send + Sync + Debug {
     fn special(&self, path: &SnapshotPath, node: &Node) -> Result<Vec<TargetError>, TargetError>;
 
     /// A folder, after all its entries: its times and permissions are set now. `names` are the raw names of the
-    /// entries that the snapshot has there; with deletion asked for, a target removes all others.
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError>;
+    /// entries that it had; with deletion asked for, a target removes all others. `None`: it only lies on the way to
+    /// what was backed up, nobody looked at what else it had, and nothing is removed.
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError>;
 
     /// Called after everything: what is written is durable, or the target says why not.
     fn finish(&self) -> Result<(), TargetError>;
@@ -48,6 +49,13 @@ pub trait Target: Send + Sync + Debug {
     /// The same place for a dry run: it looks at what is there and answers as if it did everything, and changes nothing.
     /// `None` when it cannot; a dry run then asks it nothing.
     fn preview(&self) -> Option<Box<dyn Target>> {
+        None
+    }
+
+    /// The same place to be compared with the snapshot after the restore: its files are what is there now, opened for
+    /// reading, whatever was to be kept, and nothing is made or changed. `None` when there is no such way; what was
+    /// restored is then opened as for a restore.
+    fn restored(&self) -> Option<Box<dyn Target>> {
         None
     }
 }

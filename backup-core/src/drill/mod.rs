@@ -28,6 +28,7 @@ mod outcome;
 mod past;
 mod run;
 mod stages;
+mod stop;
 mod write_down;
 
 pub use answers::{Must, UserCheck};

@@ -10,6 +10,9 @@ use crate::contracts::{Check, CheckResult, Level, RecoveryPoint, SandboxFacts, S
 use crate::pipeline::RestoreOutcome;
 use crate::{Error, ErrorKind};
 
+/// The check that the runbook's own command restores.
+pub(super) const RUNBOOK_RESTORES: &str = "runbook's command restores";
+
 /// How a drill ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
@@ -133,6 +136,18 @@ pub enum PointSource {
 }
 
 impl DrillOutcome {
+    /// A drill whose snapshot could not even be looked at, so that no sandbox was made: damage is a check that failed.
+    pub fn of_unreadable(error: &Error, stages: Vec<Stage>) -> Self {
+        let verdict = Verdict::of_error(error);
+        let checks = match &verdict {
+            Verdict::Failed { reason } => {
+                vec![Check::failed("snapshot can be looked at", Level::Read, reason.clone())]
+            }
+            _ => Vec::new(),
+        };
+        Self { checks, ..Self::ended_early(verdict, stages) }
+    }
+
     /// A drill that did not come as far as its sandbox.
     pub fn ended_early(verdict: Verdict, stages: Vec<Stage>) -> Self {
         Self {

@@ -1,17 +1,19 @@
 //! A drill, from the open repository to the removed sandbox.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::answers::UserCheck;
 use super::entries::with_entries;
-use super::outcome::{DrillOutcome, PointSource, Verdict, is_disk_full, level_reached};
+use super::outcome::{DrillOutcome, PointSource, RUNBOOK_RESTORES, Verdict, is_disk_full, level_reached};
 use super::stages::{StageName, Stopwatch};
+use super::stop::stopping;
 use crate::cancel::Cancel;
 use crate::care::{SnapshotPresence, snapshot_presence};
 use crate::contracts::{
     Check, CheckResult, Entrance, Expected, Level, NotReady, RecoveryPoint, Report, Sandbox, SandboxError,
 };
-use crate::limits::DRILL_PROBLEMS_NAMED_MAX;
+use crate::limits::{DRILL_PROBLEMS_NAMED_MAX, DRILL_STOP_GRACE};
 use crate::model::{Snapshot, SnapshotId, SnapshotPath};
 use crate::observe::{Amount, Event, Observer, Phase, Severity};
 use crate::pipeline::{RestoreOptions, RestoreOutcome, restore_by, restored_amount};
@@ -105,6 +107,7 @@ pub fn drill_by(
     if !commands.is_empty() {
         not_tested.push("the command's own target: the sandbox was put in its place".to_owned());
     }
+    not_tested.push("level 6, a restore to an instant between two backups: there are snapshots only".to_owned());
     let level = level_reached(&checks);
     DrillOutcome {
         verdict: verdict(ended, &checks, level),
@@ -176,17 +179,25 @@ impl Run<'_, '_> {
         self.present(&index)?;
         let expected = self.measure(&index)?;
         self.provision(sandbox, expected)?;
-        self.restore(sandbox, &index)?;
+        // A command of a runbook ends by itself when it is asked to, and gives its lock back.
+        let grace = if self.restorer.is_some() { DRILL_STOP_GRACE } else { Duration::ZERO };
+        stopping(cancel, sandbox.stopper(), grace, || self.within(sandbox, &index))?;
+        cancel.check().map_err(|error| Verdict::of_error(&error))?;
+        lock.check().map_err(|error| Verdict::of_error(&error))
+    }
+
+    /// Everything that is done in a sandbox that was started.
+    fn within(&mut self, sandbox: &mut dyn Sandbox, index: &Index) -> Result<(), Verdict> {
+        self.restore(sandbox, index)?;
         let ready = self.watch.time(StageName::Ready, || sandbox.ready());
         self.stands(ready, sandbox, "restored data answers", Level::Restored)?;
         self.checks.push(Check::passed("restored data answers", Level::Restored));
-        self.examine(sandbox, &index)?;
+        self.examine(sandbox, index)?;
         self.ask(sandbox)?;
         if let Ok(Some(point)) = sandbox.recovery_point() {
             self.point = Some((point, PointSource::RestoredData));
         }
-        cancel.check().map_err(|error| Verdict::of_error(&error))?;
-        lock.check().map_err(|error| Verdict::of_error(&error))
+        Ok(())
     }
 
     /// Level 0.
@@ -275,8 +286,17 @@ impl Run<'_, '_> {
                 });
             }
         };
-        self.watch.amount(Some(outcome.bytes), Some(outcome.files + outcome.dirs + outcome.others));
+        self.watch.amount(Some(outcome.bytes), Some(self.items(&outcome)));
+        if !is_of_store {
+            self.go_on()?;
+        }
         self.losses(outcome, &problems)
+    }
+
+    /// How many things a restore brings back: rows, documents or keys of a database, as its source counted them, else
+    /// entries.
+    fn items(&self, outcome: &RestoreOutcome) -> u64 {
+        self.task.report.rows().unwrap_or(outcome.files + outcome.dirs + outcome.others)
     }
 
     /// What was not restored is a failure, unless there was no room for it.
@@ -305,7 +325,7 @@ impl Run<'_, '_> {
             verdict => verdict,
         })?;
         let Restored { outcome, command, problems, warnings } = restored;
-        self.watch.amount(Some(outcome.bytes), Some(outcome.files + outcome.dirs + outcome.others));
+        self.watch.amount(Some(outcome.bytes), Some(self.items(&outcome)));
         self.commands.push(command);
         self.warnings.extend(warnings);
         self.losses(outcome, &problems)
@@ -319,7 +339,7 @@ impl Run<'_, '_> {
         if let Some(shortage) = shortage {
             return Verdict::NotRun { reason: format!("disk: {shortage}: {reason}") };
         }
-        self.checks.push(Check::failed("runbook's command restores", Level::Read, reason.clone()));
+        self.checks.push(Check::failed(RUNBOOK_RESTORES, Level::Restored, reason.clone()));
         Verdict::Failed { reason }
     }
 
@@ -333,9 +353,10 @@ impl Run<'_, '_> {
             })
         };
         let examined = self.watch.time(StageName::Examine, compare);
-        let amount = self.restored.as_ref().map(|restored| (restored.bytes, restored.files));
-        self.watch.amount(amount.map(|(bytes, _)| bytes), amount.map(|(_, files)| files));
+        let amount = self.restored.as_ref().map(|restored| (restored.bytes, self.items(restored)));
+        self.watch.amount(amount.map(|(bytes, _)| bytes), amount.map(|(_, items)| items));
         let checks = self.stands(examined, sandbox, "restored data can be examined", Level::Examined)?;
+        self.go_on()?;
         self.checks.extend(checks);
         Ok(())
     }
@@ -362,7 +383,7 @@ impl Run<'_, '_> {
                     self.checks.push(judged);
                     self.told.extend(told);
                 }
-                Err(error) if error.is_ours => return Err(not_run(error)),
+                Err(error) if error.is_ours || cancel.requested() => return Err(not_run(error)),
                 Err(error) if is_disk_full(&error.reason) => {
                     return Err(Verdict::NotRun { reason: format!("disk: {} could not be asked", check.id()) });
                 }
@@ -398,6 +419,11 @@ impl Run<'_, '_> {
             self.checks.push(Check::failed(id, level, reason.clone()));
             Verdict::Failed { reason }
         })
+    }
+
+    /// An end when a stop was asked for: what is seen from then on is of a sandbox whose programs were ended.
+    fn go_on(&self) -> Result<(), Verdict> {
+        self.cancel.check().map_err(|error| Verdict::of_error(&error))
     }
 
     fn stop_if_failed(&self) -> Result<(), Verdict> {

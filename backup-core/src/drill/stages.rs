@@ -94,12 +94,16 @@ impl Stopwatch {
         Self { began: Instant::now(), stages: Vec::new() }
     }
 
-    /// Does something as a stage, whatever comes of it.
+    /// Does something as a stage, whatever comes of it; the same as the last one goes on with that.
     pub fn time<T>(&mut self, name: StageName, work: impl FnOnce() -> T) -> T {
         let start = self.began.elapsed();
         let result = work();
-        let duration = self.began.elapsed().saturating_sub(start);
-        let (start_ms, duration_ms) = (milliseconds(start), milliseconds(duration));
+        let ended = self.began.elapsed();
+        if let Some(last) = self.stages.last_mut().filter(|last| last.name == name) {
+            last.duration_ms = milliseconds(ended).saturating_sub(last.start_ms);
+            return result;
+        }
+        let (start_ms, duration_ms) = (milliseconds(start), milliseconds(ended.saturating_sub(start)));
         self.stages.push(Stage { name, start_ms, duration_ms, bytes: None, items: None });
         result
     }
@@ -143,6 +147,10 @@ mod tests {
         let stages = watch.stages();
         assert_eq!((stages[0].bytes, stages[1].bytes), (Some(7), None));
         assert!(stages[1].start_ms >= stages[0].start_ms + stages[0].duration_ms);
+
+        watch.time(StageName::Examine, || std::thread::sleep(Duration::from_millis(2)));
+        assert_eq!(watch.stages().len(), 2, "the same goes on");
+        assert!(watch.stages()[1].duration_ms >= 2);
 
         let stage = |name, duration_ms| Stage { name, start_ms: 0, duration_ms, bytes: None, items: None };
         let stages = [

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::outcome::{DrillOutcome, Verdict};
+use super::outcome::{DrillOutcome, RUNBOOK_RESTORES, Verdict};
 use super::stages::{Stage, StageName};
 use crate::Result;
 use crate::contracts::{Check, CheckResult, Level, Proof, RecoveryPoint};
@@ -44,9 +44,10 @@ pub fn write_down(
     repository.store().sync()
 }
 
-/// What it takes to outweigh what the drill found wrong: `None` when it found nothing wrong with the snapshot itself.
+/// What it takes to outweigh what the drill found wrong: `None` when it found nothing wrong with the snapshot itself: a
+/// runbook that cannot be followed is no damage of what it would bring back.
 fn refuted(outcome: &DrillOutcome) -> Option<Proof> {
-    let is_failed = |check: &&Check| check.result == CheckResult::Failed;
+    let is_failed = |check: &&Check| check.result == CheckResult::Failed && check.id != RUNBOOK_RESTORES;
     let first = outcome.checks.iter().filter(is_failed).map(|check| check.level).min()?;
     match first {
         Level::Present => Some(Proof::Present),
@@ -75,6 +76,8 @@ pub struct DrillFigures {
     pub recovery_point: Option<RecoveryPoint>,
     /// The stages with their milliseconds.
     pub stages: Vec<(StageName, u64)>,
+    /// The runbook's commands that restored it; none where it was restored without them.
+    pub commands: Vec<String>,
 }
 
 impl DrillFigures {
@@ -92,12 +95,17 @@ impl DrillFigures {
             bytes: outcome.restored.as_ref().map(|restored| restored.bytes),
             recovery_point: outcome.recovery_point.as_ref().map(|(point, _)| point.clone()),
             stages: outcome.stages.iter().map(|Stage { name, duration_ms, .. }| (*name, *duration_ms)).collect(),
+            commands: outcome.commands.clone(),
         }
     }
 
     fn into_map(self) -> Map<String, Value> {
-        let stages: Map<String, Value> =
-            self.stages.into_iter().map(|(name, duration)| (name.word().to_owned(), duration.into())).collect();
+        let mut stages: Map<String, Value> = Map::new();
+        for (name, duration) in self.stages {
+            // One that was interrupted by another is there twice.
+            let before = stages.get(name.word()).and_then(Value::as_u64).unwrap_or(0);
+            stages.insert(name.word().to_owned(), before.saturating_add(duration).into());
+        }
         let fields = [
             ("job", self.job.map(Value::from)),
             ("level", self.level.map(|level| u8::from(level).into())),
@@ -107,6 +115,7 @@ impl DrillFigures {
             ("bytes", self.bytes.map(Value::from)),
             ("recovery_point", self.recovery_point.and_then(|point| serde_json::to_value(point).ok())),
             ("stage_ms", Some(Value::Object(stages))),
+            ("commands", (!self.commands.is_empty()).then(|| self.commands.into())),
         ];
         fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
@@ -124,6 +133,7 @@ impl DrillFigures {
             let name = serde_json::from_value(Value::String(name.clone())).ok()?;
             Some((name, duration.as_u64()?))
         };
+        let commands = figures.get("commands").and_then(Value::as_array);
         let stages = figures.get("stage_ms").and_then(Value::as_object);
         let figures = Self {
             job: text("job"),
@@ -134,6 +144,7 @@ impl DrillFigures {
             bytes: number("bytes"),
             recovery_point: figures.get("recovery_point").and_then(|point| serde_json::from_value(point.clone()).ok()),
             stages: stages.into_iter().flatten().filter_map(stage).collect(),
+            commands: commands.into_iter().flatten().filter_map(|line| line.as_str().map(str::to_owned)).collect(),
         };
         Some((outcome, *snapshot, figures))
     }
@@ -159,6 +170,9 @@ mod tests {
         assert_eq!(failed(Level::Read), Some(Proof::Verified));
         assert_eq!(failed(Level::Examined), Some(Proof::Restored));
         assert_eq!(failed(Level::Asked), None, "a question of the user says nothing of the backup");
+        let stuck = Check::failed(RUNBOOK_RESTORES, Level::Restored, "it ended with 2");
+        let stuck = outcome(Verdict::Failed { reason: "y".to_owned() }, vec![stuck]);
+        assert_eq!(refuted(&stuck), None, "a runbook that cannot be followed takes no proof away");
         assert_eq!(refuted(&outcome(Verdict::NotRun { reason: "y".to_owned() }, Vec::new())), None);
     }
 
@@ -166,6 +180,7 @@ mod tests {
     fn figures_read_back_from_their_record() {
         let mut outcome = outcome(Verdict::NotRun { reason: "no space".to_owned() }, Vec::new());
         outcome.stages = vec![Stage { name: StageName::Open, start_ms: 0, duration_ms: 12, bytes: None, items: None }];
+        outcome.commands = vec!["backup restore latest --to /".to_owned()];
         let figures = DrillFigures::of(&outcome, Some("app"));
         let body = RecordBody::Run {
             verb: VERB.to_owned(),

@@ -124,6 +124,10 @@ pub fn verify(records: &[Stored], expected: &Expectations) -> Vec<ChainReport> {
     for chain in expected.heads.keys() {
         chains.entry(chain).or_default();
     }
+    let named: Vec<String> = expected.keys.iter().flatten().map(PublicKey::id).collect();
+    for chain in &named {
+        chains.entry(chain).or_default();
+    }
     chains.into_iter().map(|(chain, records)| verify_one(chain, records, expected)).collect()
 }
 
@@ -166,6 +170,7 @@ fn verify_one(chain: &str, records: Vec<&Stored>, expected: &Expectations) -> Ch
     faults.extend(order(&links));
     faults.extend(cut(&links, head));
     faults.extend(foreign(chain, &keys, expected));
+    faults.extend(unused(chain, &links, expected));
     faults.sort_by_key(|fault| (fault.sequence, fault.kind));
     faults.dedup();
     let all = || links.values().flatten();
@@ -259,6 +264,13 @@ fn foreign(chain: &str, keys: &BTreeSet<String>, expected: &Expectations) -> Opt
     }
     let what = if chain == UNSIGNED { "nobody has signed it" } else { "its key is none of those that were named" };
     Some(Fault { kind: FaultKind::Foreign, sequence: 1, what: what.to_owned() })
+}
+
+/// A key that was named, and that signed nothing here: records of it that are all gone look like this.
+fn unused(chain: &str, links: &BTreeMap<u64, Vec<Link>>, expected: &Expectations) -> Option<Fault> {
+    let is_named = expected.keys.iter().flatten().any(|key| key.id() == chain);
+    let what = "there is no record that this key has signed".to_owned();
+    (is_named && links.is_empty()).then_some(Fault { kind: FaultKind::Missing, sequence: 1, what })
 }
 
 /// What no verification of this kind can exclude.
@@ -419,8 +431,16 @@ mod tests {
     #[test]
     fn a_key_that_was_not_named_and_no_key_at_all_are_foreign_to_who_names_keys() {
         let expected = Expectations { keys: Some(vec![*key().public()]), ..Expectations::default() };
-        assert_eq!(kinds(&chain(Some(&key()), 2), &expected), [(FaultKind::Foreign, 1)]);
-        assert_eq!(kinds(&chain(None, 2), &expected), [(FaultKind::Foreign, 1)]);
+        for chain in [chain(Some(&key()), 2), chain(None, 2), Vec::new()] {
+            let mut found = kinds(&chain, &expected);
+            found.sort_unstable();
+            // Nothing of the named key is there; chains are told in the order of their names.
+            let foreign = (FaultKind::Foreign, 1);
+            assert_eq!(
+                found,
+                if chain.is_empty() { vec![(FaultKind::Missing, 1)] } else { vec![(FaultKind::Missing, 1), foreign] }
+            );
+        }
         let unsigned = &verify(&chain(None, 2), &Expectations::default())[0];
         assert!(unsigned.is_sound() && unsigned.not_excluded.iter().any(|text| text.contains("not signed")));
     }

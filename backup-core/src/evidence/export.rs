@@ -12,7 +12,6 @@ use super::controls::CONTROLS;
 use super::key::{PublicKey, from_hex};
 use super::record::EvidenceRecord;
 use super::stored::{EvidenceName, SealedRecord};
-use crate::contracts::CheckResult;
 use crate::markdown::plain;
 
 /// The script that verifies an export. Plain POSIX shell.
@@ -89,17 +88,18 @@ fn page(records: &[&EvidenceRecord], reports: &[ChainReport], range: Export) -> 
     let mut text = String::from(
         "# Evidence of restore tests\n\nEach line is a drill: a backup was restored into a sandbox by a machine, \
          compared with what it was, timed, and removed. What a passed drill proves and what not stands in its record \
-         (`level`, `checks`, `not_tested`).\n\n",
+         (`level`, `checks`, `not_tested`). The policy is the beginning of the SHA-256 of the configuration, as the \
+         repositories keep it.\n\n",
     );
     let bound = |time: Option<Timestamp>, open: &str| time.map_or(open.to_owned(), |time| time.to_string());
     line(&mut text, format_args!("From {} to {}.\n", bound(range.from, "the first"), bound(range.to, "the last")));
     line(
         &mut text,
         format_args!(
-            "| ended (UTC) | number | job | copy | verdict | level | recovery point age | RTO technical | RTO verified | reason |"
+            "| ended (UTC) | number | job | policy | copy | where | immutable until | verdict | level | recovery point age | RTO technical | RTO verified | reason |"
         ),
     );
-    line(&mut text, format_args!("|---|---|---|---|---|---|---|---|---|---|"));
+    line(&mut text, format_args!("|---|---|---|---|---|---|---|---|---|---|---|---|---|"));
     let mut sorted = records.to_vec();
     sorted.sort_by_key(|record| (record.times.ended, record.sequence));
     for record in sorted {
@@ -110,7 +110,10 @@ fn page(records: &[&EvidenceRecord], reports: &[ChainReport], range: Export) -> 
             format!("{:.0}", record.times.ended),
             record.sequence.to_string(),
             record.job.clone().unwrap_or_else(|| "-".to_owned()),
+            record.policy.map_or("-".to_owned(), |policy| format!("{policy:.12}")),
             record.copy.name.clone().unwrap_or_else(|| record.copy.place.clone()),
+            record.copy.region.clone().unwrap_or_else(|| "-".to_owned()),
+            record.copy.immutable_until.map_or("-".to_owned(), |until| format!("{until:.0}")),
             record.verdict.word().to_owned(),
             record.level.map_or("-".to_owned(), |level| u8::from(level).to_string()),
             record.recovery_point.age_seconds.map_or("-".to_owned(), |age| format!("{age} s")),
@@ -129,10 +132,8 @@ fn page(records: &[&EvidenceRecord], reports: &[ChainReport], range: Export) -> 
 
 fn figures(records: &[&EvidenceRecord]) -> String {
     let count = |word: &str| records.iter().filter(|record| record.verdict.word() == word).count();
-    let failed_checks: usize = records
-        .iter()
-        .map(|record| record.checks.listed.iter().filter(|check| check.result == CheckResult::Failed).count())
-        .sum();
+    // Of many checks not all are listed, and all are counted.
+    let failed_checks: u64 = records.iter().filter_map(|record| record.checks.counts.get("failed")).sum();
     format!(
         "\n{} drills: {} passed, {} failed ({failed_checks} checks), {} could not run.\n",
         records.len(),

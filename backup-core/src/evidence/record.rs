@@ -9,10 +9,11 @@ use super::canonical::canonical;
 use super::chain::Head;
 use super::controls::CONTROLS;
 use super::key::PublicKey;
-use crate::contracts::{Check, CheckResult, Consistency, Level, RecoveryPoint, SandboxFacts};
+use crate::contracts::{Check, CheckResult, Consistency, Level, RecoveryPoint, SandboxFacts, Tool};
 use crate::drill::{DrillOutcome, PointSource, Stage, Verdict};
 use crate::limits::EVIDENCE_CHECKS_LISTED_MAX;
 use crate::model::{Id, SnapshotId};
+use crate::repository::{ObjectLock, Record, RecordBody};
 use crate::{Error, ErrorKind, Result};
 
 /// The name of this form of record.
@@ -44,6 +45,12 @@ pub struct EvidenceRecord {
     /// The job that it was of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// See [`Context::policy`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Id>,
+    /// See [`Context::runbook`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<Id>,
     /// The copy under test.
     pub copy: CopyUnderTest,
     /// The snapshot, when one was found.
@@ -120,6 +127,28 @@ pub struct CopyUnderTest {
     pub name: Option<String>,
     /// Whether nothing that this machine remembers was used: no cache, no local state.
     pub is_cold: bool,
+    /// Where its passphrase was read: `configuration`, `file`, `command`, `variable` or `prompt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_from: Option<String>,
+    /// The region of its bucket, or the site that the configuration names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Until when nobody at all can remove what the snapshot needs, as far as the repository's records say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable_until: Option<Timestamp>,
+}
+
+impl CopyUnderTest {
+    /// What `records` of the copy say of a snapshot in it: until when nobody at all can remove it.
+    pub fn hear<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>, id: SnapshotId) {
+        let until = |record: &Record| match &record.body {
+            RecordBody::Locked { snapshots, until, mode: ObjectLock::Compliance } if snapshots.contains(&id) => {
+                Some(*until)
+            }
+            _ => None,
+        };
+        self.immutable_until = records.into_iter().filter_map(until).max();
+    }
 }
 
 /// The snapshot that was restored.
@@ -129,7 +158,7 @@ pub struct SnapshotFigures {
     pub id: SnapshotId,
     /// When it was begun.
     pub time: Timestamp,
-    /// How it was chosen: `latest`, `oldest`, `random`, `id`.
+    /// How it was chosen: `latest`, `oldest`, `random`, `id`, or `at` for the latest of a time gone by.
     pub chosen: String,
     /// The machine and the paths that it is of.
     pub host: String,
@@ -144,6 +173,9 @@ pub struct SnapshotFigures {
     /// How its parts fit together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
+    /// The engine that it was dumped from, and its programs, with their versions; none for files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Tool>,
     /// Bytes that were restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logical_bytes: Option<u64>,
@@ -183,6 +215,37 @@ pub struct RecoveryTime {
     pub is_met: Option<bool>,
 }
 
+impl RecoveryTime {
+    /// How old the state is that a drill showed, when it `chosen` the latest snapshot ([`SnapshotFigures::chosen`]): the
+    /// age of an older one says nothing of what would be lost today.
+    pub fn of_point(outcome: &DrillOutcome, times: &Times, objectives: &Objectives, chosen: &str) -> Self {
+        let is_shown = chosen == LATEST && outcome.is_proven();
+        let age_seconds = outcome.age(times.began).filter(|_| is_shown).map(|age| age.as_secs());
+        Self {
+            objective_seconds: objectives.recovery_point_seconds,
+            age_seconds,
+            is_met: met(age_seconds.map(|age| u64::try_from(age).unwrap_or(0)), objectives.recovery_point_seconds),
+            ..Self::default()
+        }
+    }
+
+    /// How long the restore took; what is held against the objective is the longer figure, with the comparison.
+    pub fn of_restore(outcome: &DrillOutcome, objectives: &Objectives) -> Self {
+        let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (technical_ms, verified_ms) = (outcome.technical().map(milliseconds), outcome.verified().map(milliseconds));
+        Self {
+            objective_seconds: objectives.recovery_time_seconds,
+            technical_ms,
+            verified_ms,
+            is_met: met(verified_ms.map(|time| time.div_ceil(1_000)), objectives.recovery_time_seconds),
+            ..Self::default()
+        }
+    }
+}
+
+/// How the latest snapshot is said to have been chosen.
+const LATEST: &str = "latest";
+
 /// Objectives of a job, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Objectives {
@@ -205,6 +268,10 @@ pub struct Context {
     pub host: Host,
     /// The job.
     pub job: Option<String>,
+    /// The policy: the SHA-256 of the configuration without comments and secrets, which is how the repositories keep it.
+    pub policy: Option<Id>,
+    /// The SHA-256 of the runbook's Markdown, as it was when the drill began, where its commands restored the copy.
+    pub runbook: Option<Id>,
     /// The copy.
     pub copy: CopyUnderTest,
     /// The snapshot as it was found: id, time, host, paths, how it was chosen, and the report's consistency. The other
@@ -224,25 +291,9 @@ impl EvidenceRecord {
     ) -> Result<Self> {
         let Context { times, objectives, .. } = context;
         let point = outcome.recovery_point.clone();
-        let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let (technical_ms, verified_ms) = (outcome.technical().map(milliseconds), outcome.verified().map(milliseconds));
-        let is_latest = context.snapshot.as_ref().is_some_and(|snapshot| snapshot.chosen == "latest");
-        // The age of an older snapshot says nothing of what would be lost today.
-        let age_seconds =
-            outcome.age(times.began).filter(|_| is_latest && outcome.is_proven()).map(|age| age.as_secs());
-        let recovery_point = RecoveryTime {
-            objective_seconds: objectives.recovery_point_seconds,
-            age_seconds,
-            is_met: met(age_seconds.map(|age| u64::try_from(age).unwrap_or(0)), objectives.recovery_point_seconds),
-            ..RecoveryTime::default()
-        };
-        let recovery_time = RecoveryTime {
-            objective_seconds: objectives.recovery_time_seconds,
-            technical_ms,
-            verified_ms,
-            is_met: met(verified_ms.map(|time| time.div_ceil(1_000)), objectives.recovery_time_seconds),
-            ..RecoveryTime::default()
-        };
+        let chosen = context.snapshot.as_ref().map_or("", |snapshot| snapshot.chosen.as_str());
+        let recovery_point = RecoveryTime::of_point(outcome, times, objectives, chosen);
+        let recovery_time = RecoveryTime::of_restore(outcome, objectives);
         let snapshot = context.snapshot.clone().map(|snapshot| SnapshotFigures {
             recovery_point_from: point.as_ref().map(|(_, from)| *from),
             recovery_point: point.map(|(point, _)| point),
@@ -261,6 +312,8 @@ impl EvidenceRecord {
             trigger: context.trigger.clone(),
             host: context.host.clone(),
             job: context.job.clone(),
+            policy: context.policy,
+            runbook: context.runbook,
             copy: context.copy.clone(),
             snapshot,
             sandbox: outcome.sandbox.clone(),
@@ -334,6 +387,8 @@ pub(super) mod tests {
             trigger: "manual".to_owned(),
             host: Host { name: "host".to_owned(), ..Host::default() },
             job: None,
+            policy: None,
+            runbook: None,
             copy: CopyUnderTest { place: "/repo".to_owned(), ..CopyUnderTest::default() },
             snapshot: Some(SnapshotFigures {
                 id: SnapshotId::of(b"s"),
@@ -344,11 +399,40 @@ pub(super) mod tests {
                 recovery_point: None,
                 recovery_point_from: None,
                 consistency: None,
+                tools: Vec::new(),
                 logical_bytes: None,
                 stored_bytes: None,
             }),
             objectives: Objectives { recovery_point_seconds: Some(60), recovery_time_seconds: Some(1) },
         }
+    }
+
+    #[test]
+    fn what_a_record_says_of_policy_and_copy_is_added_to_those_of_before() {
+        let outcome = DrillOutcome::ended_early(Verdict::Passed, Vec::new());
+        let text = |context: &Context| EvidenceRecord::new(context, &outcome, None, None).unwrap().to_text().unwrap();
+        let before = text(&context(0));
+        // One that was signed before there were these fields has the same text still.
+        assert!(["policy", "runbook", "region", "immutable"].iter().all(|name| !before.contains(name)), "{before}");
+        let mut known = Context { policy: Some(Id::of(b"p")), runbook: Some(Id::of(b"r")), ..context(0) };
+        known.copy.region = Some("eu-west-1".to_owned());
+        let (id, at) = (SnapshotId::of(b"s"), |second| Timestamp::from_second(second).unwrap());
+        let locked = |id, until, mode| Record {
+            time: at(1),
+            hostname: "host".to_owned(),
+            body: RecordBody::Locked { snapshots: vec![id], until: at(until), mode },
+        };
+        let records = [
+            locked(id, 50, ObjectLock::Compliance),
+            locked(id, 40, ObjectLock::Compliance),
+            locked(id, 90, ObjectLock::Governance),
+            locked(SnapshotId::of(b"other"), 99, ObjectLock::Compliance),
+        ];
+        known.copy.hear(&records, id);
+        let record = EvidenceRecord::parse(&text(&known)).unwrap();
+        assert_eq!((record.policy, record.runbook), (known.policy, known.runbook));
+        assert_eq!((record.copy.region.as_deref(), record.copy.immutable_until), (Some("eu-west-1"), Some(at(50))));
+        assert_eq!(record.to_text().unwrap(), text(&known));
     }
 
     #[test]

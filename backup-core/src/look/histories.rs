@@ -50,7 +50,13 @@ pub fn histories(repository: &Repository) -> Result<Histories> {
     let records = repository.records()?;
     let jobs = of(&snapshots, records.iter().map(|(_, record)| record));
     let past_drills = drills(&snapshots, records.iter().map(|(_, record)| record), &repository.store().location());
-    let facts = |(job, drills): (&String, &Vec<PastDrill>)| (job.clone(), drills.iter().map(fact).collect());
+    let mut parts = Parts::default();
+    let part_of: HashMap<SnapshotId, Arc<GroupKey>> =
+        snapshots.iter().map(|(id, snapshot)| (*id, parts.shared(part(&snapshot.tags, &snapshot.paths)))).collect();
+    let part_of = |drill: &PastDrill| part_of.get(drill.snapshot.as_ref()?).cloned();
+    let facts = |(job, drills): (&String, &Vec<PastDrill>)| {
+        (job.clone(), drills.iter().map(|drill| fact(drill, part_of(drill))).collect())
+    };
     let drills = past_drills.iter().map(facts).collect();
     let read_back = read_back(records.iter().map(|(_, record)| record));
     Ok(Histories { read, jobs, drills, past_drills, read_back, damaged })
@@ -140,14 +146,14 @@ fn drills<'a>(
 }
 
 /// What policy wants to know of a drill.
-fn fact(drill: &PastDrill) -> Drill {
-    let took = drill.figures.technical_ms.and_then(|took| i64::try_from(took).ok()).map(SignedDuration::from_millis);
+fn fact(drill: &PastDrill, part: Option<Arc<GroupKey>>) -> Drill {
+    let took = drill.figures.verified_ms.and_then(|took| i64::try_from(took).ok()).map(SignedDuration::from_millis);
     let verdict = match &drill.verdict {
         Verdict::Passed => DrillVerdict::Passed,
         Verdict::Failed { .. } => DrillVerdict::Failed,
         Verdict::NotRun { reason } => DrillVerdict::NotRun(reason.clone()),
     };
-    Drill { ended: drill.ended, repository: drill.repository.clone(), verdict, took }
+    Drill { ended: drill.ended, repository: drill.repository.clone(), part, verdict, took }
 }
 
 /// What records tell of single snapshots.

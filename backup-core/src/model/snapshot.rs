@@ -108,6 +108,8 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -140,5 +142,55 @@ mod tests {
     #[test]
     fn a_snapshot_without_a_tree_is_refused() {
         assert!(serde_json::from_str::<Snapshot>(r#"{"time":"2024-01-02T03:04:05Z","paths":[]}"#).is_err());
+    }
+
+    prop_compose! {
+        fn snapshots()(
+            seconds in 0..4_000_000_000_i64,
+            nanoseconds in 0..1_000_000_000_i32,
+            ids in any::<[[u8; 32]; 3]>(),
+            has in any::<[bool; 3]>(),
+            texts in any::<[String; 3]>(),
+            lists in any::<[Vec<String>; 3]>(),
+            numbers in any::<[u32; 2]>(),
+            counts in any::<[u64; 4]>(),
+        ) -> Snapshot {
+            let time = Timestamp::new(seconds, nanoseconds).unwrap();
+            let [tree, parent, original] = ids;
+            let [hostname, username, program_version] = texts;
+            let [paths, excludes, tags] = lists;
+            Snapshot {
+                time,
+                parent: has[0].then(|| SnapshotId::from_bytes(parent)),
+                tree: BlobId::from_bytes(tree),
+                paths,
+                hostname,
+                username,
+                uid: numbers[0],
+                gid: numbers[1],
+                excludes,
+                tags,
+                original: has[1].then(|| SnapshotId::from_bytes(original)),
+                program_version,
+                summary: has[2].then(|| Summary {
+                    backup_start: time,
+                    backup_end: time,
+                    files_new: counts[0],
+                    data_blobs: counts[1],
+                    data_added: counts[2],
+                    total_bytes_processed: counts[3],
+                    ..Summary::default()
+                }),
+                other: Map::from_iter([("x-of-another".to_owned(), Value::from(counts[0]))]),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_reads_as_it_was(snapshot in snapshots()) {
+            let text = serde_json::to_vec(&snapshot).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Snapshot>(&text).unwrap(), snapshot);
+        }
     }
 }

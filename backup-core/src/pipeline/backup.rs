@@ -48,6 +48,8 @@ pub struct BackupOptions {
     pub ignore_ctime: bool,
     /// A file counts as unchanged even if its inode differs (network file systems, snapshots mounted anew).
     pub ignore_inode: bool,
+    /// A file that vanished before it was read, or changed while it was, is a loss and not a note.
+    pub strict: bool,
     /// Nothing is written; the outcome says what would have been.
     pub dry_run: bool,
 }
@@ -65,6 +67,7 @@ impl Default for BackupOptions {
             workers: None,
             ignore_ctime: false,
             ignore_inode: false,
+            strict: false,
             dry_run: false,
         }
     }
@@ -190,7 +193,7 @@ pub fn backup_to_all(
         (*repository, BlobStore::new(repository, index, lock, writing, observer))
     });
     let fan_out = FanOut::new(stores.collect(), options.level, options.proof, observer);
-    let shared = Shared::new(&fan_out, first.config().chunking()?, cancel, observer);
+    let shared = Shared::new(&fan_out, first.config().chunking()?, options.strict, cancel, observer);
     observer.event(Event::Phase { phase: Phase::Backup, total: None });
     let ignored = Ignored { ctime: options.ignore_ctime, inode: options.ignore_inode };
     let mut run = || {
@@ -202,6 +205,9 @@ pub fn backup_to_all(
         Ok(report)
     };
     let ran = run();
+    if ran.is_err() || !(0..entered.len()).all(|place| fan_out.works(place)) {
+        fan_out.keep();
+    }
     let mut new = NewSnapshot { shared: &shared, options, info: &info, started, tree_before, first: None };
     for (place, (number, one)) in entered.iter().enumerate() {
         let committed = match &ran {
@@ -336,7 +342,7 @@ impl Walker<'_> {
             match source.next().map_err(|error| source_failed(&error))? {
                 Some(SourceEvent::Enter(node)) => self.enter(node)?,
                 Some(SourceEvent::Entry(entry)) => self.entry(entry, files)?,
-                Some(SourceEvent::Problem(problem)) => self.shared.report(&problem),
+                Some(SourceEvent::Problem(problem)) => self.shared.report(problem),
                 Some(SourceEvent::Leave) => self.leave()?,
                 None => {
                     if self.folders.len() != 1 {

@@ -243,6 +243,12 @@ impl<'a> BlobStore<'a> {
             return Ok(0);
         };
         pending.wait()?;
+        self.stored(outgoing, entry, bytes, content)?;
+        Ok(bytes)
+    }
+
+    /// A pack is in the store.
+    fn stored(&self, outgoing: &mut Outgoing, entry: IndexPack, bytes: u64, content: Bytes) -> Result<()> {
         // A store that keeps what it was given keeps the memory too.
         if let Ok(buffer) = content.try_into_mut() {
             lock(&self.spare).push(buffer);
@@ -256,7 +262,7 @@ impl<'a> BlobStore<'a> {
         if is_old || outgoing.unindexed_blobs >= INDEX_BLOBS_MAX {
             self.save_index(outgoing)?;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn save_index(&self, outgoing: &mut Outgoing) -> Result<()> {
@@ -288,6 +294,19 @@ impl<'a> BlobStore<'a> {
         self.save_index(&mut outgoing)?;
         drop(outgoing);
         if self.writing == Writing::Real { self.repository.store().sync() } else { Ok(()) }
+    }
+
+    /// After a failure that was not the store's: lists what has been stored, so that the next run need not store it
+    /// again. Packs under way are waited for, no longer than `patience` in all; those that come to nothing are left out.
+    pub(crate) fn keep(&self, patience: Duration) -> Result<()> {
+        let until = Instant::now() + patience;
+        let mut outgoing = lock(&self.outgoing);
+        while let Some(InFlight { entry, bytes, content, pending }) = outgoing.in_flight.pop_front() {
+            if let Some(Ok(())) = pending.wait_until(until) {
+                self.stored(&mut outgoing, entry, bytes, content)?;
+            }
+        }
+        self.save_index(&mut outgoing)
     }
 
     /// The packs that this run has stored, with their sizes.

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blob_store::{BlobStore, SealedBlob};
 use crate::codec::{BlobCodec, MasterKey, Proof};
-use crate::contracts::CodecError;
-use crate::limits::BUFFER_KEPT_BYTES_MAX;
+use crate::contracts::{CodecError, SinkErrorKind};
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, LAST_PACKS_PATIENCE};
 use crate::model::{BlobId, BlobKind};
 use crate::observe::{Event, Observer};
 use crate::repository::Repository;
@@ -33,6 +33,16 @@ struct Destination<'a> {
     sealer: usize,
     is_lost: AtomicBool,
     failure: Mutex<Option<Error>>,
+}
+
+impl Destination<'_> {
+    /// Whether it makes sense to write an index into it. A full disk has room for a small file where a large one had
+    /// none; a store that does not answer, or takes nothing, would only be waited for.
+    fn can_keep(&self) -> bool {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |error: &Error| *error.kind() == ErrorKind::Sink(SinkErrorKind::NoSpace);
+        !self.is_lost.load(Ordering::Acquire) || failure.as_ref().is_some_and(is_full)
+    }
 }
 
 /// Seals for all repositories of one key and one form.
@@ -167,6 +177,16 @@ impl<'a> FanOut<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The run has failed, or was ended: lists what the repositories have got, where they can still be written to.
+    /// What fails now has no one to be told to; the failure before it is what counts.
+    pub(super) fn keep(&self) {
+        std::thread::scope(|scope| {
+            for destination in self.destinations.iter().filter(|one| one.can_keep()) {
+                scope.spawn(|| destination.blobs.keep(LAST_PACKS_PATIENCE));
+            }
+        });
     }
 
     /// A repository's own store.

@@ -16,11 +16,13 @@ mod fan_out;
 mod file_reader;
 mod in_flight;
 mod new_snapshot;
+mod on_the_way;
 mod parent;
 mod reader;
 mod restore;
 mod restore_batch;
 mod tree_assembly;
+mod verify;
 mod walk;
 
 pub use backup::{BackupOptions, BackupOutcome, Parent, backup, backup_to_all};

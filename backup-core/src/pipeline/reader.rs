@@ -49,6 +49,8 @@ struct OpenFile {
 pub(super) struct Shared<'a> {
     pub(super) blobs: &'a FanOut<'a>,
     pub(super) chunking: Chunking,
+    /// Whether notes of the source are losses.
+    strict: bool,
     pub(super) cancel: &'a Cancel,
     pub(super) observer: &'a dyn Observer,
     pub(super) tally: Tally,
@@ -95,11 +97,12 @@ impl<'a> Shared<'a> {
     pub(super) fn new(
         blobs: &'a FanOut<'a>,
         chunking: Chunking,
+        strict: bool,
         cancel: &'a Cancel,
         observer: &'a dyn Observer,
     ) -> Self {
         let (tally, failure, root, spare) = Default::default();
-        Self { blobs, chunking, cancel, observer, tally, failure, root, spare }
+        Self { blobs, chunking, strict, cancel, observer, tally, failure, root, spare }
     }
 
     /// Whether the run has failed or was asked to stop: everybody then only drains.
@@ -117,11 +120,14 @@ impl<'a> Shared<'a> {
     }
 
     /// Counts a problem and tells of it.
-    pub(super) fn report(&self, problem: &Problem) {
+    pub(super) fn report(&self, mut problem: Problem) {
+        if self.strict {
+            problem.severity = Severity::Loss;
+        }
         if problem.severity == Severity::Loss {
             self.tally.losses.fetch_add(1, Ordering::Relaxed);
         }
-        self.observer.event(Event::Problem(problem));
+        self.observer.event(Event::Problem(&problem));
     }
 
     /// An entry is known: tells of it, fills its place, and finishes the folders that waited for it.
@@ -233,7 +239,7 @@ pub(super) fn read_file(
     let reader = match content.open(&mut node) {
         Ok(reader) => reader,
         Err(error) => {
-            shared.report(&problem_of(error));
+            shared.report(problem_of(error));
             return shared.finish_folders(folder.fill(slot, None), scratch);
         }
     };
@@ -251,7 +257,7 @@ pub(super) fn read_file(
             node.kind = NodeKind::File { size, content: Vec::new() };
             *file.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
         }
-        Err(Some(error)) => shared.report(&problem_of(error)),
+        Err(Some(error)) => shared.report(problem_of(error)),
         Err(None) => return Ok(()),
     }
     complete_part(shared, &file, scratch)
@@ -319,7 +325,7 @@ fn read_content(
         Ok(None) => Ok(size),
         Ok(Some(reason)) => {
             let (path, action, severity) = (file.path.clone(), "read", Severity::Note);
-            shared.report(&Problem { path, action, reason, severity });
+            shared.report(Problem { path, action, reason, severity });
             Ok(size)
         }
         Err(error) => Err(Some(error)),

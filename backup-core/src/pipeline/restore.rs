@@ -9,7 +9,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
+use super::on_the_way::Sources;
 use super::restore_batch::Batch;
+use super::verify::{Unrestored, verify};
 use super::walk::{TreeReader, WalkStep, find_node, walk};
 use crate::cancel::Cancel;
 use crate::contracts::{Target, TargetError};
@@ -126,6 +128,8 @@ pub fn restore_by(
         observer,
         outcome: RestoreOutcome::default(),
         batch: Batch::default(),
+        unrestored: Unrestored::default(),
+        sources: Sources::of(snapshot),
         first_names: HashMap::new(),
         folders: Vec::new(),
         repository,
@@ -139,9 +143,11 @@ pub fn restore_by(
     if let Some(target) = looked_at {
         target.finish().map_err(|error| target_failed(&error))?;
     }
-    let mut outcome = restore.outcome;
+    let Restore { mut outcome, unrestored, .. } = restore;
     if options.verify && !options.dry_run {
-        outcome.verified = Some(verify(&reader, &selection, target, expected, cancel, observer, &mut outcome.losses)?);
+        let losses = &mut outcome.losses;
+        let right = verify(&reader, &selection, target, &unrestored, expected, cancel, observer, losses)?;
+        outcome.verified = Some(right);
     }
     Ok(outcome)
 }
@@ -181,7 +187,7 @@ pub fn restored_packs(
 }
 
 /// What of a snapshot was asked for.
-struct Selection {
+pub(super) struct Selection {
     /// A folder's node, `None` for the root of the snapshot.
     node: Option<Node>,
     /// Its tree; `None` for anything but a folder.
@@ -202,7 +208,7 @@ impl Selection {
     }
 
     /// Every step of the walk, with paths as they will be below the target.
-    fn each(
+    pub(super) fn each(
         &self,
         reader: &TreeReader<'_>,
         mut each: impl FnMut(&SnapshotPath, WalkStep<'_>) -> Result<ControlFlow<()>>,
@@ -251,6 +257,8 @@ struct Restore<'a> {
     observer: &'a dyn Observer,
     outcome: RestoreOutcome,
     batch: Batch,
+    unrestored: Unrestored,
+    sources: Sources,
     /// The first name of every inode that has several, by device and inode.
     first_names: HashMap<(u64, u64), SnapshotPath>,
     /// The names in the folders that the walk is in.
@@ -265,6 +273,7 @@ impl Restore<'_> {
             WalkStep::Leave(node) => {
                 let names = self.folders.pop().unwrap_or_default();
                 if self.target.is_some() {
+                    let names = self.has_all_of(path, &names).then_some(names);
                     self.batch.leave(path.clone(), node.clone(), names);
                 }
                 Ok(ControlFlow::Continue(()))
@@ -365,6 +374,13 @@ impl Restore<'_> {
         }
     }
 
+    /// Whether a folder of the target was backed up with all of its entries, of which `names` are known.
+    fn has_all_of(&self, path: &SnapshotPath, names: &[Vec<u8>]) -> bool {
+        let mut folder = self.options.path.clone().unwrap_or_else(SnapshotPath::root);
+        path.components().for_each(|name| folder.push(name));
+        self.sources.have_all_of(&folder, names)
+    }
+
     fn done(&self, path: &SnapshotPath, bytes: u64) {
         self.observer.event(Event::Progress(Amount { items: 1, bytes }));
         self.observer.event(Event::Entry { path, outcome: EntryOutcome::Restored, bytes });
@@ -372,9 +388,9 @@ impl Restore<'_> {
 
     fn run_batch(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let Self { repository, index, target, options, cancel, observer, outcome, .. } = self;
+        let Self { repository, index, target, options, cancel, observer, outcome, unrestored, .. } = self;
         let Some(target) = target else { return Ok(()) };
-        batch.run(repository, index, *target, options, cancel, *observer, outcome)
+        batch.run(repository, index, *target, options, cancel, *observer, outcome, unrestored)
     }
 
     fn lose(&mut self, path: &SnapshotPath, action: &'static str, error: &Error) -> Result<()> {
@@ -383,6 +399,7 @@ impl Restore<'_> {
 
     fn lose_to(&mut self, error: TargetError) -> Result<()> {
         self.outcome.losses += 1;
+        self.unrestored.lose(&error.path);
         tell(error, Severity::Loss, self.observer)
     }
 }
@@ -404,49 +421,4 @@ pub(super) fn target_failed(error: &TargetError) -> Error {
         Some(hint) => failed.with_hint(hint.clone()),
         None => failed,
     }
-}
-
-/// Reads every restored file again and compares it with the hashes of its pieces.
-fn verify(
-    reader: &TreeReader<'_>,
-    selection: &Selection,
-    target: &dyn Target,
-    expected: Amount,
-    cancel: &Cancel,
-    observer: &dyn Observer,
-    losses: &mut u64,
-) -> Result<u64> {
-    observer.event(Event::Phase { phase: Phase::Verify, total: Some(expected) });
-    let mut right = 0;
-    let mut buffer = Vec::new();
-    selection.each(reader, |path, step| {
-        cancel.check()?;
-        let WalkStep::Node(node) = step else { return Ok(ControlFlow::Continue(())) };
-        if !path.is_root() && !node.has_safe_name() {
-            // It was not restored, nor was what lies in it.
-            return Ok(ControlFlow::Break(()));
-        }
-        if let NodeKind::File { content, .. } = &node.kind {
-            let file = match target.file(path, node) {
-                Ok(file) => file,
-                Err(error) => {
-                    *losses += 1;
-                    tell(error, Severity::Loss, observer)?;
-                    return Ok(ControlFlow::Continue(()));
-                }
-            };
-            let is_kept = file.is_kept();
-            match reader.compare(content, &*file, &mut buffer) {
-                _ if is_kept => {}
-                Ok(()) => right += 1,
-                Err(reason) => {
-                    *losses += 1;
-                    tell(TargetError::new("verify", path.clone(), reason), Severity::Loss, observer)?;
-                }
-            }
-            observer.event(Event::Progress(Amount { items: 1, bytes: node.size() }));
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(right)
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::restore::{Compare, RestoreOptions, RestoreOutcome, tell};
+use super::verify::Unrestored;
 use crate::cancel::Cancel;
 use crate::contracts::{Left, SinkErrorKind, Target, TargetError, TargetFile, WriteOrder};
 use crate::limits::{
@@ -13,7 +14,7 @@ use crate::limits::{
 };
 use crate::model::{BlobId, BlobKind, Node, SnapshotPath};
 use crate::observe::{Amount, EntryOutcome, Event, Observer, Severity};
-use crate::repository::layout::Named;
+use crate::repository::layout::{self, Named};
 use crate::repository::{BlobLocation, Index, Repository};
 use crate::{Error, ErrorKind, Result};
 
@@ -35,6 +36,8 @@ struct File {
     open: Mutex<Opening>,
     pending: AtomicUsize,
     is_lost: AtomicBool,
+    /// What was there was to stay.
+    is_kept: AtomicBool,
     written: AtomicU64,
 }
 
@@ -58,13 +61,13 @@ struct Piece {
 /// What has to wait for the batch's files.
 enum Afterwards {
     Link { path: SnapshotPath, first: SnapshotPath, node: Node },
-    Leave { path: SnapshotPath, node: Node, names: Vec<Vec<u8>> },
+    Leave { path: SnapshotPath, node: Node, names: Option<Vec<Vec<u8>>> },
 }
 
 impl Batch {
     pub(super) fn file(&mut self, path: SnapshotPath, node: Node, size: u64, pieces: Vec<(u64, BlobLocation)>) {
         self.files_of_several += usize::from(pieces.len() > 1);
-        let (open, is_lost, written) = Default::default();
+        let (open, is_lost, is_kept, written) = Default::default();
         let count = pieces.len();
         let number = self.files.len();
         // The content was looked up; the names of its pieces are in the locations.
@@ -76,6 +79,7 @@ impl Batch {
             open,
             pending: AtomicUsize::new(count),
             is_lost,
+            is_kept,
             written,
         });
         self.pieces.extend(pieces.into_iter().map(|(offset, location)| Piece { location, file: number, offset }));
@@ -85,7 +89,7 @@ impl Batch {
         self.afterwards.push(Afterwards::Link { path, first, node });
     }
 
-    pub(super) fn leave(&mut self, path: SnapshotPath, node: Node, names: Vec<Vec<u8>>) {
+    pub(super) fn leave(&mut self, path: SnapshotPath, node: Node, names: Option<Vec<Vec<u8>>>) {
         self.afterwards.push(Afterwards::Leave { path, node, names });
     }
 
@@ -106,6 +110,7 @@ impl Batch {
         cancel: &Cancel,
         observer: &dyn Observer,
         outcome: &mut RestoreOutcome,
+        unrestored: &mut Unrestored,
     ) -> Result<()> {
         let afterwards = std::mem::take(&mut self.afterwards);
         if target.order() == WriteOrder::Any {
@@ -156,12 +161,22 @@ impl Batch {
             outcome.bytes_written += bytes;
             if file.is_lost.load(Ordering::Relaxed) {
                 outcome.losses += 1;
+                unrestored.lose(&file.path);
             } else if bytes == 0 && file.size > 0 {
                 outcome.files_kept += 1;
+                if options.verify && file.is_kept.load(Ordering::Relaxed) {
+                    unrestored.keep(&file.path);
+                }
             }
         }
         for step in afterwards {
             let result = match step {
+                // What lies under the first name is something else that was there.
+                Afterwards::Link { path, first, .. } if unrestored.is_lost(&first) => {
+                    unrestored.lose(&path);
+                    let reason = format!("it is another name of {first}, which could not be restored");
+                    Err(TargetError::new("link", path, reason))
+                }
                 Afterwards::Link { path, first, node } => match target.hard_link(&path, &first, &node) {
                     Ok(()) => Ok(Vec::new()),
                     Err(error) => {
@@ -170,7 +185,7 @@ impl Batch {
                     }
                 },
                 Afterwards::Leave { path, node, names } => {
-                    target.leave(&path, &node, &names).map(|Left { deleted, kept, problems }| {
+                    target.leave(&path, &node, names.as_deref()).map(|Left { deleted, kept, problems }| {
                         outcome.deleted += deleted.len() as u64;
                         for path in &deleted {
                             observer.event(Event::Entry { path, outcome: EntryOutcome::Deleted, bytes: 0 });
@@ -281,6 +296,7 @@ impl Work<'_> {
                 return self.lose(file, error);
             }
         };
+        file.is_kept.store(open.is_kept(), Ordering::Relaxed);
         if open.is_kept() || self.compare == Compare::SizeAndTime && open.looks_unchanged() {
             *opening = Opening::Over;
             self.tell_end(file, EntryOutcome::Kept);
@@ -321,7 +337,11 @@ impl Work<'_> {
             if !is_read {
                 // Where nothing of a group is there yet, the same is likely of those after it.
                 let end = if wanted.len() == group.len() { range.end } else { last_end.max(start) };
-                read = Some((start, self.repository.store().get(&first.location.pack.key(), Some(start..end))));
+                let got = self.repository.store().get(&first.location.pack.key(), Some(start..end));
+                match got {
+                    Err(error) if self.is_of_the_store(&error) => return Err(error),
+                    got => read = Some((start, got)),
+                }
             }
             if let Some((from, read)) = &read {
                 self.write_all(&wanted, *from, read, buffers)?;
@@ -359,6 +379,7 @@ impl Work<'_> {
                     Ok(()) => {}
                     // Everything else in the archive would fail as well, after asking for each.
                     Err(error) if *error.kind() == ErrorKind::Sink(SinkErrorKind::Frozen) => return Err(error),
+                    Err(error) if self.is_of_the_store(&error) => return Err(error),
                     Err(error) => {
                         self.give_up(&self.files[piece.file], &error)?;
                         continue;
@@ -369,6 +390,14 @@ impl Work<'_> {
             self.write(&self.files[piece.file], piece.offset, &buffers.plain)?;
         }
         Ok(())
+    }
+
+    /// Whether nothing can be had of the store any more, and not only this object: somebody's credentials have ended, or the
+    /// line has. A pack may lie on a bad spot of a disk or be closed to this user, and the rest is restored all the same;
+    /// so what is in every repository is asked for.
+    fn is_of_the_store(&self, error: &Error) -> bool {
+        let may_be = matches!(error.kind(), ErrorKind::Sink(kind) if !matches!(kind, SinkErrorKind::Frozen | SinkErrorKind::Truncated));
+        may_be && self.repository.store().stat(&layout::config()).is_err()
     }
 
     /// Whether the bytes of a piece need not be written: they are in the file already, or the file is over.

@@ -1,13 +1,15 @@
 //! A snapshot's trees, depth first, without recursion: a repository may nest them as deep as it likes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use crate::contracts::TargetFile;
-use crate::limits::{TREE_DEPTH_MAX, TREE_WINDOW_BYTES, TREE_WINDOW_BYTES_MAX, TREE_WINDOWS_BYTES_MAX};
+use crate::limits::{
+    TREE_DEPTH_MAX, TREE_PACK_NEAR_BYTES_MAX, TREE_WINDOW_BYTES, TREE_WINDOW_BYTES_MAX, TREE_WINDOWS_BYTES_MAX,
+};
 use crate::model::{BlobId, BlobKind, Node, PackId, SnapshotPath, decode_tree};
 use crate::repository::layout::Named;
 use crate::repository::{BlobLocation, Index, Repository};
@@ -16,13 +18,16 @@ use crate::{Error, ErrorKind, Result};
 /// Reads trees by their names.
 ///
 /// A snapshot's trees were written one after the other, so a pack is read in stretches and a few of them are kept: a
-/// walk asks the store once for many folders. A walk that goes on where a stretch ended gets longer and longer ones.
+/// walk asks the store once for many folders. A walk that goes on where a stretch ended gets longer and longer ones. Of a
+/// pack that is small, or that a second stretch is read of, the sink is told: where copies are kept it is fetched once.
 #[derive(Debug)]
 pub struct TreeReader<'a> {
     repository: &'a Repository,
     index: &'a Index,
     /// Stretches of packs, the one used last at the end.
     windows: Mutex<Vec<Window>>,
+    /// How often each pack, by its number, was read of so far; two is often.
+    stretches: Mutex<HashMap<u32, u8>>,
 }
 
 #[derive(Debug)]
@@ -41,7 +46,7 @@ impl Window {
 impl<'a> TreeReader<'a> {
     /// A reader of this repository's trees.
     pub fn new(repository: &'a Repository, index: &'a Index) -> Self {
-        Self { repository, index, windows: Mutex::default() }
+        Self { repository, index, windows: Mutex::default(), stretches: Mutex::default() }
     }
 
     /// The nodes of one tree in their order.
@@ -95,6 +100,9 @@ impl<'a> TreeReader<'a> {
         drop(windows);
         let pack_bytes = self.index.packs()[location.pack_number as usize].bytes;
         let to = end.next_multiple_of(TREE_WINDOW_BYTES).max(from + length).min(pack_bytes).max(end);
+        if self.is_worth_having_near(location.pack_number, pack_bytes) {
+            self.repository.store().bring_near(&location.pack.key())?;
+        }
         let bytes = self.repository.store().get(&location.pack.key(), Some(from..to))?;
         let window = Window { pack: location.pack, start: from, bytes };
         let sealed = cut(&window).ok_or_else(|| Error::damaged(location.pack.key(), "it is too short"))?;
@@ -106,6 +114,20 @@ impl<'a> TreeReader<'a> {
             windows.remove(0);
         }
         Ok(sealed)
+    }
+
+    /// Once for each pack: when it is no larger than a long stretch, or when a second stretch of it is wanted. Its first
+    /// may be all that a look at one folder needs.
+    fn is_worth_having_near(&self, pack_number: u32, pack_bytes: u64) -> bool {
+        let mut stretches = self.stretches.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = stretches.entry(pack_number).or_default();
+        let is_worth = match before {
+            0 => pack_bytes <= TREE_WINDOW_BYTES_MAX,
+            1 => (TREE_WINDOW_BYTES_MAX + 1..=TREE_PACK_NEAR_BYTES_MAX).contains(&pack_bytes),
+            _ => false,
+        };
+        *before = before.saturating_add(1).min(2);
+        is_worth
     }
 
     /// Reads a file that was restored and compares it with the pieces that it must be made of.

@@ -69,13 +69,14 @@ pub struct Monitoring {
     pub notified: Option<Timestamp>,
 }
 
-/// All nine, in a fixed order. A line about jobs is as good as its worst job, which it names.
-pub fn checklist(jobs: &[JobFacts], practice: &Practice, standards: &Standards, now: Timestamp) -> Vec<Line> {
+/// All nine, in a fixed order. A line about jobs is as good as its worst job, which it names; each job has standards of its
+/// own, and `usual` are those of what belongs to none.
+pub fn checklist(jobs: &[(JobFacts, Standards)], practice: &Practice, usual: &Standards, now: Timestamp) -> Vec<Line> {
     vec![
-        each_job(Item::Automated, jobs, |job| automated(job, now)),
-        each_job(Item::RemoteCopy, jobs, |job| remote(job, standards, now)),
-        each_job(Item::Retention, jobs, retention),
-        each_job(Item::Encryption, jobs, encryption),
+        each_job(Item::Automated, jobs, |job, _| automated(job, now)),
+        each_job(Item::RemoteCopy, jobs, |job, standards| remote(job, standards, now)),
+        each_job(Item::Retention, jobs, |job, _| retention(job)),
+        each_job(Item::Encryption, jobs, |job, _| encryption(job)),
         declared(
             Item::PassphraseElsewhere,
             practice.passphrase_elsewhere.as_ref(),
@@ -84,8 +85,8 @@ pub fn checklist(jobs: &[JobFacts], practice: &Practice, standards: &Standards, 
             "nobody has said where the passphrase is kept besides",
             "keep it in a second place, away from the data, and write that into [checklist]",
         ),
-        each_job(Item::RestoreTests, jobs, |job| restore_tests(job, standards, now)),
-        monitoring(&practice.monitoring, standards, now),
+        each_job(Item::RestoreTests, jobs, |job, standards| restore_tests(job, standards, now)),
+        monitoring(&practice.monitoring, usual, now),
         documented(practice.documented, now),
         declared(
             Item::Rehearsal,
@@ -113,8 +114,8 @@ fn unknown(reason: impl Into<String>, mend: impl Into<String>) -> Answered {
     (Answer::Unknown, reason.into(), Some(mend.into()))
 }
 
-fn each_job(item: Item, jobs: &[JobFacts], ask: impl Fn(&JobFacts) -> Answered) -> Line {
-    let answered = jobs.iter().map(|job| (job.job.as_str(), ask(job)));
+fn each_job(item: Item, jobs: &[(JobFacts, Standards)], ask: impl Fn(&JobFacts, &Standards) -> Answered) -> Line {
+    let answered = jobs.iter().map(|(job, standards)| (job.job.as_str(), ask(job, standards)));
     let Some((job, (answer, reason, mend))) = answered.min_by_key(|(_, (answer, ..))| *answer) else {
         return Line { item, answer: Answer::Unknown, reason: "there are no jobs".to_owned(), mend: None };
     };
@@ -284,12 +285,16 @@ mod tests {
         }
     }
 
+    fn usual(jobs: &[JobFacts]) -> Vec<(JobFacts, Standards)> {
+        jobs.iter().map(|job| (job.clone(), Standards::default())).collect()
+    }
+
     fn answers(jobs: &[JobFacts], practice: &Practice) -> Vec<Answer> {
-        checklist(jobs, practice, &Standards::default(), at(NOW)).into_iter().map(|line| line.answer).collect()
+        checklist(&usual(jobs), practice, &Standards::default(), at(NOW)).into_iter().map(|line| line.answer).collect()
     }
 
     fn line(jobs: &[JobFacts], practice: &Practice, item: Item) -> (Answer, String) {
-        let lines = checklist(jobs, practice, &Standards::default(), at(NOW));
+        let lines = checklist(&usual(jobs), practice, &Standards::default(), at(NOW));
         let line = lines.into_iter().find(|line| line.item == item).unwrap();
         assert_eq!(line.mend.is_none(), line.answer == Answer::Yes);
         (line.answer, line.reason)
@@ -318,6 +323,18 @@ mod tests {
                 .iter()
                 .any(|line| line.answer == Answer::Yes)
         );
+    }
+
+    #[test]
+    fn each_job_is_measured_by_its_own_standards() {
+        let strict = Standards { drilled_within: SignedDuration::from_hours(1), ..Standards::default() };
+        let mut other = sound();
+        other.job = "uploads".to_owned();
+        let jobs = [(sound(), Standards::default()), (other, strict)];
+        let lines = checklist(&jobs, &practice(), &Standards::default(), at(NOW));
+        let tests = lines.into_iter().find(|line| line.item == Item::RestoreTests).unwrap();
+        assert_eq!(tests.answer, Answer::No);
+        assert!(tests.reason.starts_with("uploads: "), "{}", tests.reason);
     }
 
     #[test]

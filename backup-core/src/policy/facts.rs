@@ -26,6 +26,8 @@ pub struct JobFacts {
     pub objectives: Objectives,
     /// Whether it has to have a copy at another site.
     pub offsite: Offsite,
+    /// The only repository that its drills restore from; each of its copies in turn where none is named.
+    pub drilled_from: Option<String>,
     /// Its drills, oldest first.
     pub drills: Vec<Drill>,
 }
@@ -39,6 +41,16 @@ impl JobFacts {
         let copy = self.copies.iter().find(|copy| copy.repository == repository);
         let backups = copy.into_iter().flat_map(|copy| &copy.history.backups).filter_map(|backup| backup.restored);
         drills.chain(backups).max()
+    }
+
+    /// How the drills of this copy stand: of the last one of each of its parts, the gravest. What one copy or one part
+    /// shows says nothing of the others. `None` when there was no drill.
+    pub fn drilled(&self, repository: &str) -> Option<&Drill> {
+        let of_copy = || self.drills.iter().filter(|drill| drill.repository == repository);
+        // Of what nobody knows any more which part it was of, the copy's next drill says more.
+        let is_answered = |drill: &Drill, by: &Drill| by.part == drill.part || drill.part.is_none();
+        let is_last = |(at, drill): &(usize, &Drill)| !of_copy().skip(at + 1).any(|later| is_answered(drill, later));
+        of_copy().enumerate().filter(is_last).map(|(_, drill)| drill).max_by_key(|drill| drill.verdict.gravity())
     }
 }
 
@@ -233,9 +245,12 @@ pub struct Drill {
     pub ended: Timestamp,
     /// The repository that it restored from.
     pub repository: String,
+    /// Which part of the job it restored, as long as its snapshot is there to tell.
+    pub part: Option<Arc<GroupKey>>,
     /// How it ended.
     pub verdict: DrillVerdict,
-    /// How long it took until the data could be used.
+    /// How long it took until the data could be used and was compared with what it was (RTO verified): what is held
+    /// against the objective, here as in its evidence.
     pub took: Option<SignedDuration>,
 }
 
@@ -248,6 +263,16 @@ pub enum DrillVerdict {
     Failed,
     /// It could not be tried, and why: never as good as passed.
     NotRun(String),
+}
+
+impl DrillVerdict {
+    fn gravity(&self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::NotRun(_) => 1,
+            Self::Failed => 2,
+        }
+    }
 }
 
 /// What "lately" means.

@@ -24,6 +24,7 @@ pub(super) fn job(copies: Vec<CopyFacts>) -> JobFacts {
         trigger: Trigger::Schedule { longest_gap: hours(24) },
         objectives: Objectives { rpo: Some(hours(26)), rto: Some(hours(2)) },
         offsite: Offsite::Required,
+        drilled_from: None,
         drills: Vec::new(),
     }
 }

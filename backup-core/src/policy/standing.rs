@@ -105,7 +105,7 @@ impl JobStanding {
             }
             (Exposure::Everything, _) if self.rpo_met == Some(Answer::No) => {
                 let what = format!("no backup of {job} was seen complete");
-                find(FindingKind::RpoMissed, what, "backup check".to_owned());
+                find(FindingKind::RpoMissed, what, check(facts));
             }
             _ => {}
         }
@@ -120,7 +120,8 @@ impl JobStanding {
                     let what = format!(
                         "the last run, {when} ago, looks wrong{why}; retention removes nothing until somebody has looked"
                     );
-                    find(FindingKind::RunSuspicious, what, "look at what it backed up, then run again".to_owned());
+                    let mend = format!("look at what it backed up; if that is right: backup run --accept {job}");
+                    find(FindingKind::RunSuspicious, what, mend);
                 }
                 Outcome::Losses => {
                     let what = format!("the last run, {when} ago, could not read some files{why}");
@@ -133,8 +134,11 @@ impl JobStanding {
                 Outcome::Done => {}
             }
         }
-        for (kind, what) in self.drills(facts, standards, now) {
-            find(kind, what, format!("backup drill {job}"));
+        findings.extend(drills(facts, standards, now));
+        let mut find = |kind, what: String, mend: String| findings.push(Finding { kind, repository: None, what, mend });
+        if let (Some(Answer::No), Some(measured), Some(allowed)) = (self.rto_met, self.rto_measured, self.rto) {
+            let what = format!("a restore takes {}, where {} are allowed", in_words(measured), in_words(allowed));
+            find(FindingKind::RtoMissed, what, format!("backup drill {job}"));
         }
         if let Some(Predicted { lost, missed_by: Some(by), .. }) = &self.predicted {
             let what =
@@ -144,33 +148,61 @@ impl JobStanding {
         findings.extend(self.three_two_one.findings.iter().cloned());
         findings
     }
+}
 
-    fn drills(&self, facts: &JobFacts, standards: &Standards, now: Timestamp) -> Vec<(FindingKind, String)> {
-        let mut wrong = Vec::new();
-        let last = facts.drills.last();
-        match last.map(|drill| (&drill.verdict, in_words(now.duration_since(drill.ended)))) {
-            Some((DrillVerdict::Failed, when)) => {
-                wrong.push((FindingKind::DrillFailed, format!("the last drill failed {when} ago")));
+/// What the drills of each copy tell: that of one copy says nothing of the others.
+fn drills(facts: &JobFacts, standards: &Standards, now: Timestamp) -> Vec<Finding> {
+    let mut wrong = Vec::new();
+    let job = &facts.job;
+    let is_only = facts.copies.len() < 2;
+    let mut find = |kind, copy: &str, what: String| {
+        let mend = if is_only { format!("backup drill {job}") } else { format!("backup -r {copy} drill {job}") };
+        wrong.push(Finding { kind, repository: Some(copy.to_owned()), what, mend });
+    };
+    for copy in facts.copies.iter().map(|copy| copy.repository.as_str()) {
+        let Some(drill) = facts.drilled(copy) else { continue };
+        let when = in_words(now.duration_since(drill.ended));
+        let from = if is_only { String::new() } else { format!(" from {copy}") };
+        match &drill.verdict {
+            DrillVerdict::Passed => {}
+            DrillVerdict::Failed => {
+                find(FindingKind::DrillFailed, copy, format!("the last drill{from} failed {when} ago"));
             }
-            Some((DrillVerdict::NotRun(why), when)) => {
-                wrong.push((FindingKind::DrillFailed, format!("the last drill, {when} ago, could not run: {why}")));
+            DrillVerdict::NotRun(why) => {
+                let what = format!("the last drill{from}, {when} ago, could not run: {why}");
+                find(FindingKind::DrillFailed, copy, what);
             }
-            _ => {}
         }
-        match restored(facts) {
-            Some(when) if now.duration_since(when) <= standards.drilled_within => {}
-            Some(when) => {
-                let what = format!("no drill has restored it for {}", in_words(now.duration_since(when)));
-                wrong.push((FindingKind::DrillOverdue, what));
-            }
-            None => wrong.push((FindingKind::DrillOverdue, "no drill has ever restored it".to_owned())),
-        }
-        if let (Some(Answer::No), Some(measured), Some(allowed)) = (self.rto_met, self.rto_measured, self.rto) {
-            let what = format!("a restore takes {}, where {} are allowed", in_words(measured), in_words(allowed));
-            wrong.push((FindingKind::RtoMissed, what));
-        }
-        wrong
     }
+    if restored(facts).is_none() {
+        let what = "no drill has ever restored it".to_owned();
+        let mend = format!("backup drill {job}");
+        wrong.push(Finding { kind: FindingKind::DrillOverdue, repository: None, what, mend });
+        return wrong;
+    }
+    let is_in_turn = |name: &str| facts.drilled_from.as_ref().is_none_or(|only| only == name);
+    for copy in facts.copies.iter().filter(|copy| copy.read.is_some() && is_in_turn(&copy.repository)) {
+        let name = copy.repository.as_str();
+        let it = if is_only { "it".to_owned() } else { format!("the copy in {name}") };
+        let what = match facts.restored_from(name) {
+            Some(when) if now.duration_since(when) <= standards.drilled_within => continue,
+            Some(when) => format!("no drill has restored {it} for {}", in_words(now.duration_since(when))),
+            None => format!("no drill has ever restored {it}"),
+        };
+        wrong.push(Finding {
+            kind: FindingKind::DrillOverdue,
+            repository: Some(name.to_owned()),
+            what,
+            mend: if is_only { format!("backup drill {job}") } else { format!("backup -r {name} drill {job}") },
+        });
+    }
+    wrong
+}
+
+/// What looks whether a backup is complete, in the first repository that has one.
+fn check(facts: &JobFacts) -> String {
+    let holder = facts.copies.iter().find(|copy| !copy.history.backups.is_empty()).or(facts.copies.first());
+    holder.map_or_else(|| "backup status".to_owned(), |copy| format!("backup -r {} check", copy.repository))
 }
 
 /// The last run of a job, in whichever repository it ended last.
@@ -194,6 +226,7 @@ mod tests {
     use super::super::facts::Drill;
     use super::super::sample::{at, backup, copy, hours, job, run};
     use super::*;
+    use crate::retention::GroupKey;
 
     const NOW: &str = "2026-11-22T12:00:00Z";
 
@@ -211,7 +244,7 @@ mod tests {
     }
 
     fn drill(ended: &str, verdict: DrillVerdict) -> Drill {
-        Drill { ended: at(ended), repository: "local".to_owned(), verdict, took: Some(hours(1)) }
+        Drill { ended: at(ended), repository: "local".to_owned(), part: None, verdict, took: Some(hours(1)) }
     }
 
     #[test]
@@ -229,6 +262,45 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_failed_its_drill_stays_failed_whatever_drills_of_other_copies_and_parts_find() {
+        let mut facts = sound();
+        let far = |drill: Drill| Drill { repository: "offsite".to_owned(), ..drill };
+        let of = |part: &str, drill: Drill| Drill { part: Some(GroupKey::of_dump("app", part).into()), ..drill };
+        let passed = |ended| drill(ended, DrillVerdict::Passed);
+        let failed = |ended| drill(ended, DrillVerdict::Failed);
+        facts.drills = vec![far(failed("2026-11-22T05:00:00Z")), passed("2026-11-22T06:00:00Z")];
+        let told = |facts: &JobFacts| {
+            let found = standing(facts).findings;
+            let found = found.into_iter().filter(|finding| finding.kind == FindingKind::DrillFailed);
+            found.map(|finding| (finding.repository, finding.what)).collect::<Vec<_>>()
+        };
+        let expected = (Some("offsite".to_owned()), "the last drill from offsite failed 7 h ago".to_owned());
+        assert_eq!(told(&facts), [expected]);
+        facts.drills.push(far(passed("2026-11-22T07:00:00Z")));
+        assert_eq!(told(&facts), []);
+        facts.drills =
+            vec![of("/sqlite/a", failed("2026-11-22T05:00:00Z")), of("/sqlite/b", passed("2026-11-22T06:00:00Z"))];
+        assert_eq!(told(&facts).len(), 1, "another database of the same copy");
+        facts.drills.push(of("/sqlite/a", passed("2026-11-22T07:00:00Z")));
+        assert_eq!(told(&facts), []);
+    }
+
+    #[test]
+    fn each_copy_has_to_be_restored_by_a_drill_or_the_one_that_drills_are_of() {
+        let mut facts = sound();
+        facts.copies[1].history_mut().backups.iter_mut().for_each(|backup| backup.restored = None);
+        let overdue = |facts: &JobFacts| {
+            let found = standing(facts).findings;
+            let found = found.into_iter().filter(|finding| finding.kind == FindingKind::DrillOverdue);
+            found.map(|finding| (finding.what, finding.mend)).collect::<Vec<_>>()
+        };
+        let never = "no drill has ever restored the copy in offsite".to_owned();
+        assert_eq!(overdue(&facts), [(never, "backup -r offsite drill app".to_owned())]);
+        facts.drilled_from = Some("local".to_owned());
+        assert_eq!(overdue(&facts), []);
+    }
+
+    #[test]
     fn of_a_sound_job_there_is_nothing_to_say() {
         let standing = standing(&sound());
         assert_eq!(standing.findings, []);
@@ -240,7 +312,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_plain_words_with_what_to_do() {
         type Change = fn(&mut JobFacts);
-        let cases: [(Change, FindingKind, &str, &str); 8] = [
+        let cases: [(Change, FindingKind, &str, &str); 10] = [
             (
                 |facts| facts.objectives.rpo = Some(hours(9)),
                 FindingKind::RpoMissed,
@@ -257,6 +329,24 @@ mod tests {
                 "backup run app",
             ),
             (
+                |facts| {
+                    facts.copies[1].history_mut().runs.push(run("2026-11-22T10:00:00Z", Outcome::Suspicious));
+                },
+                FindingKind::RunSuspicious,
+                "the last run, 2 h ago, looks wrong; retention removes nothing until somebody has looked",
+                "look at what it backed up; if that is right: backup run --accept app",
+            ),
+            (
+                |facts| {
+                    for copy in &mut facts.copies {
+                        copy.history_mut().backups.iter_mut().for_each(|backup| backup.proof = Proof::Uploaded);
+                    }
+                },
+                FindingKind::RpoMissed,
+                "no backup of app was seen complete",
+                "backup -r local check",
+            ),
+            (
                 |facts| facts.copies.iter_mut().for_each(|copy| copy.history_mut().backups.clear()),
                 FindingKind::NeverBackedUp,
                 "there is no backup of app",
@@ -265,14 +355,14 @@ mod tests {
             (
                 |facts| facts.drills.push(drill("2026-11-22T05:00:00Z", DrillVerdict::Failed)),
                 FindingKind::DrillFailed,
-                "the last drill failed 7 h ago",
-                "backup drill app",
+                "the last drill from local failed 7 h ago",
+                "backup -r local drill app",
             ),
             (
                 |facts| facts.drills.push(drill("2026-11-22T05:00:00Z", DrillVerdict::NotRun("no sandbox".to_owned()))),
                 FindingKind::DrillFailed,
-                "the last drill, 7 h ago, could not run: no sandbox",
-                "backup drill app",
+                "the last drill from local, 7 h ago, could not run: no sandbox",
+                "backup -r local drill app",
             ),
             (
                 |facts| facts.objectives.rto = Some(SignedDuration::from_mins(30)),

@@ -96,6 +96,9 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserial
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -115,5 +118,36 @@ mod tests {
             x = BlobId::of(b"x"),
         );
         assert_eq!(text, expected);
+    }
+
+    fn packs() -> impl Strategy<Value = Vec<IndexPack>> {
+        let blob = (any::<[u8; 32]>(), any::<bool>(), any::<u32>(), any::<u32>(), proptest::option::of(1..u32::MAX));
+        let blobs = vec(blob, 0..6).prop_map(|blobs| {
+            let blobs = blobs.into_iter().map(|(id, is_tree, offset, length, plain_bytes)| PackedBlob {
+                id: BlobId::from_bytes(id),
+                kind: if is_tree { BlobKind::Tree } else { BlobKind::Data },
+                offset,
+                length,
+                plain_bytes,
+            });
+            blobs.collect::<Vec<_>>()
+        });
+        let mark = (proptest::option::of(0..4_000_000_000_i64), proptest::option::of(any::<u64>()));
+        let pack = (any::<[u8; 32]>(), blobs, mark).prop_map(|(id, blobs, (time, size))| IndexPack {
+            time: time.map(|second| Timestamp::from_second(second).unwrap()),
+            size,
+            ..IndexPack::new(PackId::from_bytes(id), &blobs)
+        });
+        vec(pack, 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_reads_as_it_was(packs in packs(), packs_to_delete in packs(), foreign in "[a-z]{1,8}") {
+            let other = Map::from_iter([(format!("x-{foreign}"), Value::from(foreign))]);
+            let index = IndexFile { packs, packs_to_delete, other };
+            let text = serde_json::to_vec(&index).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<IndexFile>(&text).unwrap(), index);
+        }
     }
 }

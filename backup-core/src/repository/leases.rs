@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::layout::LEASES;
 use super::lock::{pid_space, process_lives_since};
 use super::unpacked;
-use super::{RecordBody, Repository};
+use super::{Record, RecordBody, Repository};
 use crate::contracts::{ObjectKey, PutMode, SinkErrorKind};
 use crate::limits::{LEASE_HOLDERS_MAX, LEASE_KEPT_SECONDS, LEASE_SECONDS, SMALL_OBJECT_BYTES_MAX};
 use crate::model::Id;
@@ -62,13 +62,19 @@ impl Repository {
             return Err(Error::invalid(format!("the job {job:?}"), "its name is no word"));
         }
         let own = self.own_lease()?;
+        // Leases of slots long past are gone: of them, the records alone tell.
+        if slot < oldest_kept(own.time)
+            && let Some(record) = self.run_of(job, slot)?
+        {
+            return Ok(Claim::Held(Lease::of(&record)));
+        }
         for holder in 0..LEASE_HOLDERS_MAX {
             let key = key(job, slot, holder);
             let sealed = unpacked::seal_unpacked(&self.inner.master, self.inner.form, &own)?;
             match self.store().put(&key, sealed, PutMode::Create) {
                 Ok(()) => {
                     self.store().sync()?;
-                    self.forget_leases(job, own.time);
+                    self.forget_leases(job, slot, own.time);
                     return Ok(Claim::Taken);
                 }
                 Err(error) if *error.kind() == ErrorKind::Sink(SinkErrorKind::AlreadyExists) => {}
@@ -79,7 +85,7 @@ impl Repository {
                 return Ok(Claim::Taken);
             }
             let is_last = holder + 1 == LEASE_HOLDERS_MAX;
-            if is_last || lease.holds(&own) || self.has_run(job, slot)? {
+            if is_last || lease.holds(&own) || self.run_of(job, slot)?.is_some() {
                 return Ok(Claim::Held(lease));
             }
         }
@@ -114,8 +120,8 @@ impl Repository {
         }
     }
 
-    /// Whether a run of this slot came to its end, well or not.
-    fn has_run(&self, job: &str, slot: Timestamp) -> Result<bool> {
+    /// The record of a run of this slot that came to its end, well or not.
+    fn run_of(&self, job: &str, slot: Timestamp) -> Result<Option<Record>> {
         let slot = Value::String(slot.to_string());
         let is_of_slot = |body: &RecordBody| match body {
             RecordBody::Run { figures, .. } => {
@@ -123,30 +129,48 @@ impl Repository {
             }
             _ => false,
         };
-        Ok(self.records()?.iter().any(|(_, record)| is_of_slot(&record.body)))
+        Ok(self.records()?.into_iter().map(|(_, record)| record).find(|record| is_of_slot(&record.body)))
     }
 
-    /// Removes leases of slots long past. What cannot be removed lies there and is in nobody's way.
-    fn forget_leases(&self, job: &str, now: Timestamp) {
+    /// Removes leases of slots long past, but those of `taken`, which may be one. What cannot be removed lies there and is
+    /// in nobody's way.
+    fn forget_leases(&self, job: &str, taken: Timestamp, now: Timestamp) {
         let Ok(listed) = self.store().list(LEASES) else { return };
-        let oldest = now.saturating_sub(SignedDuration::from_secs(LEASE_KEPT_SECONDS)).unwrap_or(Timestamp::MIN);
-        let limit = spelled(oldest);
+        let (limit, taken) = (spelled(oldest_kept(now)), spelled(taken));
         let folder = format!("{LEASES}/{job}/");
         let old = listed.into_iter().map(|info| info.key).filter(|key| {
             // The spelling of slots sorts by time.
-            key.as_str().strip_prefix(&folder).is_some_and(|name| name < limit.as_str() && name.len() >= limit.len())
+            let is_old = |name: &str| name < limit.as_str() && name.len() >= limit.len() && !name.starts_with(&taken);
+            key.as_str().strip_prefix(&folder).is_some_and(is_old)
         });
         let _ = self.store().delete_each(old);
     }
 }
 
 impl Lease {
+    /// The lease of a run that has ended, by its record: nobody holds it, and nobody gets it.
+    fn of(record: &Record) -> Self {
+        Self {
+            time: record.time,
+            expires: record.time,
+            hostname: record.hostname.clone(),
+            pid: 0,
+            pid_space: None,
+            mark: Id::from_bytes([0; 32]),
+        }
+    }
+
     /// Whether its holder may still be at work, seen by who holds `own`.
     fn holds(&self, own: &Self) -> bool {
         let same_world = self.pid_space.is_some() && self.pid_space == own.pid_space;
         let is_gone = same_world && self.pid != own.pid && !process_lives_since(self.pid, self.time);
         self.expires > own.time && !is_gone
     }
+}
+
+/// Of slots before this, leases are removed.
+fn oldest_kept(now: Timestamp) -> Timestamp {
+    now.saturating_sub(SignedDuration::from_secs(LEASE_KEPT_SECONDS)).unwrap_or(Timestamp::MIN)
 }
 
 fn key(job: &str, slot: Timestamp, holder: u32) -> ObjectKey {
@@ -234,6 +258,22 @@ mod tests {
             .unwrap();
         clock.advance(SignedDuration::from_secs(LEASE_SECONDS + 1));
         assert!(matches!(other.claim("app", slot).unwrap(), Claim::Held(_)));
+    }
+
+    #[test]
+    fn a_slot_long_past_is_given_once_too() {
+        let (sink, clock) = (Arc::new(MemorySink::default()), Arc::new(ManualClock::new(at("2026-11-22T02:00:05Z"))));
+        let here = i32::try_from(std::process::id()).unwrap();
+        let (one, other) = (opened(&sink, "one", here, &clock), opened(&sink, "other", here, &clock));
+        let slot = at("2026-11-01T02:00:00Z");
+        assert_eq!(one.claim("app", slot).unwrap(), Claim::Taken);
+        assert!(matches!(other.claim("app", slot).unwrap(), Claim::Held(lease) if lease.hostname == "one"));
+        let figures = serde_json::json!({"job": "app", "slot": slot.to_string()}).as_object().unwrap().clone();
+        one.save_record(RecordBody::Run { verb: "run".into(), outcome: "done".into(), snapshot: None, figures })
+            .unwrap();
+        assert_eq!(one.claim("app", at("2026-11-22T02:00:00Z")).unwrap(), Claim::Taken);
+        assert_eq!(one.store().list(LEASES).unwrap().len(), 1, "the lease of the old slot is gone");
+        assert!(matches!(other.claim("app", slot).unwrap(), Claim::Held(lease) if lease.hostname == "one"));
     }
 
     #[test]

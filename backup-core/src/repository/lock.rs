@@ -98,15 +98,20 @@ pub(super) fn process_lives_since(pid: i32, since: Timestamp) -> bool {
     if test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
         return false;
     }
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) else { return true };
+    // The command's name may hold spaces and parentheses; what follows it does not.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    // One that has ended, and that nobody has asked how, holds nothing.
+    if fields.trim_start().starts_with(['Z', 'X']) {
+        return false;
+    }
     // Where the start cannot be read, the process counts as the holder. A second of slack: clocks tick in hundredths.
-    process_start(pid).is_none_or(|start| start.as_second() <= since.as_second() + 1)
+    process_start(fields).is_none_or(|start| start.as_second() <= since.as_second() + 1)
 }
 
-/// When a process began, from `/proc` (proc_pid_stat(5), field 22, in clock ticks since boot).
-fn process_start(pid: Pid) -> Option<Timestamp> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    // The command's name may hold spaces and parentheses; what follows it does not.
-    let ticks: i64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+/// When a process began (proc_pid_stat(5), field 22, in clock ticks since boot), of the fields behind its name.
+fn process_start(fields: &str) -> Option<Timestamp> {
+    let ticks: i64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
     let boot = std::fs::read_to_string("/proc/stat").ok()?;
     let boot: i64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     let per_second = i64::try_from(rustix::param::clock_ticks_per_second()).ok()?;
@@ -260,7 +265,14 @@ impl Held {
                     held.lost.store(true, Ordering::Release);
                     return;
                 }
+                // It is as fresh as the time inside it, however long it was on its way.
+                let begun = tokio::time::Instant::now();
                 match held.refresh().await {
+                    Ok(()) if refreshed.elapsed() > Duration::from_secs(LOCK_LOST_SECONDS) => {
+                        // It came too late: others may have taken the one before it for stale meanwhile.
+                        held.lost.store(true, Ordering::Release);
+                        return;
+                    }
                     Ok(()) => {
                         // Given up in the middle of a refresh: the new object would stay behind.
                         if end.try_recv() != Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
@@ -268,8 +280,8 @@ impl Held {
                             let _ = held.repository.store.sink().delete(&current).await;
                             return;
                         }
-                        refreshed = tokio::time::Instant::now();
-                        wait = Duration::from_secs(LOCK_REFRESH_SECONDS);
+                        refreshed = begun;
+                        wait = Duration::from_secs(LOCK_REFRESH_SECONDS).saturating_sub(begun.elapsed());
                     }
                     Err(_) if refreshed.elapsed() > Duration::from_secs(LOCK_LOST_SECONDS) => {
                         held.lost.store(true, Ordering::Release);
@@ -290,10 +302,10 @@ impl Held {
         }
         let file = LockFile { time: now, ..self.file.clone() };
         let sealed = unpacked::seal_unpacked(&repository.master, repository.form, &file)?;
-        *lock(&self.written) = now;
         let new = LockId::from(Id::of(&sealed));
         let sink = repository.store.sink();
         sink.put(&new.key(), sealed, PutMode::Overwrite).await?;
+        *lock(&self.written) = now;
         let old = std::mem::replace(&mut *lock(&self.current), new);
         sink.delete(&old.key()).await?;
         Ok(())

@@ -171,20 +171,33 @@ impl Repository {
             Like::CutsAndKey(other) => (Config::create(Some(other.config()))?, Some(Arc::clone(other.master_key()))),
         };
         let master = master.map_or_else(|| MasterKey::generate().map(Arc::new), Ok).map_err(random_failed)?;
+        // Without a config a key belongs to nothing: they are of creations that were cut off.
+        let orphans = store.list(layout::KEYS)?;
         let cost = options.cost.map_or_else(ScryptCost::calibrated, Ok)?;
         let key = KeyFile::create(&master, passphrase, cost, &identity, clock.now())?;
         let key_id = save_key(&store, &key)?;
-        store.sync()?;
         let sealed = unpacked::seal_unpacked(&master, Form::Plain, &config)?;
-        match store.put(&config_key, sealed, PutMode::Create) {
+        match store.sync().and_then(|()| store.put(&config_key, sealed, PutMode::Create)) {
             Err(error) if *error.kind() == ErrorKind::Sink(SinkErrorKind::AlreadyExists) => {
                 // Somebody else was faster: the key belongs to nothing.
                 store.delete(&key_id.key())?;
                 return Err(Error::new(ErrorKind::AlreadyThere, store.location()));
             }
-            result => result?,
+            Err(error) => {
+                // Whoever cannot tell whether the config is there after all leaves the key, which the next creation or
+                // `open` passes over.
+                if store.stat(&config_key).is_err_and(|absent| *absent.kind() == ErrorKind::Missing) {
+                    let _ = store.delete(&key_id.key());
+                }
+                return Err(error);
+            }
+            Ok(()) => {}
         }
         store.sync()?;
+        for orphan in orphans.iter().filter(|orphan| orphan.key != key_id.key()) {
+            // For other programs, which try one key only. Where nothing can be deleted ours goes on to the next.
+            let _ = store.delete(&orphan.key);
+        }
         Ok(Self::assemble(store, master, key_id, config, identity, clock))
     }
 
@@ -233,8 +246,7 @@ impl Repository {
         };
         let keys: Vec<_> =
             keys.wait()?.iter().filter_map(|info| Some((KeyId::from_key(&info.key)?, info.bytes))).collect();
-        let (master, key_id) = open_key(&store, &keys, passphrase, observer)?;
-        let config = open_config(&master, &sealed_config)?;
+        let (master, key_id, config) = open_key(&store, &keys, passphrase, &sealed_config, observer)?;
         Ok(Self::assemble(store, Arc::new(master), key_id, config, identity, clock))
     }
 
@@ -312,7 +324,12 @@ impl Repository {
 
     /// Takes a lock.
     pub fn lock(&self, mode: LockMode, observer: &dyn Observer) -> Result<Lock> {
-        Lock::acquire(self, mode, observer)
+        Lock::acquire(self, mode, observer).map_err(|error| match error.kind() {
+            ErrorKind::Sink(SinkErrorKind::ReadOnly | SinkErrorKind::PermissionDenied) if mode == LockMode::Shared => {
+                error.with_hint("--no-lock leaves no lock: for reading, and for backups that may add and not delete")
+            }
+            _ => error,
+        })
     }
 
     /// All locks there are; those that cannot be read as errors.
@@ -446,23 +463,31 @@ fn save_key(store: &Store, key: &KeyFile) -> Result<KeyId> {
     Ok(id)
 }
 
-/// Tries the passphrase on one key file after the other.
+/// Tries the passphrase on one key file after the other, until one is of this config: a creation that was cut off may
+/// have left a key of its own.
 fn open_key(
     store: &Store,
     keys: &[(KeyId, u64)],
     passphrase: &Passphrase,
+    sealed_config: &[u8],
     observer: &dyn Observer,
-) -> Result<(MasterKey, KeyId)> {
-    let mut failure = None;
+) -> Result<(MasterKey, KeyId, Config)> {
+    let (mut failure, mut not_opened) = (None, None);
     for (id, bytes) in keys.iter().take(KEYS_TRIED_MAX) {
         match load_key(store, *id, *bytes).and_then(|key| key.open(passphrase)) {
-            Ok(Some(master)) => return Ok((master, *id)),
+            Ok(Some(master)) => match open_config(&master, sealed_config) {
+                Ok(config) => return Ok((master, *id, config)),
+                Err(error) => not_opened = not_opened.or(Some(error)),
+            },
             Ok(None) => {}
             Err(error) => {
                 observer.event(Event::Notice(&format!("key {id:.8} was passed over: {error}")));
                 failure = Some(error);
             }
         }
+    }
+    if let Some(error) = not_opened {
+        return Err(error);
     }
     let error = Error::new(ErrorKind::WrongPassphrase, store.location());
     Err(match failure {

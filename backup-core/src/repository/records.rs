@@ -100,8 +100,21 @@ impl Repository {
 
     /// All records that can be read, oldest first. One that is damaged proves nothing and is passed over.
     pub fn records(&self) -> Result<Vec<(RecordId, Record)>> {
-        let opened = self.open_each(&self.list::<RecordId>()?).into_iter();
-        let mut records: Vec<_> = opened.filter_map(|(id, record)| Some((id, record.ok()?))).collect();
+        self.readable_records(|_, _| {})
+    }
+
+    /// The same; each that cannot be read is handed to `unreadable`.
+    pub(crate) fn readable_records(
+        &self,
+        mut unreadable: impl FnMut(RecordId, Error),
+    ) -> Result<Vec<(RecordId, Record)>> {
+        let mut records = Vec::new();
+        for (id, record) in self.open_each(&self.list::<RecordId>()?) {
+            match record {
+                Ok(record) => records.push((id, record)),
+                Err(error) => unreadable(id, error),
+            }
+        }
         records.sort_by_key(|(id, record): &(RecordId, Record)| (record.time, *id));
         Ok(records)
     }

@@ -137,6 +137,8 @@ pub struct Part {
     pub kind: PartKind,
     /// What the backup was made with, where the snapshot says so: `pg_dump 16.4`.
     pub tools: Vec<String>,
+    /// What the server that it is restored to must have installed, by name: extensions.
+    pub extensions: Vec<String>,
 }
 
 /// What a part is.
@@ -177,8 +179,19 @@ impl JobUnderRunbook {
         self.copy(repository)?.history.backups.last()
     }
 
+    /// Logical bytes of what comes back: those of the copy that has the most.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.facts.copies.iter().filter_map(|copy| copy.history.newest_bytes()).max()
+    }
+
     pub(super) fn copy(&self, repository: &str) -> Option<&CopyFacts> {
         self.facts.copies.iter().find(|copy| copy.repository == repository)
+    }
+
+    /// When a drill that passed last executed this very command.
+    pub(super) fn executed(&self, command: &str) -> Option<Timestamp> {
+        let executed = self.passed().filter(|drill| drill.figures.commands.iter().any(|line| line == command));
+        executed.map(|drill| drill.ended).max()
     }
 
     /// The last drill from a copy that passed.

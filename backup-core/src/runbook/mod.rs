@@ -60,6 +60,9 @@ mod tests {
             "--clean --to postgres://backup@db.internal/app\n",
             "Measured on 2026-11-22 05:00 UTC: data ready after 12 min, compared after 13 min (level 4)",
             "**Never measured**: no drill from this copy has passed.",
+            "5. Room for what comes back, and servers that take it:",
+            "MB, and as much again for a database's copy of its dump and for its indexes; a login that is a superuser, \
+             because roles and their grants are made; on the server the packages of `pg_trgm`",
             "restic -r s3:s3.amazonaws.com/acme/prod restore latest --tag job:app-db --target /srv/restored/app-db",
             "pg_restore --jobs 4 --dbname app /srv/restored/app-db/postgres/app/dump",
             "| `app-db` | The host is lost | 26 h | 10 h | 60 min | 12 min | `offsite` |",

@@ -1,8 +1,11 @@
 //! The sections around the scenarios: what this is, what one needs first, in which order to go, whom to call.
 
+use std::collections::BTreeSet;
+
 use super::document::{Section, Words};
 use super::facts::{
-    KnownFrom, PartKind, RunbookFacts, StoreFacts, Variable, VariableValue, instant, recovery_order, span,
+    JobUnderRunbook, KnownFrom, PartKind, RunbookFacts, StoreFacts, Variable, VariableValue, instant, recovery_order,
+    span,
 };
 use super::procedure::quoted;
 use crate::drill::Confidence;
@@ -76,11 +79,38 @@ pub(super) fn prerequisites(facts: &RunbookFacts) -> Section {
         section.shell(store.variables.iter().map(exported));
     }
     let programs = programs(facts);
+    let room = if programs.is_empty() { 4 } else { 5 };
     if !programs.is_empty() {
         section.text("4. The client programs of the databases, of these versions or newer:");
         section.list(programs);
     }
+    section.text(format!("{room}. Room for what comes back, and servers that take it:"));
+    section.list(facts.jobs.iter().map(needs));
     section
+}
+
+/// What the machine and the server need to have for a job.
+fn needs(job: &JobUnderRunbook) -> Words {
+    let mut words = Words::new().code(job.name()).plain(": ");
+    words = match job.bytes() {
+        Some(bytes) => words.plain(format!("{} MB", bytes.div_ceil(1_000_000))),
+        None => words.strong("how much is not known"),
+    };
+    let is_of = |wanted: &str| {
+        job.parts.iter().any(|part| matches!(&part.kind, PartKind::Database { engine, .. } if engine == wanted))
+    };
+    if job.parts.iter().any(|part| matches!(part.kind, PartKind::Database { .. })) {
+        words = words.plain(", and as much again for a database's copy of its dump and for its indexes");
+    }
+    if is_of("postgres") {
+        words = words.plain("; a login that is a superuser, because roles and their grants are made");
+    }
+    let extensions: BTreeSet<_> = job.parts.iter().flat_map(|part| &part.extensions).map(String::as_str).collect();
+    if !extensions.is_empty() {
+        words =
+            words.plain("; on the server the packages of ").code(extensions.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    words
 }
 
 fn second_copy(facts: &RunbookFacts) -> String {

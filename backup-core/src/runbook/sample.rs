@@ -27,8 +27,14 @@ pub(super) fn facts() -> RunbookFacts {
             url: "postgres://backup@db.internal/app".to_owned(),
         },
         tools: vec!["pg_dump 16.4".to_owned()],
+        extensions: vec!["pg_trgm".to_owned()],
     };
-    let files = Part { source: None, kind: PartKind::Files(vec!["/app/uploads".to_owned()]), tools: Vec::new() };
+    let files = Part {
+        source: None,
+        kind: PartKind::Files(vec!["/app/uploads".to_owned()]),
+        tools: Vec::new(),
+        extensions: Vec::new(),
+    };
     let store = |name: &str, place: &str, restic: &str| StoreFacts {
         name: name.to_owned(),
         place: place.to_owned(),
@@ -69,6 +75,7 @@ fn drill() -> PastDrill {
             bytes: Some(1_000_000_000),
             recovery_point: None,
             stages: vec![(StageName::Open, 4_000), (StageName::Restore, 750_000)],
+            commands: Vec::new(),
         },
     }
 }
@@ -97,6 +104,7 @@ fn job(name: &str, rto_hours: i64, part: Part, drills: Vec<PastDrill>) -> JobUnd
             rto: Some(SignedDuration::from_hours(rto_hours)),
         },
         offsite: Offsite::Required,
+        drilled_from: None,
         drills: Vec::new(),
     };
     let standing = JobStanding::of(&facts, &Standards::default(), at("2026-11-22T12:00:00Z"));

@@ -37,6 +37,11 @@ pub(super) fn section(trouble: Trouble, facts: &RunbookFacts) -> Section {
         section.text(state(job, store));
         for part in &job.parts {
             commands(&mut section, trouble, job, part, store);
+            if let (Trouble::HostLost, Some(when)) = (trouble, job.executed(&restore_command(job, part, store).line()))
+            {
+                let when = format!("{}.", instant(when));
+                section.text(Words::from("A drill has last executed this very command, to its end, on ").plain(when));
+            }
         }
         section.text(measured(job, store));
         let others: Vec<_> = left[1..].iter().map(|(store, _)| *store).collect();

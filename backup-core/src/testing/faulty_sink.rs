@@ -175,6 +175,10 @@ impl Sink for FaultySink {
     fn parallelism(&self) -> usize {
         self.inner.parallelism()
     }
+
+    fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        self.inner.bring_near(key)
+    }
 }
 
 impl fmt::Debug for FaultySink {

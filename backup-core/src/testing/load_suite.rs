@@ -82,13 +82,13 @@ fn load(target: &dyn Target, files: &[(String, Vec<u8>)], fate: Fate) -> Result<
         one(target, &path, bytes, fate, number)?;
     }
     leave(target, inner.as_ref())?;
-    target.leave(&root, &folder(b""), &[])?;
+    target.leave(&root, &folder(b""), Some(&[]))?;
     target.finish()
 }
 
 fn leave(target: &dyn Target, folder_path: Option<&SnapshotPath>) -> Result<(), TargetError> {
     match folder_path {
-        Some(path) => target.leave(path, &folder(path.name()), &[]).map(drop),
+        Some(path) => target.leave(path, &folder(path.name()), Some(&[])).map(drop),
         None => Ok(()),
     }
 }

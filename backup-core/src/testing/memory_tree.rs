@@ -237,7 +237,7 @@ impl Target for MemoryTarget {
         Ok(Vec::new())
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, _names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, _names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         if !path.is_root() {
             let metadata = node.metadata.clone();
             self.lock().put(path, MemoryEntry { metadata, ..MemoryEntry::folder() });

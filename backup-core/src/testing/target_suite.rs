@@ -153,7 +153,8 @@ fn folders_nest_and_keep_what_the_snapshot_names(target: &dyn Target) {
             b"/a/b" => vec![b"c".to_vec()],
             _ => vec![b"b".to_vec()],
         };
-        let left = target.leave(path, node, &names).unwrap_or_else(|error| panic!("a folder cannot be left: {error}"));
+        let left =
+            target.leave(path, node, Some(&names)).unwrap_or_else(|error| panic!("a folder cannot be left: {error}"));
         assert!(left.deleted.is_empty(), "nothing was to be deleted, but {:?} was", left.deleted);
     }
     target.finish().unwrap();
@@ -361,7 +362,7 @@ mod tests {
             self.0.special(path, node)
         }
 
-        fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
+        fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
             let left = self.0.leave(path, node, names)?;
             if self.1 == Flaw::DeletesUnasked {
                 return Ok(Left { deleted: vec![path.join(b"x")], ..left });

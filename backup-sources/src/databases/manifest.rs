@@ -64,7 +64,8 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// When it is none, too large, or of a version that this program does not know.
+    /// When it is none, too large, or of a version that this program does not know; the store's own when it did not come
+    /// out of it ([`Error::of_read`]).
     pub fn read(reader: impl Read) -> Result<Self> {
         /// What is looked at before anything else: another version may have other fields.
         #[derive(Deserialize)]
@@ -73,7 +74,7 @@ impl Manifest {
         }
         let mut bytes = Vec::new();
         let read = reader.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Error::damaged(MANIFEST, "it cannot be read").caused_by(error))?;
+        read.map_err(|error| Error::of_read(MANIFEST, error))?;
         if bytes.len() as u64 > MANIFEST_BYTES_MAX {
             return Err(Error::new(backup_core::ErrorKind::Limit("the size of a manifest"), MANIFEST));
         }

@@ -166,7 +166,10 @@ impl DatabaseUrl {
                     )
                 }
             };
-            url.hosts.push(Host { name: text(name)?, port });
+            // A lone `:` names no more than nothing does.
+            if !name.is_empty() || port.is_some() {
+                url.hosts.push(Host { name: text(name)?, port });
+            }
         }
         url.path = match engine {
             Engine::Sqlite => decode(path)?,
@@ -376,6 +379,11 @@ mod tests {
         assert_eq!(several.hosts(), [host("a", Some(1)), host("b", None), host("::1", Some(3))]);
         assert_eq!(several.to_string(), "mongodb://a:1,b,[::1]:3/x");
         assert_eq!(url("postgres://%2Frun%2Fpg/x").hosts(), [host("/run/pg", None)]);
+        assert_eq!(
+            url("postgres://a,,:,[],:5/x").hosts(),
+            [host("a", None), host("", Some(5))],
+            "a lone `:` is no host"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::options::{FileSystems, FilesOptions, Gitignore, Marker};
 use super::patterns::CompiledExcludes;
 
 /// How many entries a walk has left out, by reason. A folder counts once, whatever it holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct LeftOut {
     /// Entries that a pattern matched.
     pub by_pattern: u64,

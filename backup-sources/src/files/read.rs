@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::list::Walk;
 use super::metadata::{FIELDS, device_of, timestamp};
+use super::page_cache::Pages;
 use super::place::Place;
 use super::xattrs;
 
@@ -69,14 +70,13 @@ impl Content for FileContent {
             return Err(SourceError::new("open", self.path(), "it is no longer a regular file"));
         }
         self.bring_up_to_date(node, &file, &stat)?;
+        let pages = Pages::of(&file, stat.stx_size);
         if stat.stx_size >= ADVICE_BYTES_MIN {
-            // Advice may be refused, and nothing depends on it. "No reuse" keeps pages that nobody else wanted from
-            // pushing out those that somebody does; pages that were there before are never dropped.
+            // Advice may be refused, and nothing depends on it.
             let _ = fadvise(&file, 0, None, Advice::Sequential);
-            let _ = fadvise(&file, 0, None, Advice::NoReuse);
         }
         let segment = (stat.stx_blocks * 512 < stat.stx_size).then_some(Segment { end: 0, is_hole: false });
-        Ok(Box::new(FileReader { content: *self, file, stat, position: 0, segment }))
+        Ok(Box::new(FileReader { content: *self, file, stat, position: 0, segment, pages }))
     }
 }
 
@@ -90,6 +90,7 @@ struct FileReader {
     position: u64,
     /// The segment at hand, when the file has holes. They are given as zeros and not read.
     segment: Option<Segment>,
+    pages: Pages,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,10 +148,12 @@ impl ContentReader for FileReader {
             }
         };
         self.position += length as u64;
+        self.pages.read_to(&self.file, self.position);
         Ok(length)
     }
 
-    fn finish(self: Box<Self>, _node: &mut Node) -> Result<Option<String>, SourceError> {
+    fn finish(mut self: Box<Self>, _node: &mut Node) -> Result<Option<String>, SourceError> {
+        self.pages.end(&self.file, self.position);
         let now = stat_open(&self.file).map_err(|error| self.content.failure("look at", error))?;
         let was = &self.stat;
         let state = |stat: &Statx| (stat.stx_size, timestamp(stat.stx_mtime), timestamp(stat.stx_ctime));

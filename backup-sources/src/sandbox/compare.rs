@@ -30,6 +30,8 @@ pub(super) struct Comparison<'a> {
     /// The same for the contents of files.
     files: Tally,
     bytes: u64,
+    /// Entries that are no folders: without any, nothing of anybody's was compared.
+    borne: u64,
     /// Entries that were met below the root, to tell how many are too many.
     met: u64,
     extra_count: u64,
@@ -91,6 +93,7 @@ impl<'a> Comparison<'a> {
             entries: Tally::default(),
             files: Tally::default(),
             bytes: 0,
+            borne: 0,
             met: 0,
             extra_count: 0,
             inodes: HashMap::new(),
@@ -102,6 +105,7 @@ impl<'a> Comparison<'a> {
     /// Compares one entry. Folders come before what is in them.
     pub(super) fn entry(&mut self, expected: &ExpectedEntry) -> Result<(), SandboxError> {
         let ExpectedEntry { path, node, .. } = expected;
+        self.borne += u64::from(!node.is_dir());
         if matches!(node.kind, NodeKind::Socket) || is_device(node) && !self.is_root {
             return Ok(());
         }
@@ -256,7 +260,9 @@ impl<'a> Comparison<'a> {
 
     /// What came of it.
     pub(super) fn into_checks(self, level: Level) -> Vec<Check> {
-        let Self { entries, files, bytes, extra_count, .. } = self;
+        let Self { entries, files, bytes, borne, extra_count, .. } = self;
+        // Folders come back from any backup, also from that of a disk that was not there.
+        let level = if borne == 0 { level.min(Level::Restored) } else { level };
         let contents = files.into_check("contents of files", level);
         let contents = match contents.detail {
             None => contents.with_detail(format!("{bytes} bytes read again and hashed")),

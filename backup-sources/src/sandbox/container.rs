@@ -23,11 +23,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{NotReady, Tool};
+use backup_core::contracts::{NotReady, Stopper, Tool};
 
 use super::folder::{MARK, PREFIX};
+use super::run_as::{RunAs, own_uid};
 use super::stand_ins::{self, StandIn};
-use super::walls::{RunAs, own_uid, run};
+use super::walls::run;
 use super::{SandboxFolder, Served};
 
 /// What the containers of drills bear; its value is the folder in which the drill's folder lies.
@@ -187,6 +188,17 @@ impl Container {
 
     pub(super) fn isolation(&self) -> &[String] {
         &self.isolation
+    }
+
+    /// What ends it, with all that runs in it, from another thread.
+    pub(super) fn killer(&self) -> Stopper {
+        let inside = self.inside.clone();
+        Box::new(move || {
+            let mut command = inside.client.command();
+            command.arg("kill").arg(&inside.name);
+            // One that is not there any more is as it should be.
+            let _ = run(command);
+        })
     }
 
     /// Ends and removes it, with all that runs in it.

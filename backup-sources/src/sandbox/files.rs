@@ -2,7 +2,7 @@
 //!
 //! A snapshot is restored below it as it would be anywhere, and then looked at by other means than those that wrote it:
 //! the file system alone, with the snapshot's hashes beside it. Nothing is started, so there is nothing to be kept from
-//! the network; programs that the user asks for run with an empty environment in that folder.
+//! the network; programs that the user asks for run in that folder, with an empty environment, and behind walls.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,18 @@ use backup_core::contracts::{
 use backup_core::observe::Amount;
 
 use super::SandboxFolder;
+use super::Walls;
 use super::compare::Comparison;
 use super::folder::{free_bytes, no_room};
 use super::live::Live;
-use super::program::ask_program;
+use super::program::{Asked, ask_program};
 use super::without_devices::WithoutDevices;
 use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
 
 /// What is in the way of a restore beside the files' own bytes: folders, the ends of blocks.
 const SPARE_BYTES: u64 = 16 * 1024 * 1024;
+/// The folder of a snapshot that outputs of commands are in.
+const OUTPUTS: &str = "command";
 /// A block of most file systems: what an entry takes at least.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -47,6 +50,10 @@ pub struct FilesSandbox {
     live: Option<Live>,
     warnings: Vec<String>,
     not_tested: Vec<String>,
+    /// What the user's programs see besides.
+    shown: Vec<PathBuf>,
+    /// What separates the user's programs, once there was one.
+    walls: Option<Walls>,
 }
 
 #[derive(Debug)]
@@ -62,13 +69,24 @@ enum Place {
 impl FilesSandbox {
     /// One that is made in `parent`, and removed.
     pub fn new(parent: PathBuf, meaning: Meaning) -> Self {
-        Self { place: Place::In(parent), meaning, live: None, warnings: Vec::new(), not_tested: Vec::new() }
+        Self::at(Place::In(parent), meaning)
     }
 
     /// A folder of the caller's that is empty or not there, for a caller that wants to look at what was restored. It is
     /// left as it is.
     pub fn left_in(folder: PathBuf, meaning: Meaning) -> Self {
-        Self { place: Place::Given(folder), meaning, live: None, warnings: Vec::new(), not_tested: Vec::new() }
+        Self::at(Place::Given(folder), meaning)
+    }
+
+    fn at(place: Place, meaning: Meaning) -> Self {
+        let (warnings, not_tested) = (Vec::new(), Vec::new());
+        Self { place, meaning, live: None, warnings, not_tested, shown: Vec::new(), walls: None }
+    }
+
+    /// Shows the user's programs these paths, to read.
+    #[must_use]
+    pub fn with_shown(self, shown: Vec<PathBuf>) -> Self {
+        Self { shown, ..self }
     }
 
     /// Compares a sample of the files with the live source as well.
@@ -84,6 +102,22 @@ impl FilesSandbox {
             Place::Made(folder) => Ok(folder.path().join("restored")),
             Place::Given(folder) => Ok(folder.clone()),
         }
+    }
+
+    /// Where the user's programs look: below it a command's output is at its path in the snapshot, also where a runbook's
+    /// command has brought back that one file alone.
+    fn asked_in(&self, folder: &SandboxFolder, root: PathBuf) -> Result<PathBuf, SandboxError> {
+        if self.meaning == Meaning::Data || root.join(OUTPUTS).is_dir() {
+            return Ok(root);
+        }
+        let asked = folder.path().join("asked");
+        let linked = if asked.is_dir() {
+            Ok(())
+        } else {
+            fs::create_dir(&asked).and_then(|()| std::os::unix::fs::symlink(&root, asked.join(OUTPUTS)))
+        };
+        linked.map_err(|error| SandboxError::new("ask a program", error).ours())?;
+        Ok(asked)
     }
 
     fn level(&self) -> Level {
@@ -102,6 +136,7 @@ impl Sandbox for FilesSandbox {
         } else {
             isolation.push("the drill has no rights of root".to_owned());
         }
+        isolation.extend(self.walls.as_ref().map(Walls::isolation_of_reader));
         SandboxFacts { provider: "folder".to_owned(), isolation, ..SandboxFacts::default() }
     }
 
@@ -186,7 +221,16 @@ impl Sandbox for FilesSandbox {
         };
         let root = self.root()?;
         match &self.place {
-            Place::Made(folder) => ask_program(folder, &root, words, &[], cancel),
+            Place::Made(folder) => {
+                let within = self.asked_in(folder, root.clone())?;
+                if self.walls.is_none() {
+                    let shown = self.shown.iter().cloned().chain([root, within.clone()]).collect();
+                    let failed = |why: NotReady| SandboxError::new("ask a program", why).ours();
+                    self.walls = Some(Walls::of_reader(folder, shown).map_err(failed)?);
+                }
+                let asked = Asked { folder, walls: self.walls.as_ref(), within: &within };
+                ask_program(asked, words, &[], cancel)
+            }
             // Without a folder of its own nobody would find the program again.
             Place::In(_) | Place::Given(_) => {
                 Err(SandboxError::new("ask", "this folder is not the drill's own").ours())

@@ -10,12 +10,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+use backup_core::contracts::Stopper;
 use backup_core::contracts::{Entrance, NotReady, SandboxError};
 use backup_core::limits::SANDBOX_LEFT_BYTES_MIN;
 use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
@@ -33,7 +35,7 @@ const LOCK: &str = "drill.lock";
 
 /// Where the way to a server's socket is. No longer than the name of the folder that has the socket, whose length was
 /// looked at.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 const WAY: &str = "way";
 
 /// The environment variable that every child has.
@@ -127,8 +129,8 @@ impl SandboxFolder {
 
     /// Another way to a server's `socket`, in a folder that only the drill writes in; that folder. Whatever a dump's code
     /// later puts in the socket's place, a link to production's for one, this way goes on leading to the server that was
-    /// started: to be made before anything is restored.
-    #[cfg(feature = "postgres")]
+    /// started: to be made before anything is restored. Whom the socket lets in may go it.
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
     pub(crate) fn way_to(&self, socket: &Path) -> io::Result<PathBuf> {
         let way = match self.container() {
             // The client programs are inside, and see this one.
@@ -136,6 +138,8 @@ impl SandboxFolder {
             None => {
                 let way = self.path.join(WAY);
                 fs::DirBuilder::new().mode(0o700).create(&way)?;
+                // Whatever the mask for new files says.
+                fs::set_permissions(&way, Permissions::from_mode(0o711))?;
                 way
             }
         };
@@ -152,6 +156,18 @@ impl SandboxFolder {
     pub(crate) fn entrance(&self, target: String) -> Entrance {
         let mark = (MARK.to_owned(), Zeroizing::new(self.name().to_string_lossy().into_owned()));
         Entrance { target, folder: self.path.clone(), variables: vec![mark] }
+    }
+
+    /// See [`backup_core::contracts::Sandbox::stopper`]: ends every process that was started for it.
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+    pub(crate) fn stopper(&self) -> Stopper {
+        let name = self.name().to_owned();
+        let container = self.container().map(Container::killer);
+        Box::new(move || {
+            container.iter().for_each(|kill| kill());
+            // What does not end now is ended with the folder.
+            let _ = end_processes(&name);
+        })
     }
 
     /// See [`backup_core::contracts::Sandbox::shortage`].

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{Answer, SandboxError};
 
-use super::SandboxFolder;
+use super::{SandboxFolder, Walls};
 
 /// How long a program may take to answer.
 const SECONDS_MAX: u64 = 600;
@@ -17,16 +17,32 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// How often it is looked whether it has ended.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Runs `words` in `within`, and takes what it prints, trimmed, for the answer. It has an empty environment but for
-/// `variables`, `PATH`, the C locale, and `BACKUP_RESTORED`, which names `within`.
+/// Enters the folder in which a program is to run, from wherever the walls have put it.
+const ENTER: &str = "cd \"$0\" && exec \"$@\"";
+
+/// What may be the cause where a program is not found.
+const UNSEEN: &str = "; it sees the system's programs and the restored data, and what sandbox.shown names";
+
+/// Where a program is run, and what separates it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// The drill's folder.
+    pub(crate) folder: &'a SandboxFolder,
+    /// What it sees, and as whom; whoever drills, without.
+    pub(crate) walls: Option<&'a Walls>,
+    /// The working folder, which it must see.
+    pub(crate) within: &'a Path,
+}
+
+/// Runs `words` as `asked` says, and takes what it prints, trimmed, for the answer. It has an empty environment but for
+/// `variables`, `PATH`, `HOME`, the C locale, and `BACKUP_RESTORED`, which names the working folder.
 ///
 /// # Errors
 ///
 /// When it cannot be started, ends with another status than 0, takes too long, or says too much. Only a stop that was
 /// asked for is ours. What it says on standard error is not repeated: it may quote the data.
-pub fn ask_program(
-    folder: &SandboxFolder,
-    within: &Path,
+pub(crate) fn ask_program(
+    asked: Asked<'_>,
     words: &[String],
     variables: &[(&str, String)],
     cancel: &Cancel,
@@ -35,8 +51,20 @@ pub fn ask_program(
         return Err(SandboxError::new("ask a program", "none was named").ours());
     };
     let failed = |why: String| SandboxError::new(format!("ask {program}"), why);
-    let mut command = folder.command(program);
-    command.args(arguments).current_dir(within).env("BACKUP_RESTORED", within);
+    let Asked { folder, walls, within } = asked;
+    let mut command = match walls {
+        None => {
+            let mut command = folder.command(program);
+            command.args(arguments).current_dir(within);
+            command
+        }
+        Some(walls) => {
+            let mut command = walls.command(folder, Path::new("/bin/sh"));
+            command.args(["-c", ENTER]).arg(within).args(words);
+            command
+        }
+    };
+    command.env("BACKUP_RESTORED", within);
     command.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| failed(format!("cannot be started: {error}")))?;
@@ -65,7 +93,13 @@ pub fn ask_program(
         std::thread::sleep(PAUSE);
     };
     if !status.success() {
-        return Err(failed(format!("it ended with {status}")));
+        // What a shell says of a program that is not there, or not to be run.
+        let is_unseen = walls.is_some() && matches!(status.code(), Some(126 | 127));
+        return Err(match is_unseen {
+            // Where it stands is up to this side, and says nothing of the backup.
+            true => failed(format!("it ended with {status}{UNSEEN}")).ours(),
+            false => failed(format!("it ended with {status}")),
+        });
     }
     let (text, is_whole) = reader.join().map_err(|_| failed("its answer could not be read".to_owned()))?;
     if !is_whole || text.len() as u64 > ANSWER_BYTES_MAX {

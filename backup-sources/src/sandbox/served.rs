@@ -68,7 +68,7 @@ impl Served {
                 Err(why) => why,
             };
             cancel.check().map_err(|_| failed("a stop was asked for".to_owned()))?;
-            self.check()?;
+            self.check().map_err(SandboxError::ours)?;
             if began.elapsed() > SANDBOX_START_MAX {
                 return Err(failed(format!("it does not answer: {why}")));
             }
@@ -76,13 +76,14 @@ impl Served {
         }
     }
 
-    /// An error when it has ended by itself, with its last words.
+    /// An error when it has ended by itself, with its last words. It is not ours: with restored data in it, it should
+    /// have run on.
     pub(crate) fn check(&self) -> Result<(), SandboxError> {
         match self.ended.try_recv() {
             Ok(status) => {
                 let said = self.last_words();
                 let why = if said.is_empty() { status } else { said };
-                Err(SandboxError::new(format!("run {}", self.name), format!("it has ended: {why}")).ours())
+                Err(SandboxError::new(format!("run {}", self.name), format!("it has ended: {why}")))
             }
             Err(_) => Ok(()),
         }

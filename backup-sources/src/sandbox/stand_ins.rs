@@ -1,5 +1,5 @@
-//! Scripts that stand for an engine's client programs and run those of an image in the drill's container: whoever runs
-//! `pg_restore` need not know where it is.
+//! Scripts that stand for an engine's client programs and run them behind a drill's walls, or those of an image in its
+//! container: whoever runs `pg_restore` need not know where it is, and what is around it.
 //!
 //! What is always true: standard input, output and the status are the program's own. Of the environment only the
 //! variables that the engine named, and the locale, get inside; the program for containers has its own environment.
@@ -10,8 +10,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
-/// What a script runs.
+/// What a script runs in a container.
 pub(super) struct StandIn<'a> {
     /// The program for containers.
     pub(super) client: &'a Path,
@@ -27,7 +28,30 @@ pub(super) struct StandIn<'a> {
     pub(super) program: &'a str,
 }
 
-/// The script.
+/// The script that runs `command` in its own environment, with `variables` handed on where they are set, and with what the
+/// script is told besides.
+pub(super) fn script_of(command: &Command, variables: &[&str]) -> Vec<u8> {
+    let mut text = b"#!/bin/sh\nexec /usr/bin/env -i".to_vec();
+    let mut word = |bytes: &[u8]| {
+        text.push(b' ');
+        text.extend_from_slice(bytes);
+    };
+    for (name, value) in command.get_envs() {
+        let mut variable = name.to_owned();
+        variable.push("=");
+        variable.push(value.unwrap_or_default());
+        word(&quoted(&variable));
+    }
+    for name in variables.iter().chain(&["LC_ALL"]) {
+        word(format!("${{{name}+\"{name}=${name}\"}}").as_bytes());
+    }
+    word(&quoted(command.get_program()));
+    command.get_args().for_each(|argument| word(&quoted(argument)));
+    word(b"\"$@\"\n");
+    text
+}
+
+/// The script of a program in a container.
 pub(super) fn script(what: &StandIn<'_>) -> Vec<u8> {
     let mut text = b"#!/bin/sh\nexec /usr/bin/env -i".to_vec();
     let mut word = |bytes: &[u8]| {
@@ -73,9 +97,23 @@ fn quoted(text: &OsStr) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
+
+    #[test]
+    fn a_script_of_a_command_has_its_environment_and_the_variables_that_were_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stands_for = Command::new("/bin/sh");
+        stands_for.env_clear().env("OWN", "it's $mine").env("LC_ALL", "C.UTF-8");
+        stands_for.args(["-c", "env | sort; echo \"[$1][$2]\"", "its name", "a 'b' $c"]);
+        let path = folder.path().join("program");
+        write(&path, &script_of(&stands_for, &["PGHOST", "PGPORT"])).unwrap();
+        let mut command = Command::new(&path);
+        command.arg("x y").env("PGHOST", "/own dir").env("OTHER", "secret").env_remove("PGPORT").env("LC_ALL", "C");
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        // A shell makes a variable of its own working folder.
+        let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("PWD=")).collect();
+        assert_eq!(lines, ["LC_ALL=C", "OWN=it's $mine", "PGHOST=/own dir", "[a 'b' $c][x y]"]);
+    }
 
     #[test]
     fn a_script_hands_on_its_words_and_the_variables_that_were_named() {

@@ -52,12 +52,16 @@ impl Target for WithoutDevices {
         if is_device(node) { Ok(Vec::new()) } else { self.0.special(path, node) }
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         self.0.leave(path, node, names)
     }
 
     fn finish(&self) -> Result<(), TargetError> {
         self.0.finish()
+    }
+
+    fn restored(&self) -> Option<Box<dyn Target>> {
+        self.0.restored()
     }
 
     fn preview(&self) -> Option<Box<dyn Target>> {

@@ -218,6 +218,39 @@ fn a_program_sees_nothing_of_the_callers_environment() {
 }
 
 #[test]
+fn a_program_reads_all_that_was_restored_as_a_uid_of_its_own_and_reaches_nothing_else() {
+    let (trial, elsewhere) = (Trial::new(), tempfile::tempdir().unwrap());
+    let (small, prey) = (trial.source.path().join("a folder/small"), elsewhere.path().join("prey"));
+    fs::write(&prey, "x").unwrap();
+    fs::set_permissions(&small, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    trial.back_up();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let script = format!(
+        "cat '{}' && id -u && ionice && touch \"$HOME/x\" && echo home; \
+         bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}' 2>&- && echo network; [ -r '{}' ] && echo file; touch x 2>&- && echo x; true",
+        small.strip_prefix("/").unwrap().display(),
+        listener.local_addr().unwrap().port(),
+        prey.display()
+    );
+    // An answer that is not what it must be is told to a person.
+    let outcome = trial.drill_in(Box::new(trial.sandbox()), &[question(&script, Must::Equal("told".to_owned()))]);
+    let told = outcome.told.join("\n");
+    assert!(told.contains("small") && told.contains("\\nidle\\nhome"), "{told}");
+    let is_root = rustix::process::geteuid().is_root();
+    assert!(!told.contains("small0\\n"), "{told}");
+    let isolation = outcome.sandbox.unwrap().isolation.join("\n");
+    assert!(isolation.contains("\ncommands: ") && isolation.contains("own uid ") == is_root, "{isolation}");
+    let has_walls = isolation.contains("no network");
+    assert_eq!(["network", "file"].map(|reached| told.contains(reached)), [!has_walls; 2], "{told}");
+    assert_eq!(told.contains("\\nx"), !is_root && !has_walls, "{told}");
+    // That a program is not to be seen there says nothing of the backup.
+    let unseen = trial.drill_in(Box::new(trial.sandbox()), &[question("/nowhere/check", Must::Hold)]);
+    let (verdict, told) = (unseen.verdict.word(), unseen.told.join("\n"));
+    assert_eq!(verdict, if has_walls { "not_run" } else { "failed" }, "{told}");
+    assert_eq!(told.contains("sandbox.shown") || format!("{:?}", unseen.verdict).contains("sandbox.shown"), has_walls);
+}
+
+#[test]
 fn the_output_of_a_command_is_proven_by_a_question_only() {
     let trial = Trial::new();
     let sandbox = || Box::new(FilesSandbox::new(trial.parent.path().to_owned(), Meaning::Output));

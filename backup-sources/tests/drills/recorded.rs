@@ -49,6 +49,8 @@ fn evidence_goes_to_the_repository_and_what_waited_goes_with_it() {
     let (key, _) = SigningKey::generate().unwrap();
     let now = Timestamp::now();
     let context = Context {
+        policy: None,
+        runbook: None,
         times: Times { began: now, ended: now },
         program: "test".to_owned(),
         trigger: "manual".to_owned(),

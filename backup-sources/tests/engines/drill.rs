@@ -55,7 +55,7 @@ fn write(target: &dyn Target, files: &[(&str, &[u8])]) -> Result<(), TargetError
         }
         file.finish(&node, size)?;
     }
-    target.leave(&SnapshotPath::root(), &root, &[])?;
+    target.leave(&SnapshotPath::root(), &root, Some(&[]))?;
     target.finish()
 }
 

@@ -1,19 +1,36 @@
-//! A disk that is really too small, or really fills up, under a drill of each engine that writes to disk.
+//! A disk that is really too small, or really fills up, under a drill of each engine that writes to disk, and under a restore
+//! of PostgreSQL, which copies the dump first.
 //!
 //! Redis holds what it restores in memory: a disk that fills up under it changes nothing.
 
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use backup_core::contracts::CheckResult;
 use backup_core::drill::DrillOutcome;
+use backup_sources::databases::postgres::{Existing, LoadOptions, OwnSettings, PostgresTarget, Roles};
 use backup_sources::databases::url::Engine;
+use backup_sources::files::SpaceCheck;
 
 use crate::mysql_server::Flavour;
 use crate::negative::Dumped;
-use crate::repository::Repo;
-use crate::small_disk::{Crowded, SmallDisk, When};
+use crate::repository::{Repo, words};
+use crate::small_disk::{Crowded, SmallDisk, When, fill_up};
 use crate::{mongodb_server, mysql_server, postgres_server, sqlite};
 
 /// Where a server and some megabytes fit.
 const ENOUGH_MEGABYTES: u64 = 400;
+
+/// Another program, which takes what is left as soon as somebody writes.
+fn take_the_rest_when_somebody_writes(disk: &Path) {
+    let free = || rustix::fs::statvfs(disk).unwrap().f_bavail;
+    let (before, began) = (free(), Instant::now());
+    while free() == before && began.elapsed() < Duration::from_secs(60) {
+        thread::yield_now();
+    }
+    fill_up(disk, 0);
+}
 
 /// Too small a disk is found before anything is started; one that fills up is no fault of the backup.
 fn every_full_disk_is_told(dumped: &Dumped, fillings: &[(When, u64)]) {
@@ -84,4 +101,67 @@ fn a_full_disk_is_told_for_sqlite() {
     repo.back_up(&mut database.source()).unwrap();
     let dumped = Dumped::new(Engine::Sqlite, repo, "/sqlite/app.db");
     every_full_disk_is_told(&dumped, &[(When::Started, 16_384), (When::Writing, 0), (When::Writing, 16_384)]);
+}
+
+/// The copy of the dump that a restore makes: no room is told before anything else, and a disk that fills up on the way
+/// costs neither the database that was to be replaced nor the disk.
+#[test]
+#[ignore = "needs root and mount, postgres-15"]
+fn a_full_disk_for_the_copy_of_a_dump_costs_a_database_nothing() {
+    let (server, repo) = (postgres_server::Server::new(), Repo::new());
+    let rows = "CREATE TABLE t AS SELECT n AS id, repeat(md5(n::text), 8) AS v FROM generate_series(1, 20000) n";
+    server.database("app", rows);
+    let manifest = server.back_up(&repo, "app");
+    for (space, told) in [(SpaceCheck::Refuse, "space"), (SpaceCheck::Skip, "No space left")] {
+        let disk = SmallDisk::new(3);
+        for (database, existing) in [("app", Existing::Replaced), ("new", Existing::Refused)] {
+            let options = LoadOptions {
+                existing,
+                roles: Roles::Kept,
+                schemas: Vec::new(),
+                tables: Vec::new(),
+                own: OwnSettings::Restored,
+                jobs: None,
+                spool: disk.path().to_owned(),
+                space,
+            };
+            let address = server.address("postgres");
+            let target = PostgresTarget::connect(&address, database, manifest.clone(), options).unwrap();
+            let error = words(&repo.restore("/postgres/app", &target).unwrap_err());
+            assert!(error.contains(told), "{error}");
+            drop(target);
+            assert_eq!(disk.left(), Vec::<String>::new());
+        }
+        let names = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE NOT datistemplate";
+        assert_eq!(server.sql("postgres", names), "app postgres");
+        assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "20000");
+    }
+}
+
+#[test]
+#[ignore = "needs root and mount"]
+fn a_disk_that_fills_up_under_the_copy_of_a_database_of_sqlite_makes_no_snapshot() {
+    // About 24 MB, in a mode in which it is copied before it is read.
+    let database = sqlite::Database::new("delete", 50_000);
+    let bytes = database
+        .connect()
+        .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
+            row.get::<_, u64>(0)
+        })
+        .unwrap();
+    let repo = Repo::new();
+    let fail = |disk: &SmallDisk| repo.fail_to_back_up(&mut database.source_by(disk.path()));
+    // Too small from the start: nothing is written.
+    let disk = SmallDisk::new(bytes / 1_000_000 - 2);
+    let told = fail(&disk);
+    assert!(told.contains("no copy can be made in") && told.contains("are free"), "{told}");
+    // Large enough, until another program comes as soon as the copy has begun.
+    let disk = SmallDisk::new(bytes / 1_000_000 + 2);
+    let told = thread::scope(|scope| {
+        let path = disk.path();
+        scope.spawn(move || take_the_rest_when_somebody_writes(path));
+        fail(&disk)
+    });
+    assert!(told.contains("full"), "{told}");
+    assert_eq!((repo.snapshots(), disk.left()), (0, Vec::new()));
 }

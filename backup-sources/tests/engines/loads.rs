@@ -10,7 +10,7 @@ use backup_core::testing::load_suite;
 use backup_sources::databases::mongodb::MongodbTarget;
 use backup_sources::databases::mysql::{self, MysqlTarget};
 use backup_sources::databases::postgres::{
-    DumpOptions, Existing, LoadOptions, Parallel, PostgresSource, PostgresTarget, Roles,
+    DumpOptions, Existing, LoadOptions, OwnSettings, Parallel, PostgresSource, PostgresTarget, Roles,
 };
 use backup_sources::databases::redis::{self, RedisTarget};
 use backup_sources::databases::sqlite::{self, SqliteTarget, Users};
@@ -60,6 +60,7 @@ fn a_database_of_postgresql_keeps_the_contract_of_a_target() {
                 roles: Roles::Kept,
                 schemas: Vec::new(),
                 tables: Vec::new(),
+                own: OwnSettings::Restored,
                 jobs: None,
                 spool: spool.path().to_owned(),
                 space: SpaceCheck::Refuse,

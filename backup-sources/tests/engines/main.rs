@@ -7,8 +7,10 @@ mod drill;
 mod full_disk;
 mod loads;
 mod mongodb;
+mod mongodb_refused;
 mod mongodb_server;
 mod mysql;
+mod mysql_refused;
 mod mysql_server;
 mod negative;
 mod podman;
@@ -27,3 +29,4 @@ mod sandbox_sqlite;
 #[path = "../small_disk/mod.rs"]
 mod small_disk;
 mod sqlite;
+mod sqlite_otherwise;

@@ -94,6 +94,25 @@ impl Server {
         self.runtime.block_on(collection.insert_many(documents).into_future()).unwrap();
     }
 
+    /// The same document into two collections: in one transaction, where the deployment knows such.
+    pub(crate) fn insert_into_both(&self, database: &str, collections: [&str; 2], document: &Document) {
+        let both = collections.map(|name| self.client.database(database).collection::<Document>(name));
+        self.runtime.block_on(async {
+            if self.kind != Kind::ReplicaSet {
+                for collection in &both {
+                    collection.insert_one(document).await.unwrap();
+                }
+                return;
+            }
+            let mut session = self.client.start_session().await.unwrap();
+            session.start_transaction().await.unwrap();
+            for collection in &both {
+                collection.insert_one(document).session(&mut session).await.unwrap();
+            }
+            session.commit_transaction().await.unwrap();
+        });
+    }
+
     pub(crate) fn names(&self, database: &str) -> Vec<String> {
         let mut names =
             self.runtime.block_on(self.client.database(database).list_collection_names().into_future()).unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use backup_core::clock::{Clock, SystemClock};
 use backup_sources::databases::mysql::{
-    Encryption, Existing, MysqlSettings, MysqlSource, MysqlTarget, Server as Address,
+    Encryption, Environment, Existing, MysqlSettings, MysqlSource, MysqlTarget, Server as Address,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -71,6 +71,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(flavour: &Flavour) -> Self {
+        Self::with(flavour, &[])
+    }
+
+    /// With options of its own.
+    pub(crate) fn with(flavour: &Flavour, options: &[&str]) -> Self {
         let folder = tempdir().unwrap();
         let data = folder.path().join("data");
         flavour.initialize(&data);
@@ -83,6 +88,7 @@ impl Server {
             .arg(format!("--tmpdir={}", folder.path().display()))
             .arg(format!("--socket={}", folder.path().join("socket").display()))
             .arg(format!("--pid-file={}", folder.path().join("pid").display()))
+            .args(options)
             .current_dir(&folder)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -92,7 +98,8 @@ impl Server {
             command.arg(format!("--character-sets-dir={}", share.join("charsets").display()));
             command.arg("--innodb-log-file-size=8M");
         } else {
-            command.arg("--mysqlx=OFF");
+            // Some are built to look for a folder of the system's.
+            command.args(["--mysqlx=OFF", "--secure-file-priv="]);
         }
         let server = Self { flavour: flavour.clone(), folder, child: command.spawn().unwrap() };
         let began = Instant::now();
@@ -147,9 +154,11 @@ impl Server {
             server: Address::Socket(self.socket()),
             user: Some("root".into()),
             password: None,
+            options: None,
             database: database.into(),
             encryption: Encryption::Default,
             programs: vec![self.flavour.programs()],
+            environment: Environment::default(),
         }
     }
 

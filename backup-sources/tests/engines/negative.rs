@@ -258,7 +258,7 @@ fn every_case_holds_for_sqlite() {
 }
 
 #[test]
-#[ignore = "needs mariadbd, ferretdb, redis-server"]
+#[ignore = "needs mariadbd, ferretdb, redis-server, valkey-server"]
 fn a_plain_user_drills_as_root_does() {
     if !is_root() {
         // All the other tests are this one.
@@ -270,8 +270,12 @@ fn a_plain_user_drills_as_root_does() {
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let mut tests = as_nobody(&program, folder.path());
     // Where others cannot look, as in root's home, their programs cannot be run.
-    for (variable, above) in [("BACKUP_TEST_MARIADBD", 3), ("BACKUP_TEST_FERRETDB", 2), ("BACKUP_TEST_REDIS_SERVER", 3)]
-    {
+    for (variable, above) in [
+        ("BACKUP_TEST_MARIADBD", 3),
+        ("BACKUP_TEST_FERRETDB", 2),
+        ("BACKUP_TEST_REDIS_SERVER", 3),
+        ("BACKUP_TEST_VALKEY_SERVER", 3),
+    ] {
         let path = PathBuf::from(std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} names no program")));
         let tree = path.ancestors().nth(above).unwrap();
         let copied = folder.path().join(variable);
@@ -280,6 +284,7 @@ fn a_plain_user_drills_as_root_does() {
         assert!(made.success() && opened.success());
         tests.env(variable, copied.join(path.strip_prefix(tree).unwrap()));
     }
+    tests.env_remove("BACKUP_TEST_MYSQLD");
     tests.args(["--ignored", "sandbox_mysql::a_good", "sandbox_redis::a_good", "sandbox_mongodb::a_good"]);
     let ended = tests.env("TMPDIR", folder.path()).env("HOME", folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);

@@ -1,4 +1,5 @@
-//! Redis: both ways in which a server sends its snapshot, every type of value, and each way to fail.
+//! Redis, and Valkey where it may differ: both ways in which a server sends its snapshot, every type of value, and each
+//! way to fail.
 
 use std::fs;
 use std::io::Write as _;
@@ -57,22 +58,58 @@ SETEX soon 100000 x
 FUNCTION LOAD "#!lua name=library\nredis.register_function('answer', function() return 42 end)"
 "##;
 
+/// A kind of server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Redis,
+    Valkey,
+}
+
+impl Kind {
+    pub(crate) const BOTH: [Self; 2] = [Self::Redis, Self::Valkey];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Valkey => "valkey",
+        }
+    }
+
+    /// The first number of the version that the tests have.
+    pub(crate) fn major(self) -> &'static str {
+        match self {
+            Self::Redis => "7.",
+            Self::Valkey => "8.",
+        }
+    }
+
+    fn program(self) -> PathBuf {
+        let variable = format!("BACKUP_TEST_{}_SERVER", self.name().to_uppercase());
+        std::env::var_os(&variable)
+            .unwrap_or_else(|| panic!("scripts/tools {}-server says where it is", self.name()))
+            .into()
+    }
+}
+
 pub(crate) struct Server {
     folder: TempDir,
+    kind: Kind,
     pub(crate) program: PathBuf,
     child: Child,
 }
 
 impl Server {
     pub(crate) fn new(options: &[&str]) -> Self {
-        Self::over(tempdir().unwrap(), options)
+        Self::of(Kind::Redis, options)
+    }
+
+    pub(crate) fn of(kind: Kind, options: &[&str]) -> Self {
+        Self::over(kind, tempdir().unwrap(), options)
     }
 
     /// A server with what is in a folder.
-    fn over(folder: TempDir, options: &[&str]) -> Self {
-        let program =
-            std::env::var_os("BACKUP_TEST_REDIS_SERVER").expect("scripts/tools redis-server says where it is");
-        let program = PathBuf::from(program);
+    fn over(kind: Kind, folder: TempDir, options: &[&str]) -> Self {
+        let program = kind.program();
         let child = Command::new(&program)
             .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--enable-debug-command", "yes"])
             .args(["--repl-diskless-sync-delay", "0", "--dir"])
@@ -82,7 +119,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { folder, program, child };
+        let server = Self { folder, kind, program, child };
         let began = Instant::now();
         while !server.cli("PING\n").contains(['P', 'N']) {
             assert!(began.elapsed() < Duration::from_secs(30), "the server does not start");
@@ -92,7 +129,12 @@ impl Server {
     }
 
     pub(crate) fn with_zoo(options: &[&str]) -> Self {
-        let server = Self::new(options);
+        Self::filled(Kind::Redis, options)
+    }
+
+    /// A server of that kind with the zoo.
+    pub(crate) fn filled(kind: Kind, options: &[&str]) -> Self {
+        let server = Self::of(kind, options);
         let told = server.cli(ZOO);
         assert!(!told.contains("ERR"), "{told}");
         server
@@ -103,7 +145,7 @@ impl Server {
     }
 
     fn client(&self) -> Command {
-        let mut client = Command::new(self.program.with_file_name("redis-cli"));
+        let mut client = Command::new(self.program.with_file_name(format!("{}-cli", self.kind.name())));
         client.arg("-s").arg(self.socket());
         client
     }
@@ -160,25 +202,41 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 #[test]
-#[ignore = "needs redis-server"]
+#[ignore = "needs redis-server, valkey-server"]
 fn every_type_of_value_comes_back_into_a_live_server_and_as_a_file() {
-    for options in [["--repl-diskless-sync", "yes"], ["--repl-diskless-sync", "no"], ["--rdbcompression", "no"]] {
-        let server = Server::with_zoo(&options);
+    for (kind, options) in [
+        (Kind::Redis, ["--repl-diskless-sync", "yes"]),
+        (Kind::Redis, ["--repl-diskless-sync", "no"]),
+        (Kind::Redis, ["--rdbcompression", "no"]),
+        // Each key then says how often, or how long ago, it was used.
+        (Kind::Redis, ["--maxmemory-policy", "allkeys-lfu"]),
+        (Kind::Redis, ["--maxmemory-policy", "allkeys-lru"]),
+        (Kind::Valkey, ["--repl-diskless-sync", "yes"]),
+        (Kind::Valkey, ["--repl-diskless-sync", "no"]),
+    ] {
+        let server = Server::filled(kind, &options);
         let repo = Repo::new();
         let report = repo.back_up(&mut server.source()).unwrap().report;
         assert_eq!((report.consistency, report.warnings.len()), (Consistency::Transactional, 0));
-        assert!(report.recovery_point.unwrap().position.unwrap().contains(':'));
-        assert!(report.tools[0].name == "redis" && report.tools[0].version.starts_with("7."), "{:?}", report.tools);
+        assert!(report.recovery_point.as_ref().unwrap().position.as_ref().unwrap().contains(':'));
+        assert!(
+            report.tools[0].name == kind.name() && report.tools[0].version.starts_with(kind.major()),
+            "{:?}",
+            report.tools
+        );
         let count = |kind, object: &str| {
             report.expectations.iter().find(|e| e.kind == kind && e.object == object).unwrap().count
         };
         assert_eq!(server.cli("DBSIZE\n").trim().parse().ok(), count("database", "0"));
         assert_eq!(count("expiring", "0"), Some(1));
         assert_eq!((count("database", "3"), count("expiring", "3")), (Some(2), Some(1)));
+        assert_eq!(report.rows(), Some(count("database", "0").unwrap() + 2));
+        // Of every encoding the elements are known.
+        assert_eq!(count("elements", "0"), None);
         assert!(report.expectations.iter().any(|expected| expected.object == "library"));
         assert_eq!(repo.manifest("/redis/server").report.expectations, report.expectations);
 
-        let live = Server::new(&[]);
+        let live = Server::of(kind, &[]);
         live.fill(&repo);
         assert_eq!(live.digest(), server.digest());
         assert_eq!(observe(&live.settings(), &SystemClock).unwrap(), report.expectations);
@@ -187,29 +245,31 @@ fn every_type_of_value_comes_back_into_a_live_server_and_as_a_file() {
         // What a server loads at its start, without this program.
         let folder = tempdir().unwrap();
         fs::write(folder.path().join("dump.rdb"), repo.file("/redis/server/dump.rdb")).unwrap();
-        assert_eq!(Server::over(folder, &[]).digest(), server.digest());
+        assert_eq!(Server::over(kind, folder, &[]).digest(), server.digest());
     }
 }
 
 #[test]
-#[ignore = "needs redis-server"]
+#[ignore = "needs redis-server, valkey-server"]
 fn what_is_written_meanwhile_is_in_it_wholly_or_not_at_all() {
-    let server = Server::with_zoo(&[]);
-    let script = "local n = redis.call('INCR', 'a'); redis.call('SET', 'written:' .. n, string.rep('x', 100)); \
-        redis.call('INCR', 'b'); return n";
-    let mut writer = server.client().args(["-r", "-1", "EVAL", script, "0"]).stdout(Stdio::null()).spawn().unwrap();
-    for _ in 0..3 {
-        let repo = Repo::new();
-        let report = repo.back_up(&mut server.source()).unwrap().report;
-        let live = Server::new(&[]);
-        live.fill(&repo);
-        let told = live.cli("MGET a b\nEVAL \"return #redis.call('KEYS', 'written:*')\" 0\n");
-        let numbers: Vec<_> = told.split_whitespace().collect();
-        assert!(numbers.windows(2).all(|pair| pair[0] == pair[1]), "{told}");
-        assert_eq!(observe(&live.settings(), &SystemClock).unwrap(), report.expectations);
+    for kind in Kind::BOTH {
+        let server = Server::filled(kind, &[]);
+        let script = "local n = redis.call('INCR', 'a'); redis.call('SET', 'written:' .. n, string.rep('x', 100)); \
+            redis.call('INCR', 'b'); return n";
+        let mut writer = server.client().args(["-r", "-1", "EVAL", script, "0"]).stdout(Stdio::null()).spawn().unwrap();
+        for _ in 0..2 {
+            let repo = Repo::new();
+            let report = repo.back_up(&mut server.source()).unwrap().report;
+            let live = Server::of(kind, &[]);
+            live.fill(&repo);
+            let told = live.cli("MGET a b\nEVAL \"return #redis.call('KEYS', 'written:*')\" 0\n");
+            let numbers: Vec<_> = told.split_whitespace().collect();
+            assert!(numbers.windows(2).all(|pair| pair[0] == pair[1]), "{told}");
+            assert_eq!(observe(&live.settings(), &SystemClock).unwrap(), report.expectations);
+        }
+        writer.kill().unwrap();
+        writer.wait().unwrap();
     }
-    writer.kill().unwrap();
-    writer.wait().unwrap();
 }
 
 #[test]
@@ -296,7 +356,7 @@ fn a_server_with_tls_is_asked_with_its_certificate_checked_and_ours_shown() {
 }
 
 /// An authority of our own, and what it signed.
-fn certificates(folder: &Path) {
+pub(crate) fn certificates(folder: &Path) {
     let openssl = |arguments: &str| {
         let status = Command::new("openssl")
             .args(arguments.split(' '))
@@ -316,7 +376,7 @@ fn certificates(folder: &Path) {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -263,7 +263,7 @@ fn the_other_engines_pass_in_their_containers_too() {
     let manifest = crate::sandbox_mysql::back_up(&server, &repo);
     let made = MysqlSandbox::new(manifest.clone(), podman.place(&parent, "mariadb"), Vec::new());
     let mut sandbox = restored(Box::new(made), &repo, "/mysql/app");
-    let ids = ["table users count", "table users content", "check table users", "event tidies"];
+    let ids = ["table users count", "table users content", "check table users", "event tidies definition"];
     passed(&examined(&mut *sandbox, &manifest.report), &ids);
     assert_eq!(asked(&mut *sandbox, &Question::Sql("SELECT count(*) FROM newest".into())).as_deref(), Some("10"));
     sandbox.remove().unwrap();

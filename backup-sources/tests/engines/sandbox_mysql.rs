@@ -61,7 +61,10 @@ fn a_good_backup_passes_and_is_asked() {
         let mut sandbox = restored(sandbox(&server, &manifest, &parent), &repo, "/mysql/app");
         let checks = examined(&mut *sandbox, &manifest.report);
         assert_eq!(failed(&checks), Vec::<&str>::new(), "{checks:#?}");
-        for id in ["table users count", "table users content", "check table users", "view newest", "event tidies"] {
+        for id in ["definition users definition", "view newest definition", "event tidies definition"] {
+            assert!(checks.iter().any(|check| check.id == id && check.result == CheckResult::Passed), "{id}");
+        }
+        for id in ["table users count", "table users content", "check table users"] {
             assert!(checks.iter().any(|check| check.id == id && check.result == CheckResult::Passed), "{id}");
         }
         assert_eq!(asked(&mut *sandbox, "SELECT count(*) FROM newest;").unwrap().as_deref(), Some("10"));
@@ -81,6 +84,10 @@ fn a_good_backup_passes_and_is_asked() {
         let program = ["sh".to_owned(), "-c".to_owned(), script];
         let Answer(answer) = sandbox.ask(&Question::Program(program.to_vec()), &Cancel::new()).unwrap();
         assert_eq!(answer.as_deref(), Some("900"));
+        let isolation = sandbox.facts().isolation;
+        let has_walls = isolation.iter().any(|text| text == "no network");
+        let told = if has_walls { "client programs and commands behind the same walls" } else { "no namespaces: " };
+        assert!(isolation.iter().any(|text| text.starts_with(told)), "{isolation:?}");
         sandbox.remove().unwrap();
         assert_eq!(left(parent.path()), Vec::<String>::new());
     }
@@ -114,9 +121,17 @@ fn what_is_not_as_it_was_fails_by_its_name() {
             "UPDATE users SET name = 'user 7' WHERE id = 7",
             &["table users content"][..],
         ),
-        ("DROP INDEX by_name ON users", "CREATE INDEX by_name ON users (name)", &["index users.by_name"]),
-        ("DROP VIEW newest", "CREATE VIEW newest AS SELECT * FROM users", &["view newest"]),
-        ("CREATE TABLE more (a INT)", "DROP TABLE more", &["table more"]),
+        (
+            "DROP INDEX by_name ON users",
+            "CREATE INDEX by_name ON users (name)",
+            &["definition users definition", "index users.by_name"],
+        ),
+        (
+            "DROP VIEW newest",
+            "CREATE DEFINER = author@'%' VIEW newest AS SELECT * FROM users ORDER BY id DESC LIMIT 10",
+            &["view newest", "declaration view newest"],
+        ),
+        ("CREATE TABLE more (a INT)", "DROP TABLE more", &["definition more", "table more"]),
         ("DELETE FROM users WHERE id = 7; DELETE FROM empty_one", "", &["table users count", "table users content"]),
     ];
     for (change, undo, expected) in changes {
@@ -145,6 +160,10 @@ fn a_dump_that_attacks_gets_nowhere() {
         "SELECT authentication_string FROM mysql.user INTO @x;\n".to_owned(),
         "GRANT ALL ON *.* TO CURRENT_USER();\n".to_owned(),
         "SET GLOBAL event_scheduler = ON;\n".to_owned(),
+        // In the name of who could.
+        "CREATE DEFINER = root@localhost PROCEDURE peeks() SELECT user INTO @x FROM mysql.user LIMIT 1; CALL peeks();\n"
+            .to_owned(),
+        "CREATE DEFINER = root@'127.0.0.1' PROCEDURE rules() SET GLOBAL event_scheduler = ON; CALL rules();\n".to_owned(),
     ] {
         let dump = [&repo.file("/mysql/app/dump.sql")[..], attack.as_bytes()].concat();
         let mut made = sandbox(&server, &manifest, &parent);

@@ -2,6 +2,9 @@
 //! so before anything is started.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{Answer, Check, CheckResult, Expectation, Level, Question, Sandbox};
@@ -105,6 +108,68 @@ fn a_good_backup_passes_with_what_walls_the_system_allows() {
 #[ignore = "needs postgres-15"]
 fn a_good_backup_passes_without_namespaces_by_one_who_is_no_superuser() {
     a_good_backup_passes(Namespaces::Never, APP);
+}
+
+/// What a program says of itself: its uid, whether it reaches a port of this machine and a file that everybody may read
+/// there, what it has of the caller's environment, and whether it gives way.
+fn of_itself(port: u16, file: &Path) -> String {
+    format!(
+        "id -u; (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>&- && echo network; [ -r '{}' ] && echo file; \
+         [ -n \"$CARGO_MANIFEST_DIR\" ] && echo environment; ionice",
+        file.display()
+    )
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_good_backup_passes_through_client_programs_that_reach_nothing_else() {
+    let (server, repo, parent, bin) = (Server::new(), Repo::new(), open_folder(), open_folder());
+    server.database("app", APP);
+    let manifest = server.back_up(&repo, "app");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let prey = bin.path().join("prey");
+    fs::write(&prey, "x").unwrap();
+    let script = of_itself(listener.local_addr().unwrap().port(), &prey);
+    let programs = bin.path().join("lib/bin");
+    fs::create_dir_all(&programs).unwrap();
+    for name in ["initdb", "postgres", "pg_dump", "pg_restore", "pg_amcheck"] {
+        let (stands, real) = (programs.join(name), server.programs.join(name));
+        if ["initdb", "postgres"].contains(&name) {
+            std::os::unix::fs::symlink(&real, &stands).unwrap();
+            continue;
+        }
+        let real = real.display();
+        let text =
+            format!("#!/bin/bash\n[ $# -lt 2 ] || {{ {script}; }} >\"$HOME/$(basename \"$0\")\"\nexec {real} \"$@\"\n");
+        fs::write(&stands, text).unwrap();
+        fs::set_permissions(&stands, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for namespaces in [Namespaces::WherePossible, Namespaces::Never] {
+        let shown = server.programs.parent().map(Path::to_owned).into_iter().collect();
+        let place = SandboxPlace { shown, ..place(&parent, namespaces) };
+        let folders = Folders { only: Some(programs.clone()), also: Vec::new() };
+        let mut sandbox =
+            restored(Box::new(PostgresSandbox::new(manifest.clone(), place, folders)), &repo, "/postgres/app");
+        assert_eq!(failed(&examined(&mut *sandbox, &manifest.report)), Vec::<&str>::new());
+        let own = parent.path().join(left(parent.path()).pop().unwrap()).join("clients");
+        let said = |name: &str| fs::read_to_string(own.join(name)).unwrap();
+        let command = ["bash", "-c", script.as_str()].map(str::to_owned).to_vec();
+        let Answer(answer) = sandbox.ask(&Question::Program(command), &Cancel::new()).unwrap();
+        for said in [said("pg_restore"), said("pg_dump"), said("pg_amcheck"), answer.unwrap()] {
+            let lines: Vec<&str> = said.lines().collect();
+            let uid: u32 = lines[0].parse().unwrap();
+            assert_eq!(uid == rustix::process::geteuid().as_raw(), !is_root(), "{said}");
+            assert!(!lines.contains(&"environment") && lines.contains(&"idle"), "{said}");
+            assert_eq!(lines.contains(&"network") || lines.contains(&"file"), !has_walls(&*sandbox), "{said}");
+        }
+        let isolation = sandbox.facts().isolation;
+        assert_eq!(
+            isolation.contains(&"client programs and commands behind the same walls".to_owned()),
+            has_walls(&*sandbox),
+            "{isolation:?}"
+        );
+        sandbox.remove().unwrap();
+    }
 }
 
 #[test]
@@ -380,5 +445,5 @@ fn a_plain_user_drills_as_root_does() {
     tests.args(["--ignored", "sandbox_postgres::a_good_backup_passes", "sandbox_hostile"]);
     let ended = tests.env("TMPDIR", folder.path()).env("HOME", folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);
-    assert!(ended.status.success() && said.contains("5 passed"), "{said}");
+    assert!(ended.status.success() && said.contains("6 passed"), "{said}");
 }

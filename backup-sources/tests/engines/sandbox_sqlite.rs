@@ -34,7 +34,9 @@ fn a_good_snapshot_passes_and_is_asked() {
         {
             assert!(asked(&mut *sandbox, wrong).is_err(), "{wrong}");
         }
-        let program = ["sh", "-c", "test -s \"$BACKUP_DATABASE\" && echo there"].map(str::to_owned).to_vec();
+        let program = ["sh", "-c", "test -w \"$BACKUP_DATABASE\" && test -w . && id -u >uid && echo there"]
+            .map(str::to_owned)
+            .to_vec();
         let Answer(answer) = sandbox.ask(&Question::Program(program), &Cancel::new()).unwrap();
         assert_eq!(answer.as_deref(), Some("there"));
         sandbox.remove().unwrap();

@@ -64,6 +64,12 @@ impl Database {
         self.source_with(Check::Full)
     }
 
+    /// Copied into `spool` first.
+    pub(crate) fn source_by(&self, spool: &Path) -> SqliteSource {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        SqliteSource::open(&self.path, &SqliteOptions::new(spool), &clock).unwrap()
+    }
+
     fn source_with(&self, check: Check) -> SqliteSource {
         let options = SqliteOptions { check, ..SqliteOptions::new(self.folder.path()) };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

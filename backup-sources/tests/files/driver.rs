@@ -161,7 +161,7 @@ pub(crate) fn restore_entries(
             NodeKind::Dir { .. } => target.enter(&path, &entry.node).and_then(|()| {
                 restore_entries(target, &entry.entries, &path, firsts, told);
                 let names: Vec<_> = entry.entries.iter().map(|entry| entry.node.name.clone()).collect();
-                let left = target.leave(&path, &entry.node, &names)?;
+                let left = target.leave(&path, &entry.node, Some(&names))?;
                 told.removed.extend(left.deleted.iter().map(ToString::to_string));
                 told.errors.extend(left.kept.iter().chain(&left.problems).map(ToString::to_string));
                 Ok(())

@@ -36,7 +36,7 @@ pub(crate) fn empty(dir: &Path) {
     let metadata = Metadata { mode: 0o700, ..Metadata::default() };
     let node = Node { name: Vec::new(), kind: NodeKind::Dir { subtree: None }, metadata };
     target.enter(&SnapshotPath::root(), &node).unwrap();
-    target.leave(&SnapshotPath::root(), &node, &[]).unwrap();
+    target.leave(&SnapshotPath::root(), &node, Some(&[])).unwrap();
 }
 
 #[test]

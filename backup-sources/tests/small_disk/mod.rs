@@ -59,7 +59,7 @@ impl Drop for SmallDisk {
 }
 
 /// Another program writes until `left_bytes` are free.
-fn fill_up(disk: &Path, left_bytes: u64) {
+pub(crate) fn fill_up(disk: &Path, left_bytes: u64) {
     let path = disk.join(OF_ANOTHER);
     let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
     let piece = vec![1; 64 * 1024];
@@ -195,12 +195,16 @@ impl Target for CrowdedTarget {
         self.inner.special(path, node)
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         self.inner.leave(path, node, names)
     }
 
     fn finish(&self) -> Result<(), TargetError> {
         self.inner.finish()
+    }
+
+    fn restored(&self) -> Option<Box<dyn Target>> {
+        self.inner.restored()
     }
 
     fn preview(&self) -> Option<Box<dyn Target>> {

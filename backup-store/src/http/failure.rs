@@ -5,7 +5,12 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use jiff::fmt::rfc2822;
+
 use super::STALL_SECONDS_MAX;
+
+/// No server is left alone for longer than this on its word: a day is longer than anybody's patience.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// At most so much of an error's text is kept.
 const TEXT_CHARS_MAX: usize = 240;
@@ -22,12 +27,22 @@ pub(crate) enum Failure {
     /// The place where a machine asks for its own credentials has none.
     #[error("no credentials were found; {host}, where a machine in a cloud has them, says: {why}")]
     NoCredentials { host: String, why: String },
+    /// A program, an agent beside this machine's programs or a service was to hand out credentials and did not.
+    #[error("no credentials come from {origin}: {why}")]
+    #[cfg_attr(
+        not(any(feature = "s3", feature = "gcs")),
+        expect(dead_code, reason = "two providers have such, which are not built in")
+    )]
+    NotHandedOut { origin: String, why: String },
     /// The server is not who it should be.
     #[error("the certificate of {host} is not trusted: {why}")]
     Certificate { host: String, why: String },
     /// Nothing moved for too long.
     #[error("nothing came or went for {STALL_SECONDS_MAX} s")]
     Stalled,
+    /// The store has taken in something else than was sent.
+    #[error("the checksum of what the store has taken in is another one")]
+    Garbled,
     /// The connection broke, or what came was no answer.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -63,8 +78,7 @@ impl Refusal {
             code,
             message,
             region: header("x-amz-bucket-region").map(|region| plain(&region)).or_else(|| element("Region")),
-            // The other form, a date, is in the clock of the server.
-            retry_after: header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+            retry_after: header("retry-after").and_then(|text| wait(&text, header("date").as_deref())),
         }
     }
 
@@ -126,6 +140,22 @@ fn certificate(error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }
 
+/// How long a `Retry-After` asks for (RFC 9110, 10.2.3): a number of seconds, or a date in the server's own clock, which
+/// its `Date` tells.
+fn wait(retry_after: &str, date: Option<&str>) -> Option<Duration> {
+    let text = retry_after.trim();
+    let wait = match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has are a long time.
+        true if !text.is_empty() => text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs),
+        _ => {
+            let instant = |text: &str| rfc2822::parse(text.trim()).ok();
+            let left = instant(text)?.timestamp().duration_since(instant(date?)?.timestamp());
+            Duration::try_from(left).unwrap_or_default()
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
 /// The first line, without control characters, and not long.
 fn plain(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
@@ -169,6 +199,30 @@ mod tests {
         let busy = refusal(503, &[("retry-after", "7")], "slow down\nplease");
         assert_eq!(busy.retry_after, Some(Duration::from_secs(7)));
         assert_eq!(busy.to_string(), "the store says 503 (slow down)");
+    }
+
+    #[test]
+    fn a_wait_is_a_number_or_a_date_by_the_servers_clock_and_never_without_an_end() {
+        let after = |text: &str, date: Option<&str>| {
+            let headers = [Some(("retry-after", text)), date.map(|date| ("date", date))];
+            refusal(503, &headers.into_iter().flatten().collect::<Vec<_>>(), "").retry_after
+        };
+        let noon = Some("Wed, 21 Oct 2015 12:00:00 GMT");
+        for (text, date, expected) in [
+            (" 7 ", None, Some(7)),
+            ("0", None, Some(0)),
+            ("18446744073709551615", None, Some(86_400)),
+            ("99999999999999999999999999", None, Some(86_400)),
+            ("Wed, 21 Oct 2015 12:01:30 GMT", noon, Some(90)),
+            ("Wed, 21 Oct 2015 11:59:00 GMT", noon, Some(0)),
+            ("Wed, 21 Oct 2099 11:59:00 GMT", noon, Some(86_400)),
+            ("Wed, 21 Oct 2015 12:01:30 GMT", None, None),
+            ("soon", noon, None),
+            ("", noon, None),
+            ("-1", noon, None),
+        ] {
+            assert_eq!(after(text, date), expected.map(Duration::from_secs), "{text:?}");
+        }
     }
 
     #[test]

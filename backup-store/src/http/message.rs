@@ -63,3 +63,22 @@ impl Message {
         }
     }
 }
+
+/// Asks the server of `url` for its root, by the proxies that `environment` names: whatever it answers, it is there. Nothing
+/// of `url` but its server is sent.
+///
+/// # Errors
+///
+/// That it is no address, or why no answer comes. No error names the address.
+pub async fn reach_server(url: &str, environment: &Environment) -> backup_core::Result<()> {
+    let failed = |why: String| Error::new(ErrorKind::Target(why), "the server");
+    let mut root_of = reqwest::Url::parse(url).map_err(|error| failed(format!("this is no address: {error}")))?;
+    root_of.set_path("/");
+    root_of.set_query(None);
+    root_of.set_fragment(None);
+    // An address without a host has no user either.
+    let _ = (root_of.set_username(""), root_of.set_password(None));
+    let network = Network::new(environment, None);
+    let request = client(&network, "the server")?.head(root_of).timeout(Duration::from_secs(SECONDS_MAX));
+    request.send().await.map(drop).map_err(|error| failed(root(&error.without_url())))
+}

@@ -16,7 +16,7 @@ mod message;
 pub(crate) use client::{Network, client};
 #[cfg(any(feature = "object", feature = "rest"))]
 pub(crate) use failure::{Failure, Refusal};
-pub use message::{Message, Method};
+pub use message::{Message, Method, reach_server};
 
 #[cfg(any(feature = "object", feature = "rest"))]
 use std::time::Duration;

@@ -94,6 +94,10 @@ impl Sink for AsideSink {
     fn parallelism(&self) -> usize {
         self.inner.parallelism()
     }
+
+    fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        self.inner.bring_near(key)
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Copies on this machine of what is looked at often: indexes, snapshots, and the packs of trees that this machine wrote.
+//! Copies on this machine of what is looked at often: indexes, snapshots, and the packs of trees that this machine wrote,
+//! or reads more of than a stretch.
 //!
 //! What is always true:
 //!
@@ -20,6 +21,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use backup_core::contracts::{
     ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream,
@@ -39,6 +41,8 @@ pub const CACHE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 pub struct CacheSink {
     inner: Arc<dyn Sink>,
     folder: Arc<Folder>,
+    /// A copy could not be written: whole packs are no longer fetched for nothing.
+    takes_no_more: AtomicBool,
 }
 
 impl CacheSink {
@@ -50,7 +54,7 @@ impl CacheSink {
     /// When the folder cannot be made, belongs to somebody else, or can be written by others.
     pub fn open(inner: Arc<dyn Sink>, root: &Path, bytes_max: u64) -> std::io::Result<Self> {
         let folder = Folder::open(root, &inner.location(), bytes_max)?;
-        Ok(Self { inner, folder: Arc::new(folder) })
+        Ok(Self { inner, folder: Arc::new(folder), takes_no_more: AtomicBool::new(false) })
     }
 
     /// Does `work` with the folder where it may block. A panic in it is as good as nothing found.
@@ -59,8 +63,21 @@ impl CacheSink {
         tokio::task::spawn_blocking(move || work(&folder)).await.unwrap_or_default()
     }
 
-    async fn keep(&self, object: Object, content: Bytes) {
-        self.with_folder(move |folder| folder.keep(object, &content)).await;
+    async fn keep(&self, object: Object, content: Bytes) -> bool {
+        self.with_folder(move |folder| folder.keep(object, &content)).await
+    }
+
+    async fn bring_one_near(&self, key: &ObjectKey) -> Result<(), SinkError> {
+        let Some(object) = Object::of(key) else { return Ok(()) };
+        if self.takes_no_more.load(Ordering::Relaxed) || self.with_folder(move |folder| folder.has(object)).await {
+            return Ok(());
+        }
+        let content = self.inner.get(key, None).await?;
+        // What is not what its name says is for the one who reads it to complain about.
+        let is_kept =
+            self.with_folder(move |folder| Id::of(&content) != object.id || folder.keep(object, &content)).await;
+        self.takes_no_more.fetch_or(!is_kept, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn get_or_keep(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes, SinkError> {
@@ -166,6 +183,10 @@ impl Sink for CacheSink {
 
     fn parallelism(&self) -> usize {
         self.inner.parallelism()
+    }
+
+    fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        Box::pin(self.bring_one_near(key))
     }
 }
 

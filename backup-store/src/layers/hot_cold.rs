@@ -150,6 +150,10 @@ impl Sink for HotColdSink {
     fn parallelism(&self) -> usize {
         self.cold.parallelism()
     }
+
+    fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        Box::pin(self.ask(key, move |sink| sink.bring_near(key)))
+    }
 }
 
 #[cfg(test)]

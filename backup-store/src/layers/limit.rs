@@ -1,7 +1,7 @@
 //! Bandwidth and requests kept below a bound, upload and download apart.
 //!
 //! What is always true: over any stretch of time no more bytes were moved than the rate allows, but for the requests
-//! that are under way. A request is never cut into pieces, so a pack leaves at the line's speed and the pause comes after
+//! that are under way, and for small objects, which never wait: a lock must not go stale behind packs. A request is never cut into pieces, so a pack leaves at the line's speed and the pause comes after
 //! it: what is bounded is the average over a few packs.
 //!
 //! The binary puts it between the engine and [`RetrySink`](super::RetrySink), so that waiting here is nobody's time-out.
@@ -20,23 +20,30 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// What a [`LimitSink`] bounds; `None` is no bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a [`LimitSink`] bounds; `None` is no bound. Sinks that share a [`Pace`] share its bytes.
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// Bytes a second that are sent.
-    pub upload_bytes_per_second: Option<NonZeroU64>,
-    /// Bytes a second that are fetched.
-    pub download_bytes_per_second: Option<NonZeroU64>,
+    /// What is sent.
+    pub upload: Option<Arc<Pace>>,
+    /// What is fetched.
+    pub download: Option<Arc<Pace>>,
     /// Requests under way at once.
     pub requests_max: Option<NonZeroU64>,
+}
+
+impl Limits {
+    /// Whether nothing is bounded.
+    pub fn is_none(&self) -> bool {
+        self.upload.is_none() && self.download.is_none() && self.requests_max.is_none()
+    }
 }
 
 /// Makes others wait so that limits are kept.
 #[derive(Debug)]
 pub struct LimitSink {
     inner: Arc<dyn Sink>,
-    upload: Pace,
-    download: Pace,
+    upload: Option<Arc<Pace>>,
+    download: Option<Arc<Pace>>,
     requests: Option<Semaphore>,
     requests_max: usize,
 }
@@ -47,8 +54,7 @@ impl LimitSink {
         let most = |most: NonZeroU64| usize::try_from(most.get()).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let requests_max = limits.requests_max.map_or(usize::MAX, most);
         let requests = limits.requests_max.map(|_| Semaphore::new(requests_max));
-        let upload = Pace::new(limits.upload_bytes_per_second);
-        let download = Pace::new(limits.download_bytes_per_second);
+        let Limits { upload, download, .. } = limits;
         Self { inner, upload, download, requests, requests_max }
     }
 
@@ -67,33 +73,33 @@ impl LimitSink {
 
 /// A rate, and when the next byte may go.
 #[derive(Debug)]
-struct Pace {
-    bytes_per_second: Option<NonZeroU64>,
+pub struct Pace {
+    bytes_per_second: NonZeroU64,
     next: Mutex<Option<Instant>>,
 }
 
 impl Pace {
-    fn new(bytes_per_second: Option<NonZeroU64>) -> Self {
+    /// A rate of so many bytes a second, none of which was used yet.
+    pub fn new(bytes_per_second: NonZeroU64) -> Self {
         Self { bytes_per_second, next: Mutex::new(None) }
     }
 
     /// Takes the next free stretch of time that `bytes` fill, and waits until it begins.
     async fn take(&self, bytes: u64) {
-        if let Some(begin) = self.book(bytes) {
-            tokio::time::sleep_until(begin).await;
-        }
+        tokio::time::sleep_until(self.book(bytes)).await;
     }
 
     /// Takes the next free stretch of time that `bytes` fill, and says when it begins.
-    fn book(&self, bytes: u64) -> Option<Instant> {
-        let rate = self.bytes_per_second?.get();
+    /// For what goes without waiting, so that others wait for it.
+    pub fn book(&self, bytes: u64) -> Instant {
+        let rate = self.bytes_per_second.get();
         let stretch = Duration::from_secs(bytes / rate) + Duration::from_nanos(bytes % rate * 1_000_000_000 / rate);
         let now = Instant::now();
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = next.map_or(now, |next| next.max(now));
         // What lies beyond all clocks is never.
         *next = begin.checked_add(stretch).or(*next);
-        Some(begin)
+        begin
     }
 }
 
@@ -104,7 +110,14 @@ impl Sink for LimitSink {
 
     fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
         Box::pin(async move {
-            self.upload.take(bytes.len() as u64).await;
+            if let Some(pace) = &self.upload {
+                let bytes = bytes.len() as u64;
+                match mode {
+                    PutMode::Bulk(_) => pace.take(bytes).await,
+                    // Small, and somebody may depend on it: a lock that waits for its turn behind packs goes stale.
+                    PutMode::Create | PutMode::Overwrite => drop(pace.book(bytes)),
+                }
+            }
             let _permit = self.permit().await?;
             self.inner.put(key, bytes, mode).await
         })
@@ -112,11 +125,15 @@ impl Sink for LimitSink {
 
     fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<Range<u64>>) -> SinkFuture<'a, Bytes> {
         Box::pin(async move {
-            self.download.take(0).await;
+            if let Some(pace) = &self.download {
+                pace.take(0).await;
+            }
             let _permit = self.permit().await?;
             let content = self.inner.get(key, range).await?;
             // Only now is known how much it is. The next one waits for it.
-            self.download.book(content.len() as u64);
+            if let Some(pace) = &self.download {
+                pace.book(content.len() as u64);
+            }
             Ok(content)
         })
     }
@@ -148,24 +165,28 @@ impl Sink for LimitSink {
     fn parallelism(&self) -> usize {
         self.inner.parallelism().min(self.requests_max)
     }
+
+    fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        self.inner.bring_near(key)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use backup_core::contracts::Placement;
     use backup_core::testing::{MemorySink, RecordingSink, sink_suite};
     use futures::future;
 
     use super::*;
     use crate::sinks::LocalSink;
 
+    const PACK: PutMode = PutMode::Bulk(Placement::Cold);
+
     fn limits(upload: u64, download: u64, requests: u64) -> Limits {
-        Limits {
-            upload_bytes_per_second: NonZeroU64::new(upload),
-            download_bytes_per_second: NonZeroU64::new(download),
-            requests_max: NonZeroU64::new(requests),
-        }
+        let pace = |rate| NonZeroU64::new(rate).map(|rate| Arc::new(Pace::new(rate)));
+        Limits { upload: pace(upload), download: pace(download), requests_max: NonZeroU64::new(requests) }
     }
 
     fn key(name: u32) -> ObjectKey {
@@ -194,10 +215,38 @@ mod tests {
             let started = Instant::now();
             let puts = (0..10).map(|number| {
                 let sink = &sink;
-                async move { sink.put(&key(number), vec![0; 1_000].into(), PutMode::Create).await }
+                async move { sink.put(&key(number), vec![0; 1_000].into(), PACK).await }
             });
             future::try_join_all(puts).await.unwrap();
             assert_eq!(started.elapsed().as_secs(), 9);
+        });
+    }
+
+    #[test]
+    fn two_stores_that_share_a_pace_share_its_bytes() {
+        let limits = limits(1_000, 0, 0);
+        let sinks = [0, 1].map(|_| LimitSink::new(Arc::new(MemorySink::new()), limits.clone()));
+        without_waiting(async {
+            let started = Instant::now();
+            let puts = (0..10).map(|number| {
+                let sink = &sinks[number as usize % 2];
+                async move { sink.put(&key(number), vec![0; 1_000].into(), PACK).await }
+            });
+            future::try_join_all(puts).await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), 9);
+        });
+    }
+
+    #[test]
+    fn a_lock_does_not_wait_behind_packs_but_they_wait_for_its_bytes() {
+        let sink = LimitSink::new(Arc::new(MemorySink::new()), limits(1_000, 0, 0));
+        without_waiting(async {
+            let started = Instant::now();
+            sink.put(&key(0), vec![0; 60_000].into(), PACK).await.unwrap();
+            sink.put(&key(1), vec![0; 1_000].into(), PutMode::Overwrite).await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), 0);
+            sink.put(&key(2), vec![0; 1].into(), PACK).await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), 61);
         });
     }
 
@@ -208,11 +257,11 @@ mod tests {
         without_waiting(async {
             let started = Instant::now();
             sink.get(&key(0), None).await.unwrap();
-            sink.put(&key(1), vec![0; 5_000].into(), PutMode::Create).await.unwrap();
+            sink.put(&key(1), vec![0; 5_000].into(), PACK).await.unwrap();
             assert_eq!(started.elapsed().as_secs(), 0, "both begin at once");
             sink.get(&key(0), Some(0..1)).await.unwrap();
             assert_eq!(started.elapsed().as_secs(), 10, "a thousand bytes at a hundred a second");
-            sink.put(&key(2), vec![0; 1].into(), PutMode::Create).await.unwrap();
+            sink.put(&key(2), vec![0; 1].into(), PACK).await.unwrap();
             assert_eq!(started.elapsed().as_secs(), 10, "five thousand at a thousand are long over");
         });
     }
@@ -273,6 +322,10 @@ mod tests {
 
         fn parallelism(&self) -> usize {
             self.0.parallelism()
+        }
+
+        fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+            self.0.bring_near(key)
         }
     }
 }

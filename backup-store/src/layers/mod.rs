@@ -8,10 +8,14 @@ mod aside;
 mod cache;
 mod hot_cold;
 mod limit;
+mod patience;
 mod retry;
 
 pub use aside::AsideSink;
 pub use cache::{CACHE_BYTES_MAX, CacheSink};
 pub use hot_cold::HotColdSink;
-pub use limit::{LimitSink, Limits};
-pub use retry::{RetryPolicy, RetrySink, Setback};
+pub use limit::{LimitSink, Limits, Pace};
+#[cfg(feature = "rest")]
+pub(crate) use patience::LISTING_SECONDS_MAX;
+pub use patience::{Patience, RetryPolicy, Setback};
+pub use retry::RetrySink;

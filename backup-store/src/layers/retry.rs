@@ -1,10 +1,10 @@
-//! Patience with a store that does not answer: tries again what may be tried again, and never waits without an end.
+//! [`Patience`] with a store that does not answer: tries again what may be tried again, and never waits without an end.
 //!
 //! What is always true:
 //!
-//! * Only [`SinkErrorKind::Unavailable`] is tried again: everything else is an answer.
 //! * Reads, deletes and syncs may be repeated by their contract. A put may have been carried out although it was
-//!   reported as failed, so the object is looked at before it is sent again; see [`RetrySink::is_in_place`].
+//!   reported as failed, so the object is looked at before it is sent again; see [`RetrySink::is_in_place`]. Where the
+//!   store says that something else has arrived, it is sent again without a look.
 //! * Each attempt has a time-out that grows with the bytes it moves, and all attempts together have one too: no
 //!   operation hangs.
 //!
@@ -20,126 +20,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-/// How patient a [`RetrySink`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// The wait after the first failure; each further one is twice as long, and up to as much again is added at random
-    /// so that many machines do not come back at once.
-    pub wait_first: Duration,
-    /// No wait is longer, unless the store asks for more.
-    pub wait_max: Duration,
-    /// How long a failing operation is tried again, once the store has answered anything.
-    pub patience: Duration,
-    /// The same until the store has answered for the first time: a place that was never there is most often misspelt.
-    pub patience_at_first: Duration,
-    /// What every attempt may take, whatever its size. Between two entries of a listing no more may pass either.
-    pub attempt_base: Duration,
-    /// A line that moves fewer bytes a second is as good as none: it sets how much longer an attempt may take.
-    pub bytes_per_second_min: u64,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self {
-            wait_first: Duration::from_millis(500),
-            wait_max: Duration::from_secs(30),
-            patience: Duration::from_secs(10 * 60),
-            patience_at_first: Duration::from_secs(20),
-            attempt_base: Duration::from_secs(60),
-            bytes_per_second_min: 16 * 1024,
-        }
-    }
-}
+use super::patience::{Patience, RetryPolicy, Setback};
 
 /// What an object of unknown size is first taken for: a pack of the usual size. If that was too little time, its size is
 /// asked for.
 const UNKNOWN_BYTES: u64 = 16 * 1024 * 1024;
 
-impl RetryPolicy {
-    fn attempt_time(&self, bytes: u64) -> Duration {
-        self.attempt_base + Duration::from_secs(bytes / self.bytes_per_second_min.max(1))
-    }
-
-    fn waits(&self) -> ExponentialBackoff {
-        ExponentialBuilder::new()
-            .with_min_delay(self.wait_first)
-            .with_max_delay(self.wait_max)
-            .with_jitter()
-            .without_max_times()
-            .build()
-    }
-}
-
-/// A failure that is not the end: it will be tried again.
-#[derive(Debug)]
-pub struct Setback<'a> {
-    /// What the store said.
-    pub error: &'a SinkError,
-    /// How long is waited now.
-    pub wait: Duration,
-    /// How often this operation has failed.
-    pub failures: u32,
-}
-
-/// Hears of setbacks. Called from the threads of the store's runtime: be quick.
-type Watcher = dyn Fn(&Setback<'_>) + Send + Sync;
-
 /// Tries again what a store could not do for now.
 pub struct RetrySink {
     inner: Arc<dyn Sink>,
-    policy: RetryPolicy,
-    watcher: Box<Watcher>,
-    has_answered: AtomicBool,
+    patience: Patience,
 }
 
 impl RetrySink {
     /// A layer around `inner`.
     pub fn new(inner: Arc<dyn Sink>, policy: RetryPolicy) -> Self {
-        Self { inner, policy, watcher: Box::new(|_| {}), has_answered: AtomicBool::new(false) }
+        Self { inner, patience: Patience::new(policy) }
     }
 
     /// Tells `watcher` of every failure that is followed by a wait, so that nobody has to guess why nothing moves.
     #[must_use]
-    pub fn watched_by(mut self, watcher: impl Fn(&Setback<'_>) + Send + Sync + 'static) -> Self {
-        self.watcher = Box::new(watcher);
-        self
-    }
-
-    /// Runs `attempt` until it has an answer or patience ends.
-    async fn persist<T, F>(&self, mut attempt: impl FnMut(u32) -> F) -> Result<T, SinkError>
-    where
-        F: Future<Output = Result<T, SinkError>>,
-    {
-        let started = Instant::now();
-        let mut waits = self.policy.waits();
-        let mut failures = 0;
-        loop {
-            let error = match attempt(failures).await {
-                Err(error) if error.kind == SinkErrorKind::Unavailable => error,
-                answer => {
-                    self.has_answered.store(true, Ordering::Relaxed);
-                    return answer;
-                }
-            };
-            failures += 1;
-            let wait = waits.next().unwrap_or(self.policy.wait_max).max(error.retry_after.unwrap_or_default());
-            let patience = if self.has_answered.load(Ordering::Relaxed) {
-                self.policy.patience
-            } else {
-                self.policy.patience_at_first
-            };
-            if started.elapsed() + wait > patience {
-                return Err(error);
-            }
-            (self.watcher)(&Setback { error: &error, wait, failures });
-            tokio::time::sleep(wait).await;
-        }
+    pub fn watched_by(self, watcher: impl Fn(&Setback<'_>) + Send + Sync + 'static) -> Self {
+        Self { patience: self.patience.watched_by(watcher), ..self }
     }
 
     /// One attempt, which may take as long as moving `bytes` can take.
@@ -149,29 +56,36 @@ impl RetrySink {
         bytes: u64,
         work: impl Future<Output = Result<T, SinkError>>,
     ) -> Result<T, SinkError> {
-        let time = self.policy.attempt_time(bytes);
-        timeout(time, work).await.unwrap_or_else(|_| Err(timed_out(subject, time)))
+        in_time(subject, self.patience.policy().attempt_time(bytes), work).await
     }
 
     async fn put_patiently(&self, key: &ObjectKey, bytes: Bytes, mode: PutMode) -> Result<(), SinkError> {
         let size = bytes.len() as u64;
+        // Once something else has arrived under the name, no look by size tells anything, and what is there is ours.
+        let is_garbled = AtomicBool::new(false);
         let attempt = |failures| {
-            let bytes = bytes.clone();
+            let (bytes, is_garbled) = (bytes.clone(), &is_garbled);
             async move {
-                if failures > 0 && self.is_in_place(key, &bytes, mode).await? {
+                let was_garbled = is_garbled.load(Ordering::Relaxed);
+                if failures > 0 && !was_garbled && self.is_in_place(key, &bytes, mode).await? {
                     return Ok(());
                 }
+                let mode = if was_garbled && mode == PutMode::Create { PutMode::Overwrite } else { mode };
                 let put = self.bounded(key.as_str(), size, self.inner.put(key, bytes.clone(), mode)).await;
                 match put {
                     // The attempt before may have come to its end only now.
                     Err(error) if error.kind == SinkErrorKind::AlreadyExists && failures > 0 => {
                         if self.is_in_place(key, &bytes, mode).await? { Ok(()) } else { Err(error) }
                     }
+                    Err(error) if error.kind == SinkErrorKind::Garbled => {
+                        is_garbled.store(true, Ordering::Relaxed);
+                        Err(error)
+                    }
                     put => put,
                 }
             }
         };
-        self.persist(attempt).await
+        self.patience.persist(size, attempt).await
     }
 
     /// Whether an earlier attempt has put the object there after all.
@@ -207,14 +121,17 @@ impl RetrySink {
                 self.bounded(key.as_str(), size, self.inner.get(key, range)).await
             }
         };
-        self.persist(attempt).await
+        self.patience.persist(0, attempt).await
     }
 
     async fn list_once(&self, prefix: &str) -> Result<Vec<ObjectInfo>, SinkError> {
         let mut entries = self.inner.list(prefix);
         let mut listed = Vec::new();
-        while let Some(entry) = self.bounded(prefix, 0, async { entries.next().await.transpose() }).await? {
+        let policy = self.patience.policy();
+        let mut longest = policy.attempt_base.max(policy.listing_begins);
+        while let Some(entry) = in_time(prefix, longest, async { entries.next().await.transpose() }).await? {
             listed.push(entry);
+            longest = policy.attempt_base;
         }
         Ok(listed)
     }
@@ -234,14 +151,14 @@ impl Sink for RetrySink {
     }
 
     fn stat<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ObjectInfo> {
-        Box::pin(self.persist(|_| self.bounded(key.as_str(), 0, self.inner.stat(key))))
+        Box::pin(self.patience.persist(0, |_| self.bounded(key.as_str(), 0, self.inner.stat(key))))
     }
 
     /// A listing that breaks off is begun again, so its entries come when it is complete: what has come once must not
     /// come twice.
     fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a> {
         stream::once(async move {
-            let listed = self.persist(|_| self.list_once(prefix)).await?;
+            let listed = self.patience.persist(0, |_| self.list_once(prefix)).await?;
             Ok::<_, SinkError>(stream::iter(listed.into_iter().map(Ok)))
         })
         .try_flatten()
@@ -249,28 +166,40 @@ impl Sink for RetrySink {
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
-        Box::pin(self.persist(|_| self.bounded(key.as_str(), 0, self.inner.delete(key))))
+        Box::pin(self.patience.persist(0, |_| self.bounded(key.as_str(), 0, self.inner.delete(key))))
     }
 
     /// Bounded like all else, but by what may wait to become durable: a few packs.
     fn sync(&self) -> SinkFuture<'_, ()> {
-        Box::pin(self.persist(|_| self.bounded("sync", UNKNOWN_BYTES, self.inner.sync())))
+        Box::pin(self.patience.persist(0, |_| self.bounded("sync", UNKNOWN_BYTES, self.inner.sync())))
     }
 
     fn parallelism(&self) -> usize {
         self.inner.parallelism()
     }
+
+    fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        self.inner.bring_near(key)
+    }
 }
 
 impl fmt::Debug for RetrySink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { inner, policy, .. } = self;
-        f.debug_struct("RetrySink").field("inner", inner).field("policy", policy).finish_non_exhaustive()
+        let Self { inner, patience } = self;
+        f.debug_struct("RetrySink").field("inner", inner).field("patience", patience).finish()
     }
 }
 
-fn timed_out(subject: &str, time: Duration) -> SinkError {
-    SinkError::new(SinkErrorKind::Unavailable, subject).caused_by(format!("no answer within {} s", time.as_secs()))
+async fn in_time<T>(
+    subject: &str,
+    longest: Duration,
+    work: impl Future<Output = Result<T, SinkError>>,
+) -> Result<T, SinkError> {
+    let timed_out = |_| {
+        let cause = format!("no answer within {} s", longest.as_secs());
+        Err(SinkError::new(SinkErrorKind::Unavailable, subject).caused_by(cause))
+    };
+    timeout(longest, work).await.unwrap_or_else(timed_out)
 }
 
 #[cfg(test)]

@@ -2,13 +2,18 @@
 //!
 //! The server is told the CRC32C of every write and verifies it.
 
+mod federated;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use backup_core::{Error, Result};
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+use serde_json::Value;
 use zeroize::Zeroizing;
+
+use federated::{Federated, Federation};
 
 use super::object::{Naming, ObjectSink, Proof, Service, once};
 use crate::access::{Access, Credentials, Environment};
@@ -17,36 +22,56 @@ use crate::http::{Network, client};
 
 /// The sink of a bucket. Asks the store nothing yet.
 pub(crate) fn open(bucket: &Bucket, access: &Access) -> Result<ObjectSink> {
+    Ok(ObjectSink::new(Arc::new(store(bucket, access)?), Naming::of(bucket)))
+}
+
+fn store(bucket: &Bucket, access: &Access) -> Result<GoogleCloudStorage> {
     let client = client(&Network::new(&access.environment, bucket.settings.ca_certificate.clone()), &bucket.short())?;
+    let service = Service::new(client, Proof::GoogleHash);
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&bucket.name)
-        .with_http_connector(Service::new(client, Proof::GoogleHash))
+        .with_http_connector(service.clone())
         .with_retry(once());
     if let Some(endpoint) = &bucket.settings.endpoint {
         builder = builder.with_base_url(endpoint);
     }
     builder = match &access.credentials {
-        Some(Credentials::ServiceAccount(json)) => builder.with_service_account_key(json.reveal()),
+        Some(Credentials::ServiceAccount(json)) => match federation(json.reveal(), &bucket.to_string())? {
+            Some(federation) => builder.with_credentials(Arc::new(Federated::new(federation, service))),
+            None => builder.with_service_account_key(json.reveal()),
+        },
         Some(_) => return Err(Error::invalid(bucket.to_string(), "GCS takes a service account's key as credentials")),
         // Without a file the machine is asked what it may do.
         None => match file_of(&access.environment) {
-            Some(path) => with_file(builder, &path)?,
+            Some(path) => with_file(builder, &path, service)?,
             None => builder,
         },
     };
-    let store = builder.build().map_err(|error| Error::invalid(bucket.to_string(), error.to_string()))?;
-    Ok(ObjectSink::new(Arc::new(store), Naming::of(bucket)))
+    builder.build().map_err(|error| Error::invalid(bucket.to_string(), error.to_string()))
 }
 
-/// The key of a service account, or what `gcloud auth application-default login` writes.
-fn with_file(builder: GoogleCloudStorageBuilder, path: &str) -> Result<GoogleCloudStorageBuilder> {
+/// The key of a service account, what `gcloud auth application-default login` writes, or how a workload says who it is.
+fn with_file(builder: GoogleCloudStorageBuilder, path: &str, service: Service) -> Result<GoogleCloudStorageBuilder> {
     let text = fs::read_to_string(path).map(Zeroizing::new);
     let text = text.map_err(|error| Error::invalid(path, "cannot be read").caused_by(error))?;
+    if let Some(federation) = federation(&text, path)? {
+        return Ok(builder.with_credentials(Arc::new(Federated::new(federation, service))));
+    }
     Ok(if text.contains("\"private_key\"") {
         builder.with_service_account_key(text.as_str())
     } else {
         builder.with_application_credentials(path)
     })
+}
+
+/// What a file of the kind `external_account` says; nothing for one of another kind.
+fn federation(text: &str, origin: &str) -> Result<Option<Federation>> {
+    let kind =
+        serde_json::from_str::<Value>(text).ok().and_then(|document| Some(document["type"].as_str()?.to_owned()));
+    if kind.as_deref() != Some("external_account") {
+        return Ok(None);
+    }
+    Federation::parse(text).map(Some).map_err(|why| Error::invalid(origin, why))
 }
 
 /// The file that Google's own programs would take: what the variable names, or what `gcloud` wrote for this user.
@@ -61,3 +86,6 @@ fn file_of(environment: &Environment) -> Option<String> {
     let path = folder.join("application_default_credentials.json");
     path.exists().then(|| path.to_string_lossy().into_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,9 @@ pub use object::ObjectSink;
 #[cfg(feature = "rest")]
 pub use rest::RestSink;
 #[cfg(feature = "s3")]
-pub use s3::{COMPLIANCE, Lost, LostKind, Prolong, Retention, RetentionReport, S3Archive, S3Retention, S3Versions};
+pub use s3::{
+    COMPLIANCE, Lost, LostKind, Prolong, Retention, RetentionReport, S3Archive, S3Retention, S3Versions, Short,
+    ShortReason, Wanted,
+};
 #[cfg(feature = "sftp")]
 pub use sftp::SftpSink;

@@ -28,31 +28,53 @@ fn address(server: &Server) -> SocketAddr {
     ([127, 0, 0, 1], server.port).into()
 }
 
-#[test]
-#[ignore = "needs minio"]
-fn under_each_fault_alone_everything_is_done_as_if_there_was_none() {
-    let server = Server::minio();
+/// Each fault alone, the slow ones less often.
+fn each_alone(server: &Server, operations: u32) {
     for (number, fault) in every_fault().into_iter().enumerate() {
-        // The slow ones less often.
         let permille = match fault {
             Fault::Stall => 10,
             Fault::Status(_, Some(1..)) => 30,
             _ => 250,
         };
-        let proxy = Proxy::start(address(&server), at_random(number as u64, permille, vec![fault]));
+        let proxy = Proxy::start(address(server), at_random(number as u64, permille, vec![fault]));
         let prefix = format!("each-{number}");
         let direct = open(&server.place(&prefix), server.variables());
-        works_through(&proxy, through(&server, proxy.address, &prefix), &direct, 4, 30);
+        works_through(&proxy, through(server, proxy.address, &prefix), &direct, 4, operations);
     }
+}
+
+fn all_at_random(server: &Server, operations: u32) {
+    let proxy = Proxy::start(address(server), at_random(21, 120, every_fault()));
+    let direct = open(&server.place("all"), server.variables());
+    works_through(&proxy, through(server, proxy.address, "all"), &direct, 8, operations);
+}
+
+#[test]
+#[ignore = "needs minio"]
+fn under_each_fault_alone_everything_is_done_as_if_there_was_none() {
+    each_alone(&Server::minio(), 30);
 }
 
 #[test]
 #[ignore = "needs minio"]
 fn under_all_faults_at_random_everything_ends_well() {
-    let server = Server::minio();
-    let proxy = Proxy::start(address(&server), at_random(21, 120, every_fault()));
-    let direct = open(&server.place("all"), server.variables());
-    works_through(&proxy, through(&server, proxy.address, "all"), &direct, 8, 60);
+    all_at_random(&Server::minio(), 60);
+}
+
+#[test]
+#[ignore = "needs azurite"]
+fn under_faults_azure_is_as_good_as_without() {
+    let server = Server::azurite();
+    each_alone(&server, 30);
+    all_at_random(&server, 30);
+}
+
+#[test]
+#[ignore = "needs gcs-server"]
+fn under_faults_google_is_as_good_as_without() {
+    let server = Server::gcs();
+    each_alone(&server, 12);
+    all_at_random(&server, 20);
 }
 
 #[test]

@@ -6,10 +6,10 @@
 mod faults;
 mod patient;
 mod promises;
-#[expect(dead_code, reason = "the tests of other crates need more of it")]
 #[path = "../rest/proxy.rs"]
 mod proxy;
 mod refusals;
+#[expect(dead_code, reason = "the tests of other crates need more of it")]
 #[path = "../servers/mod.rs"]
 mod servers;
 #[path = "../rest/work.rs"]

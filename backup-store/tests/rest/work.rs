@@ -21,6 +21,7 @@ pub(crate) fn brisk() -> RetryPolicy {
         patience: Duration::from_secs(20),
         patience_at_first: Duration::from_secs(20),
         attempt_base: Duration::from_millis(1_500),
+        listing_begins: Duration::from_millis(1_500),
         bytes_per_second_min: 64 * 1024 * 1024,
     }
 }
@@ -38,6 +39,7 @@ pub(crate) fn every_fault() -> Vec<Fault> {
         Fault::DoneButStatus(500),
         Fault::DoneButStatus(504),
         Fault::HalfAnUpload,
+        Fault::FlippedBit,
         Fault::HalfAnAnswer,
         Fault::Stall,
         Fault::StaleListing,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use signed::{Keys, azure, s3};
+use signed::{Keys, azure, azure_signature, s3};
 
 /// The bucket that every server has.
 pub(crate) const BUCKET: &str = "backups";
@@ -136,6 +136,13 @@ impl Server {
         self.place(&format!("place-{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
     }
 
+    /// The variables of a signature for Azure's bucket that allows what `permissions` say (`r`, `c`, `w`, `d`, `l`) until
+    /// the end of `year`.
+    pub(crate) fn signed_variables(&self, permissions: &str, year: u32) -> Vec<(String, String)> {
+        let signature = azure_signature(AZURITE_ACCOUNT, AZURITE_KEY, BUCKET, permissions, year);
+        named([("AZURE_STORAGE_ACCOUNT", AZURITE_ACCOUNT), ("AZURE_STORAGE_SAS_TOKEN", &signature)])
+    }
+
     /// The variables that open it.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         match self.kind {
@@ -188,6 +195,8 @@ impl Kind {
                 .env("MINIO_ROOT_USER", "owner")
                 .env("MINIO_ROOT_PASSWORD", "owners-secret")
                 .env("MINIO_REGION", "us-east-1")
+                // With a key it can encrypt, in buckets that ask for it.
+                .env("MINIO_KMS_SECRET_KEY", "tests:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
                 .env("MINIO_BROWSER", "off")
                 .env("MINIO_UPDATE", "off"),
             Self::Azurite => command.args(["--blobHost", "127.0.0.1", "--blobPort", &port, "--location", data]).args([

@@ -1,9 +1,12 @@
 //! Requests that the tests send themselves, to prepare what the library has no call for: buckets, policies, versions.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::{HttpRequest, HttpRequestBody};
+use sha2::{Digest as _, Sha256};
 
 /// Credentials for an S3 server.
 #[derive(Clone)]
@@ -39,9 +42,16 @@ impl Keys {
     }
 }
 
+/// The SHA-256 of `content`, as S3 writes it.
+pub(crate) fn sha256(content: &str) -> String {
+    STANDARD.encode(Sha256::digest(content))
+}
+
 /// What a server answered.
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// How many bytes came; `body` is them as text.
+    pub(crate) length: usize,
     pub(crate) body: String,
 }
 
@@ -66,6 +76,41 @@ pub(crate) fn azure(account: &str, key: &str, method: &str, url: &str) -> u16 {
     exchange(request, "").status
 }
 
+/// A signature for a container of Azure's store, as a query (Microsoft's *Create a service SAS*).
+pub(crate) fn azure_signature(account: &str, key: &str, container: &str, permissions: &str, year: u32) -> String {
+    const VERSION: &str = "2020-12-06";
+    let (start, end) = ("2020-01-01T00:00:00Z", format!("{year}-12-31T00:00:00Z"));
+    let resource = format!("/blob/{account}/{container}");
+    let empty = "";
+    let signed = [
+        permissions,
+        start,
+        &end,
+        &resource,
+        empty,
+        empty,
+        empty,
+        VERSION,
+        "c",
+        empty,
+        empty,
+        empty,
+        empty,
+        empty,
+        empty,
+        empty,
+    ]
+    .join("\n");
+    // HMAC-SHA-256 with a key of just one block.
+    let key = STANDARD.decode(key).unwrap();
+    assert_eq!(key.len(), 64);
+    let padded = |with: u8| key.iter().map(|byte| byte ^ with).collect::<Vec<_>>();
+    let inner = Sha256::digest([padded(0x36), signed.into_bytes()].concat());
+    let sum = STANDARD.encode(Sha256::digest([padded(0x5c), inner.to_vec()].concat()));
+    let sum: String = sum.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("sv={VERSION}&sr=c&sp={permissions}&st={start}&se={end}&sig={sum}").replace(':', "%3A")
+}
+
 fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> HttpRequest {
     let mut request = http::Request::builder().method(method).uri(url);
     for (name, value) in headers {
@@ -80,7 +125,9 @@ fn exchange(request: HttpRequest, body: &str) -> Answer {
         let (parts, _) = request.into_parts();
         let sent = client().request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body.to_owned());
         let answer = sent.send().await.unwrap();
-        Answer { status: answer.status().as_u16(), body: answer.text().await.unwrap() }
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.unwrap();
+        Answer { status, length: body.len(), body: String::from_utf8_lossy(&body).into_owned() }
     })
 }
 

@@ -5,6 +5,10 @@
 #![cfg(feature = "sftp")]
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod line;
+#[cfg(test)]
 mod promises;
 #[cfg(test)]
 mod server;

@@ -100,3 +100,24 @@ fn a_disk_that_is_not_mounted_gets_no_folder_but_a_new_repository_does() {
         assert_eq!(sink.list("").try_collect::<Vec<_>>().await.unwrap().len(), 2);
     });
 }
+
+#[test]
+#[ignore = "needs sshd"]
+fn what_a_user_may_not_do_is_said() {
+    let mut server = Server::start();
+    let sink = server.sink("store");
+    run(async { sink.put(&key("index/a"), "x".into(), PutMode::Overwrite).await.unwrap() });
+    server.make_read_only();
+    let sink = server.sink("store");
+    run(async {
+        let put = sink.put(&key("index/b"), "x".into(), PutMode::Overwrite).await.unwrap_err();
+        let deleted = sink.delete(&key("index/a")).await.unwrap_err();
+        for (error, word) in [(put, "write"), (deleted, "delete")] {
+            assert_eq!(error.kind, SinkErrorKind::PermissionDenied, "{error:?}");
+            let cause = error.source.as_ref().unwrap().to_string();
+            assert!(cause.contains(&format!("may not {word}")), "{cause}");
+            assert!(error.hint.unwrap().contains(&format!("let the user {word}")));
+        }
+        assert_eq!(sink.get(&key("index/a"), None).await.unwrap(), "x");
+    });
+}

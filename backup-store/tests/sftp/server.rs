@@ -62,6 +62,14 @@ impl Server {
         fs::write(self.path("known_hosts"), format!("[127.0.0.1]:{} {key}", self.address.port())).unwrap();
     }
 
+    /// Lets nobody change anything from now on.
+    pub(crate) fn make_read_only(&mut self) {
+        self.stop();
+        let settings = fs::read_to_string(self.path("sshd_config")).unwrap();
+        fs::write(self.path("sshd_config"), settings.replace("internal-sftp", "internal-sftp -R")).unwrap();
+        self.run();
+    }
+
     /// Starts the server, again if it was stopped.
     pub(crate) fn run(&mut self) {
         let program = std::env::var_os("BACKUP_TEST_SSHD").expect("BACKUP_TEST_SSHD names no program");

@@ -15,10 +15,10 @@ use backup_core::clock::SystemClock;
 use backup_core::contracts::{Report, Source as _};
 use backup_core::drill::{DrillOutcome, DrillTask, StageName, Stopwatch, drill};
 use backup_core::model::SnapshotPath;
-use backup_core::observe::Observer;
+use backup_core::observe::{Amount, Observer};
 use backup_core::pipeline::{BackupOptions, BackupOutcome, RestoreOutcome, backup};
 use backup_core::repository::{CreateOptions, LockMode, Passphrase, Repository};
-use backup_sources::files::{Case, Excludes, FileSystems, FilesOptions, FilesSource, Marker};
+use backup_sources::files::{Case, Excludes, FileSystems, FilesOptions, FilesSource, LeftOut, Marker};
 use backup_sources::sandbox::{FilesSandbox, Meaning};
 use backup_store::Place;
 use serde_json::json;
@@ -63,6 +63,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let began = jiff::Timestamp::now();
     let mut source = Limited::new(FilesSource::new(vec![path.clone()], &options)?, bytes_max);
     let reporter = session.console.reporter();
+    reporter.expect(Amount { items: 0, bytes: bytes_expected });
     let watch = Instant::now();
     let backed_up = backup(&repository, &mut source, &BackupOptions::default(), &session.cancel, &*reporter)?;
     let backup_seconds = watch.elapsed().as_secs_f64();
@@ -81,7 +82,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         Some(name) if !is_folder => scratch.restored().join(name),
         _ => scratch.restored(),
     };
-    let left_out = super::selection::told(&source.inner().left_out());
+    let left_out = source.inner().left_out();
     let not_taken = source.into_not_taken();
     let compared = compare::compare(&path, &copy, &not_taken, began, &session.cancel)?;
     let stored = stored_bytes(&scratch)?;
@@ -176,7 +177,7 @@ struct Proof {
     drilled: DrillOutcome,
     compared: Comparison,
     not_taken: NotTaken,
-    left_out: String,
+    left_out: LeftOut,
     stored: u64,
     backup_seconds: f64,
     restore_seconds: f64,
@@ -214,6 +215,7 @@ impl Proof {
                 "checks": self.drilled.checks,
                 "not_tested": self.drilled.not_tested,
             },
+            "left_out": self.left_out,
             "files_not_taken": not_taken.files(),
             "bytes_not_taken": not_taken.bytes,
             "losses": backed_up.losses + restored.losses + compared.unreadable,
@@ -257,7 +259,7 @@ impl Proof {
             row("changed", format!("{} while this ran, not compared", amounts::count(compared.changed)));
         }
         if !self.left_out.is_empty() {
-            row("left out", self.left_out.clone());
+            row("left out", super::selection::told(&self.left_out));
         }
         if not_taken.bytes > 0 {
             let files = amounts::counted(not_taken.files(), "file");

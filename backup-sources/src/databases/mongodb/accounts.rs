@@ -41,8 +41,8 @@ impl Accounts {
     pub(super) fn make_missing(&self, connection: &Connection, database: &str) -> Result<Vec<String>> {
         let files = std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner));
         let documents = |kind: &str| documents(files.get(kind).map(Vec::as_slice).unwrap_or_default());
-        compare_versions(connection, &documents("version")?)?;
-        let (mut warnings, mut missing) = (Vec::new(), Vec::new());
+        let mut warnings = Vec::from_iter(compare_versions(connection, &documents("version")?)?);
+        let mut missing = Vec::new();
         for (kind, beside) in BESIDE {
             let there = there(connection, kind, database)?;
             let mut new = documents(kind)?;
@@ -114,17 +114,20 @@ fn there(connection: &Connection, kind: &str, database: &str) -> Result<BTreeSet
     Ok(all.iter().filter_map(|one| Some(one.get_str("_id").ok()?.to_owned())).collect())
 }
 
-/// Users of one version of their schema are not those of another.
-fn compare_versions(connection: &Connection, ours: &[Document]) -> Result<()> {
+/// Users of one version of their schema are not those of another. A warning where the server does not tell its own.
+fn compare_versions(connection: &Connection, ours: &[Document]) -> Result<Option<String>> {
     let version = |documents: &[Document]| documents.first().and_then(|one| one.get("currentVersion")).cloned();
-    let Some(ours) = version(ours) else { return Ok(()) };
-    let there = users::of(connection, "version", doc! {"_id": "authSchema"})?.unwrap_or_default();
+    let Some(ours) = version(ours) else { return Ok(None) };
+    let there = match users::of(connection, "version", doc! {"_id": "authSchema"})? {
+        Ok(there) => there,
+        Err(why) => return Ok(Some(format!("the version of the server's users was not compared: {why}"))),
+    };
     match version(&documents(&there.1)?) {
         Some(theirs) if theirs != ours => {
             let why = format!("its users are of version {theirs} of their schema, and those in the snapshot of {ours}");
             Err(Error::new(ErrorKind::Target(why), connection.location()).with_hint("leave --users away"))
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 

@@ -10,9 +10,13 @@ const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
 const NAMESPACE_NOT_FOUND: i32 = 26;
 const CURSOR_NOT_FOUND: i32 = 43;
+const COMMAND_NOT_FOUND: i32 = 59;
+const COMMAND_NOT_SUPPORTED: i32 = 115;
 const QUERY_PLAN_KILLED: i32 = 175;
 const SNAPSHOT_TOO_OLD: i32 = 239;
 const SNAPSHOT_UNAVAILABLE: i32 = 246;
+/// What the managed service Atlas refuses in its smaller plans.
+const REFUSED_BY_ATLAS: i32 = 8000;
 
 /// What a server said, or what went wrong on the way to it, in one line.
 pub(super) fn told(error: &mongodb::error::Error) -> String {
@@ -45,9 +49,10 @@ fn selection(message: &str) -> String {
     reason.map_or_else(|| message.to_owned(), |reason| format!("no server answers: {reason}"))
 }
 
-/// Whether the server refused for want of rights.
+/// Whether the server refused for want of rights, or because it lets nobody do that.
 pub(super) fn is_for_want_of_rights(error: &mongodb::error::Error) -> bool {
-    code(error) == Some(UNAUTHORIZED)
+    let refusals = [UNAUTHORIZED, COMMAND_NOT_FOUND, COMMAND_NOT_SUPPORTED, REFUSED_BY_ATLAS];
+    code(error).is_some_and(|code| refusals.contains(&code))
 }
 
 /// Whether what was asked for is not there.

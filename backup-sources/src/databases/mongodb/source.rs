@@ -260,6 +260,7 @@ impl Shared {
             warnings,
             tools: self.connection.server().tools(),
             expectations,
+            held: None,
         };
         let details = self.details(&ended, state.users.take());
         let manifest = Manifest { details, ..Manifest::new(Engine::Mongodb, &self.database, report.clone()) };

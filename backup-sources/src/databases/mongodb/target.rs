@@ -260,7 +260,12 @@ impl Target for MongodbTarget {
         Err(fatal("restore", path, "it is no part of a dump of MongoDB".to_owned()))
     }
 
-    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> std::result::Result<Left, TargetError> {
+    fn leave(
+        &self,
+        _path: &SnapshotPath,
+        _node: &Node,
+        _names: Option<&[Vec<u8>]>,
+    ) -> std::result::Result<Left, TargetError> {
         Ok(Left::default())
     }
 

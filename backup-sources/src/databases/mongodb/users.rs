@@ -37,27 +37,40 @@ impl Users {
 ///
 /// # Errors
 ///
-/// When the connection is lost, or there are more than anybody has.
+/// When the server fails to give them, but for want of rights, or there are more than anybody has.
 pub(super) fn read(connection: &Connection, database: &str) -> Result<Users> {
+    // All or none: users without their roles, or without saying how they are written, would be taken for whole ones.
+    let withheld = |what: &str, why: String| {
+        let warning = Some(format!("users and roles are not in it, for want of {what}: {why}"));
+        Ok(Users { warning, ..Users::default() })
+    };
     let own = doc! {"db": database};
     let users = match of(connection, "users", own.clone())? {
         Ok(users) => users,
-        Err(why) => {
-            return Ok(Users { warning: Some(format!("users and roles are not in it: {why}")), ..Users::default() });
-        }
+        Err(why) => return withheld("users", why),
     };
-    let roles = of(connection, "roles", own)?.unwrap_or_default();
+    let roles = match of(connection, "roles", own)? {
+        Ok(roles) => roles,
+        Err(why) => return withheld("roles", why),
+    };
     if users.0 + roles.0 == 0 {
         return Ok(Users::default());
     }
     // How they are written: without it nobody takes them back.
-    let version = of(connection, "version", doc! {"_id": "authSchema"})?.unwrap_or_default();
+    let version = match of(connection, "version", doc! {"_id": "authSchema"})? {
+        Ok(version) => version,
+        Err(why) => return withheld("their version", why),
+    };
     let named = |name: &str, bytes| (format!("{PREFIX}{name}{}", names::DOCUMENTS), bytes);
     let files = vec![named("roles", roles.1), named("users", users.1), named("version", version.1)];
     Ok(Users { files, warning: None, users: users.0, roles: roles.0 })
 }
 
-/// How many documents of a collection of `admin` there are and their bytes, or why they are not shown.
+/// How many documents of a collection of `admin` there are and their bytes, or why they are not shown to who asks.
+///
+/// # Errors
+///
+/// When the server fails for any other reason, or they are more than anybody has.
 pub(super) fn of(connection: &Connection, name: &str, filter: Document) -> Result<Result<(u64, Vec<u8>), String>> {
     let lost = |why: String| Error::new(ErrorKind::Source(why), connection.location());
     let (database, namespace) = ("admin".to_owned(), format!("system.{name}"));
@@ -71,7 +84,9 @@ pub(super) fn of(connection: &Connection, name: &str, filter: Document) -> Resul
             Err(Stop::Server(error)) if failure::is_for_want_of_rights(&error) => {
                 return Ok(Err("who asks may not read them (the role backup in admin may)".to_owned()));
             }
-            Err(Stop::Server(error)) => return Ok(Err(failure::told(&error))),
+            Err(Stop::Server(error)) => {
+                return Err(failure::of(connection.location(), &format!("read the {name} of admin"), &error));
+            }
         }
         if bytes.len() as u64 > GLOBALS_BYTES_MAX {
             return Err(Error::new(ErrorKind::Limit("the size of users and roles"), connection.location()));

@@ -8,7 +8,7 @@ use backup_core::contracts::Tool;
 use backup_core::{Error, ErrorKind, Result};
 
 use super::defaults::{Defaults, Flavour};
-use super::settings::MysqlSettings;
+use super::settings::{Encryption, MysqlSettings};
 use crate::program::Program;
 
 /// A server, through the client programs.
@@ -18,7 +18,7 @@ pub(super) struct Client {
     /// For questions and for loading.
     query: Found,
     defaults: Defaults,
-    folders: Vec<PathBuf>,
+    must_encrypt: bool,
 }
 
 /// A program that was found.
@@ -38,14 +38,34 @@ impl Client {
     /// When there is none.
     pub(super) fn new(settings: &MysqlSettings) -> Result<Self> {
         let subject = settings.subject();
-        let query = find(&settings.programs, &["mariadb", "mysql"], None).ok_or_else(|| {
+        let query = found(settings, &["mariadb", "mysql"]).next().ok_or_else(|| {
             Error::new(ErrorKind::Source("there is no client program of MySQL or MariaDB here".into()), &subject)
                 .with_hint("install mariadb-client, or mysql-client for a server of MySQL")
         })?;
         let defaults = Defaults::new(settings, query.flavour).map_err(|error| {
             Error::new(ErrorKind::Source("the password cannot be passed on".into()), &subject).caused_by(error)
         })?;
-        Ok(Self { subject, query, defaults, folders: settings.programs.clone() })
+        let must_encrypt = matches!(settings.encryption, Encryption::Required | Encryption::Verified(_));
+        Ok(Self { subject, query, defaults, must_encrypt })
+    }
+
+    /// Refuses a connection that is not encrypted where that was required: `MariaDB`'s programs before 11.4 take it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not, or the server does not answer.
+    pub(super) fn require_encryption(&self) -> Result<()> {
+        if !self.must_encrypt {
+            return Ok(());
+        }
+        let rows = self.ask_or_fail("SHOW SESSION STATUS LIKE 'Ssl_cipher'")?;
+        match rows.first().and_then(|row| row.get(1)).is_some_and(|cipher| !cipher.is_empty()) {
+            true => Ok(()),
+            false => Err(Error::invalid(&self.subject, "the connection is not encrypted, and ssl-mode requires that")
+                .with_hint(
+                    "give the server a certificate (ssl-cert, ssl-key), or reach it through a socket or a tunnel",
+                )),
+        }
     }
 
     /// Which database it is, for people.
@@ -89,13 +109,22 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When there is none of the server's flavour: the other's leaves out what it does not know.
-    pub(super) fn dump(&self, settings: &MysqlSettings, server: Flavour) -> Result<Dump> {
+    /// When there is none of the server's flavour: the other's leaves out what it does not know. When those that there are
+    /// are older than `version`, the server's: they do not know all that it has.
+    pub(super) fn dump(&self, settings: &MysqlSettings, server: Flavour, version: &str) -> Result<Dump> {
         let (names, package) = match server {
             Flavour::Mariadb => (["mariadb-dump", "mysqldump"], "mariadb-client"),
             Flavour::Mysql => (["mysqldump", "mysqldump"], "mysql-client"),
         };
-        let found = find(&self.folders, &names, Some(server)).ok_or_else(|| {
+        let mut fitting: Vec<_> = found(settings, &names).filter(|found| found.flavour == server).collect();
+        let is_new_enough = |found: &Found| series(&found.version) >= series(version);
+        let place = fitting.iter().position(is_new_enough);
+        if let (None, Some(Found { path, version: older, .. })) = (place, fitting.first()) {
+            let what = format!("the server has version {version}, and {} is {older}, which is older", path.display());
+            return Err(Error::new(ErrorKind::Source(what), &self.subject)
+                .with_hint(format!("install {package} of the server's version, or name its folder with --mysql-bin")));
+        }
+        let found = place.map(|place| fitting.swap_remove(place)).ok_or_else(|| {
             let other = if server == Flavour::Mysql { "a mysqldump of MySQL" } else { "mariadb-dump" };
             Error::new(ErrorKind::Source(format!("the server needs {other}, and there is none here")), &self.subject)
                 .with_hint(format!("install {package}, or name the folder of its programs with --mysql-bin"))
@@ -129,7 +158,7 @@ impl Client {
 
     fn command(&self, path: &Path, defaults: &Defaults) -> Command {
         let mut command = Command::new(path);
-        command.args(defaults.arguments());
+        defaults.equip(&mut command);
         command
     }
 }
@@ -145,7 +174,8 @@ impl Dump {
     /// Starts it.
     pub(super) fn start(&self, arguments: &[&str], database: &str) -> io::Result<Program> {
         let mut command = Command::new(&self.found.path);
-        command.args(self.defaults.arguments()).args(arguments).arg("--").arg(database);
+        self.defaults.equip(&mut command);
+        command.args(arguments).arg("--").arg(database);
         Program::start_with_input(command)
     }
 
@@ -171,19 +201,25 @@ fn tool(found: &Found) -> Tool {
     Tool { name, version: found.version.clone() }
 }
 
-/// The first of `names` that is in one of `folders`, and of the flavour that is wanted.
-fn find(folders: &[PathBuf], names: &[&str], wanted: Option<Flavour>) -> Option<Found> {
-    names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find_map(|path| {
-        let said = Command::new(&path).arg("--version").stdin(Stdio::null()).output().ok()?;
+/// Those of `names` that are in the folders of programs and say what they are, in this order.
+fn found(settings: &MysqlSettings, names: &[&'static str]) -> impl Iterator<Item = Found> {
+    let folders = &settings.programs;
+    let paths: Vec<_> = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).collect();
+    paths.into_iter().filter_map(|path| {
+        let mut command = Command::new(&path);
+        settings.environment.of(&mut command);
+        let said = command.arg("--version").stdin(Stdio::null()).output().ok()?;
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         let flavour = if text.contains("MariaDB") { Flavour::Mariadb } else { Flavour::Mysql };
         let version = version_in(&text)?;
-        (said.status.success() && wanted.is_none_or(|wanted| wanted == flavour)).then_some(Found {
-            path,
-            flavour,
-            version,
-        })
+        said.status.success().then_some(Found { path, flavour, version })
     })
+}
+
+/// The first two numbers of a version.
+pub(super) fn series(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(['.', '-']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// `mariadb  Ver 15.1 Distrib 10.11.19-MariaDB, …`, `mysqldump from 11.4.2-MariaDB, …`, `mysql  Ver 8.0.36 for …`.
@@ -226,7 +262,35 @@ pub(super) fn named(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::settings::Environment;
     use super::*;
+
+    #[test]
+    fn a_client_that_loads_what_may_be_hostile_knows_nothing_of_the_callers_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("mariadb");
+        let version = "echo 'mariadb  Ver 15.1 Distrib 10.11.19-MariaDB, for Linux'";
+        let script = format!("#!/bin/sh\nif [ \"$1\" = --version ]; then env >version; {version}; else env; fi\n");
+        std::fs::write(&program, script.replace(">version", &format!(">{}/version", folder.path().display()))).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let url = crate::databases::url::DatabaseUrl::parse("mysql://u@h/app").unwrap();
+        let seen = |environment| {
+            let settings = MysqlSettings {
+                programs: vec![folder.path().to_owned()],
+                environment,
+                ..MysqlSettings::of_url(&url).unwrap()
+            };
+            let mut seen = String::new();
+            Client::new(&settings).unwrap().load("app").unwrap().read_to_string(&mut seen).unwrap();
+            seen + &std::fs::read_to_string(folder.path().join("version")).unwrap()
+        };
+        // Whoever runs tests has this variable.
+        assert!(seen(Environment::Inherited).contains("CARGO_MANIFEST_DIR="));
+        let seen = seen(Environment::Empty);
+        assert!(seen.contains("LC_ALL=C.UTF-8") && !seen.contains("CARGO_"), "{seen}");
+    }
 
     #[test]
     fn programs_say_their_version_in_three_ways() {
@@ -238,6 +302,8 @@ mod tests {
             assert_eq!(version_in(text).as_deref(), Some(version));
         }
         assert_eq!(version_in("something else"), None);
+        assert_eq!((series("10.11.6-MariaDB"), series("8.0.mysql")), (Some((10, 11)), Some((8, 0))));
+        assert!(series("10.6.1") < series("10.11.0") && series("10.11.9") < series("11.4.2-MariaDB"));
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use zeroize::Zeroizing;
 
-use super::settings::{Encryption, MysqlSettings, Server};
+use super::settings::{Encryption, Environment, MysqlSettings, Server};
 
 /// The arguments that every client program of a server takes, and what they refer to.
 #[derive(Debug)]
@@ -18,6 +20,7 @@ pub(super) struct Defaults {
     /// A file that is only in memory, and readable through this process's own entry in `/proc`: nothing is left of it
     /// when this process ends, however it ends.
     _password: Option<File>,
+    environment: Environment,
 }
 
 impl Defaults {
@@ -63,18 +66,22 @@ impl Defaults {
                 authority.iter().for_each(|path| add("ssl-ca", path));
             }
         }
-        let password = settings.password.as_ref().map(|password| password_file(password.reveal())).transpose()?;
-        if let Some(file) = &password {
+        let password = settings.password.as_ref().filter(|_| settings.options.is_none());
+        let password = password.map(|password| password_file(password.reveal())).transpose()?;
+        let in_memory = |file: &File| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+        if let Some(path) = settings.options.clone().or_else(|| password.as_ref().map(in_memory)) {
             // It has to be the first. The programs' own files come after it where both are read, and would win.
-            let path = format!("--defaults-file=/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-            arguments.insert(0, path.into());
+            let mut argument = OsString::from("--defaults-file=");
+            argument.push(path);
+            arguments.insert(0, argument);
         }
-        Ok(Self { arguments, _password: password })
+        Ok(Self { arguments, _password: password, environment: settings.environment })
     }
 
-    /// The arguments, the first of which must stay the first.
-    pub(super) fn arguments(&self) -> &[OsString] {
-        &self.arguments
+    /// Adds the arguments, the first of which must stay the first, and the environment.
+    pub(super) fn equip(&self, command: &mut Command) {
+        command.args(&self.arguments);
+        self.environment.of(command);
     }
 }
 
@@ -87,6 +94,12 @@ pub(super) enum Flavour {
 
 fn password_file(password: &str) -> io::Result<File> {
     let mut file = File::from(memfd_create("options", MemfdFlags::CLOEXEC)?);
+    write_options(&mut file, password)?;
+    Ok(file)
+}
+
+/// Writes an option file with a password into an empty file.
+pub(super) fn write_options(file: &mut File, password: &str) -> io::Result<()> {
     // The programs pass over a file that anybody may write.
     file.set_permissions(Permissions::from_mode(0o600))?;
     let mut text = Zeroizing::new(String::from("[client]\npassword=\""));
@@ -101,6 +114,5 @@ fn password_file(password: &str) -> io::Result<File> {
         }
     }
     text.push_str("\"\n");
-    file.write_all(text.as_bytes())?;
-    Ok(file)
+    file.write_all(text.as_bytes())
 }

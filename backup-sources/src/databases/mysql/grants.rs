@@ -13,8 +13,17 @@ pub(super) struct Rights {
     everywhere: BTreeSet<String>,
     /// On the database.
     here: BTreeSet<String>,
+    /// Taken back on the database, of those on every one: MySQL's partial revokes.
+    not_here: BTreeSet<String>,
     /// Whether the routines of everybody can be read.
     routines: bool,
+}
+
+/// The question for the rights of who asks, with those of the roles that are active, as `CURRENT_ROLE()` names them. MySQL
+/// does not tell these otherwise; `MariaDB` does.
+pub(super) fn with_roles(roles: &str) -> Option<String> {
+    // A list of quoted names, as it has to be written here.
+    roles.starts_with('`').then(|| format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}"))
 }
 
 impl Rights {
@@ -22,6 +31,15 @@ impl Rights {
     pub(super) fn of(lines: &[String], database: &str) -> Self {
         let mut rights = Self::default();
         for line in lines {
+            if let Some((revoked, on)) = line.strip_prefix("REVOKE ").and_then(|rest| rest.split_once(" ON "))
+                && let Some((scope, _)) = on.split_once(" FROM ").and_then(|(on, _)| split_name(on))
+            {
+                // No pattern: these are for one database each.
+                if scope == database {
+                    rights.not_here.extend(revoked.split(", ").map(|word| word.trim().to_ascii_uppercase()));
+                }
+                continue;
+            }
             let Some((granted, on)) = line.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON ")) else {
                 continue;
             };
@@ -72,7 +90,8 @@ impl Rights {
     }
 
     fn has(&self, right: &str) -> bool {
-        self.has_everywhere(right) || self.here.iter().any(|word| word == right || is_all(word))
+        let is_taken_back = self.not_here.iter().any(|word| word == right || is_all(word));
+        (self.has_everywhere(right) && !is_taken_back) || self.here.iter().any(|word| word == right || is_all(word))
     }
 
     fn has_everywhere(&self, right: &str) -> bool {
@@ -164,6 +183,22 @@ mod tests {
         assert_eq!(rights(&["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION"]).missing(), [""; 0]);
         let some = rights(&["GRANT USAGE ON *.* TO `u`@`%`", "GRANT SELECT, EVENT ON `my_app`.* TO `u`@`%`"]);
         assert_eq!(some.missing(), ["SHOW VIEW", "TRIGGER"]);
+    }
+
+    #[test]
+    fn the_roles_of_mysql_are_asked_for_and_none_is_no_role() {
+        assert_eq!(with_roles("NONE"), None);
+        let question = "SHOW GRANTS FOR CURRENT_USER() USING `r`@`%`,`s`@`localhost`";
+        assert_eq!(with_roles("`r`@`%`,`s`@`localhost`").as_deref(), Some(question));
+    }
+
+    #[test]
+    fn what_was_taken_back_on_a_database_is_missing_there() {
+        let all = "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON *.* TO `u`@`%`";
+        assert_eq!(rights(&[all, "REVOKE SELECT, EVENT ON `my_app`.* FROM `u`@`%`"]).missing(), ["SELECT", "EVENT"]);
+        assert_eq!(rights(&[all, "REVOKE SELECT ON `other`.* FROM `u`@`%`"]).missing(), [""; 0]);
+        let again = "GRANT SELECT ON `my_app`.* TO `u`@`%`";
+        assert_eq!(rights(&[all, again, "REVOKE SELECT ON `my_app`.* FROM `u`@`%`"]).missing(), [""; 0]);
     }
 
     #[test]

@@ -22,6 +22,6 @@ mod source;
 mod target;
 
 pub use sandbox::MysqlSandbox;
-pub use settings::{Encryption, MysqlSettings, Server};
+pub use settings::{Encryption, Environment, MysqlSettings, Server};
 pub use source::{MysqlSource, observe};
-pub use target::{Character, Existing, MysqlTarget};
+pub use target::{Existing, MysqlTarget};

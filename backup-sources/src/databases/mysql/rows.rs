@@ -4,6 +4,7 @@
 //! The hash of a table is the sum, modulo 2¹²⁸, of XXH3-128 of the text of each row between its parentheses. The same
 //! program gives the same text for the same row, in whatever order and in however many statements.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use memchr::{memchr, memchr2};
@@ -29,6 +30,8 @@ pub(super) struct DumpReader {
     /// The beginning of a line, or the whole of the last one.
     line: Vec<u8>,
     lines: u64,
+    /// Made by MySQL's own program, not by MariaDB's.
+    is_of_mysql: bool,
     /// Inside of a routine, whose text may look like rows.
     is_in_routine: bool,
     table: String,
@@ -37,6 +40,20 @@ pub(super) struct DumpReader {
     log: Option<(String, String)>,
     gtid: Option<String>,
     is_complete: bool,
+    /// The definitions of tables, as hashes, without what the next row's number is.
+    definitions: BTreeMap<String, u128>,
+    /// The table whose definition is being read.
+    defined: Option<(String, Box<Xxh3>)>,
+    /// The bytes of the statement with rows that is being read.
+    statement_bytes: u64,
+    longest: Option<Longest>,
+}
+
+/// The longest statement with rows: a server must take it in one piece.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Longest {
+    pub(super) table: String,
+    pub(super) bytes: u64,
 }
 
 /// What the next bytes are.
@@ -59,12 +76,17 @@ impl DumpReader {
             place: Place::Line,
             line: Vec::new(),
             lines: 0,
+            is_of_mysql: false,
             is_in_routine: false,
             table: String::new(),
             partial: None,
             log: None,
             gtid: None,
             is_complete: false,
+            definitions: BTreeMap::new(),
+            defined: None,
+            statement_bytes: 0,
+            longest: None,
         }
     }
 
@@ -81,6 +103,16 @@ impl DumpReader {
         (!words.is_empty()).then(|| words.join(", "))
     }
 
+    /// The hash of a table's definition, if that has passed.
+    pub(super) fn definition(&self, table: &str) -> Option<u128> {
+        self.definitions.get(table).copied()
+    }
+
+    /// The longest statement with rows, if there was one.
+    pub(super) fn longest(&self) -> Option<&Longest> {
+        self.longest.as_ref()
+    }
+
     /// Whether the last line was the one that a dump ends with.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete || is_last(&self.line)
@@ -89,11 +121,19 @@ impl DumpReader {
     /// Reads on.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
+            let before = bytes.len();
             bytes = match self.place {
-                Place::Line => self.in_line(bytes),
+                Place::Line => {
+                    bytes = self.in_line(bytes);
+                    continue;
+                }
                 Place::Rows => self.between_rows(bytes),
                 Place::Row | Place::Text | Place::Escape => self.in_row(bytes),
             };
+            self.statement_bytes += (before - bytes.len()) as u64;
+            if self.place == Place::Line && self.longest.as_ref().is_none_or(|one| one.bytes < self.statement_bytes) {
+                self.longest = Some(Longest { table: self.table.clone(), bytes: self.statement_bytes });
+            }
         }
     }
 
@@ -111,6 +151,7 @@ impl DumpReader {
             self.table = table;
             self.place = Place::Rows;
             self.line.clear();
+            self.statement_bytes = length as u64;
             // What the line had before belonged to no row: the words were not complete.
             return &bytes[length.saturating_sub(before)..];
         }
@@ -137,13 +178,36 @@ impl DumpReader {
             {
                 self.log = Some((file, offset));
             }
+            // MariaDB's said the same of itself once, and named itself behind it.
+            if self.lines < HEAD_LINES && text.starts_with("-- MySQL dump ") {
+                self.is_of_mysql = !text.contains("MariaDB");
+            }
             // At the end of a dump.
             if text.starts_with("-- SET GLOBAL gtid_slave_pos=") {
                 self.gtid = quoted_after(text, "gtid_slave_pos=");
             }
         }
+        if !self.is_in_routine {
+            self.define(&line);
+        }
         if !line.trim_ascii().is_empty() {
             self.is_complete = is_last(&line);
+        }
+    }
+
+    /// Takes a line of `CREATE TABLE`, from that to the semicolon.
+    fn define(&mut self, line: &[u8]) {
+        if let Some(name) = line.strip_prefix(b"CREATE TABLE `").and_then(name_of) {
+            self.defined = Some((String::from_utf8_lossy(&name.0).into_owned(), Box::new(Xxh3::new())));
+        }
+        let Some((_, hash)) = &mut self.defined else { return };
+        let line = if self.is_of_mysql { without_named_set(line) } else { line.into() };
+        let (before, after) = if line.starts_with(b")") { without_next_number(&line) } else { (&*line, &b""[..]) };
+        [before, after, b"\n"].iter().for_each(|part| hash.update(part));
+        if line.trim_ascii_end().ends_with(b";")
+            && let Some((name, hash)) = self.defined.take()
+        {
+            self.definitions.insert(name, hash.digest128());
         }
     }
 
@@ -226,22 +290,7 @@ pub(super) fn is_last(line: &[u8]) -> bool {
 /// The table that a line puts rows into, and the length of what stands before them.
 fn rows_of(line: &[u8]) -> Option<(String, usize)> {
     let rest = line.strip_prefix(b"INSERT INTO `")?;
-    let (mut name, mut at) = (Vec::new(), 0);
-    loop {
-        let end = at + memchr(b'`', &rest[at..])?;
-        name.extend_from_slice(&rest[at..end]);
-        match rest.get(end + 1)? {
-            // A backtick in a name is doubled.
-            b'`' => {
-                name.push(b'`');
-                at = end + 2;
-            }
-            _ => {
-                at = end + 1;
-                break;
-            }
-        }
-    }
+    let (name, mut at) = name_of(rest)?;
     // The columns may be named, where some are generated.
     let mut is_in_name = false;
     let values = loop {
@@ -253,6 +302,52 @@ fn rows_of(line: &[u8]) -> Option<(String, usize)> {
         at += 1;
     };
     (values == b"VALUES").then(|| (String::from_utf8_lossy(&name).into_owned(), line.len() - rest.len() + at + 6))
+}
+
+/// The name that `rest` begins with, behind its first backtick, and where it ends.
+fn name_of(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut name, mut at) = (Vec::new(), 0);
+    loop {
+        let end = at + memchr(b'`', &rest[at..])?;
+        name.extend_from_slice(&rest[at..end]);
+        match rest.get(end + 1)? {
+            // A backtick in a name is doubled.
+            b'`' => {
+                name.push(b'`');
+                at = end + 2;
+            }
+            _ => return Some((name, end + 1)),
+        }
+    }
+}
+
+/// The last line of a definition before and after the number that the next row will have.
+fn without_next_number(line: &[u8]) -> (&[u8], &[u8]) {
+    const WORDS: &[u8] = b" AUTO_INCREMENT=";
+    let Some(at) = memchr::memmem::find(line, WORDS) else { return (line, b"") };
+    let rest = &line[at + WORDS.len()..];
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (&line[..at], &rest[digits..])
+}
+
+/// A line of a definition without the character sets that stand before a collation, whose name says them too: MySQL
+/// leaves them out of a table that named none, and says them once that table was dumped and restored.
+fn without_named_set(line: &[u8]) -> Cow<'_, [u8]> {
+    const SET: &[u8] = b" CHARACTER SET ";
+    const COLLATE: &[u8] = b" COLLATE ";
+    let (mut kept, mut rest) = (Vec::new(), line);
+    while let Some(at) = memchr::memmem::find(rest, SET) {
+        let behind = &rest[at + SET.len()..];
+        let name = behind.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+        let end = if behind[name..].starts_with(COLLATE) { at } else { at + SET.len() + name };
+        kept.extend_from_slice(&rest[..end]);
+        rest = &behind[name..];
+    }
+    if rest.len() == line.len() {
+        return line.into();
+    }
+    kept.extend_from_slice(rest);
+    kept.into()
 }
 
 fn quoted_after(text: &str, words: &str) -> Option<String> {
@@ -305,6 +400,8 @@ INSERT INTO `b` VALUES (1,'it''s (one)');
         assert_eq!(counts, [("a", 4), ("b", 1), ("odd `name", 2)]);
         assert_eq!(whole.position().as_deref(), Some("binlog.000003:342, gtid 0-1-17"));
         assert!(whole.is_complete());
+        let longest = "INSERT INTO `odd ``name` (`VALUES`, `b`) VALUES (0xFF,_binary 'x'),(1.5e10,'');".len() as u64;
+        assert_eq!(whole.longest(), Some(&Longest { table: "odd `name".into(), bytes: longest }));
         let again = [
             xxh3_128(b"1,'it''s (one)'"),
             xxh3_128(br"2,'a \') b\\'"),
@@ -315,7 +412,35 @@ INSERT INTO `b` VALUES (1,'it''s (one)');
         for length in [1, 2, 3, 7, 20] {
             let parts = read(DUMP.as_bytes().chunks(length).map(<[u8]>::to_vec));
             assert_eq!(parts.tables(), whole.tables(), "in portions of {length}");
+            assert_eq!(parts.longest(), whole.longest(), "in portions of {length}");
             assert!(parts.is_complete());
+        }
+    }
+
+    #[test]
+    fn a_definition_is_the_same_whatever_number_comes_next() {
+        let of = |text: &str| read([text.as_bytes().to_vec()].into_iter()).definition("a `b");
+        let one = "CREATE TABLE `a ``b` (\n  `x` int\n) ENGINE=InnoDB AUTO_INCREMENT=7 DEFAULT CHARSET=utf8mb4;\n";
+        assert!(of(one).is_some());
+        assert_eq!(of(one), of(&one.replace(" AUTO_INCREMENT=7", "")));
+        assert_ne!(of(one), of(&one.replace("`x` int", "`x` int DEFAULT 7")));
+        assert_ne!(of(one), of(&one.replace("utf8mb4", "latin1")));
+    }
+
+    #[test]
+    fn mysql_may_name_the_character_set_of_a_collation_or_not() {
+        let of = |head: &str, column: &str| {
+            let text = format!("{head}\nCREATE TABLE `t` (\n  `x` text{column} NOT NULL\n);\n");
+            read([text.into_bytes()].into_iter()).definition("t").unwrap()
+        };
+        let mysql = "-- MySQL dump 10.13  Distrib 9.7.4, for Linux (x86_64)";
+        let (named, not) = (" CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", " COLLATE utf8mb4_bin");
+        assert_eq!(of(mysql, named), of(mysql, not));
+        assert_ne!(of(mysql, named), of(mysql, " CHARACTER SET latin1 COLLATE latin1_bin"));
+        assert_ne!(of(mysql, " CHARACTER SET latin1"), of(mysql, " CHARACTER SET utf8mb4"));
+        // What MariaDB writes comes back as it was, and was hashed as it is.
+        for mariadb in ["-- MariaDB dump 10.19", "-- MySQL dump 10.16  Distrib 10.1.48-MariaDB"] {
+            assert_ne!(of(mariadb, named), of(mariadb, not));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which database of which server, and who asks.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use backup_core::{Error, Result};
 
@@ -16,12 +17,37 @@ pub struct MysqlSettings {
     /// The password. With one, the programs read no other option files; without, they look into their own
     /// (`~/.my.cnf`).
     pub password: Option<Password>,
+    /// An option file with the password, for programs that cannot read what is in this process's memory; it comes in the
+    /// place of [`Self::password`].
+    pub options: Option<PathBuf>,
     /// The database.
     pub database: String,
     /// Encryption on the way.
     pub encryption: Encryption,
     /// The folders in which client programs are looked for, in this order.
     pub programs: Vec<PathBuf>,
+    /// What the programs know of the caller's.
+    pub environment: Environment,
+}
+
+/// The environment of client programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Environment {
+    /// The caller's, with its home and option files.
+    #[default]
+    Inherited,
+    /// None: they load what may be hostile, and the caller's holds what opens its stores.
+    Empty,
+}
+
+impl Environment {
+    /// Gives it to a program that is about to be run.
+    pub(super) fn of(self, command: &mut Command) {
+        if self == Self::Empty {
+            command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
+            command.env("HOME", "/nonexistent");
+        }
+    }
 }
 
 /// Where a server is.
@@ -96,9 +122,11 @@ impl MysqlSettings {
             server,
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
+            options: None,
             database: database.to_owned(),
             encryption,
             programs: Vec::new(),
+            environment: Environment::default(),
         })
     }
 

@@ -19,18 +19,25 @@ use super::super::ready::Ready;
 use super::super::url::Engine;
 use super::client::{Client, Dump, ended, quoted};
 use super::defaults::Flavour;
-use super::grants::Rights;
+use super::grants::{Rights, with_roles};
 use super::inventory::Inventory;
-use super::rows::DumpReader;
+use super::rows::{DumpReader, Longest};
 use super::settings::MysqlSettings;
 use crate::program::Program;
+
+/// The kind of what a table's definition must show: its columns with their defaults, keys, checks, options.
+pub(super) const DEFINITION: &str = "definition";
+
+/// The detail of a manifest that tells how long a statement of the dump is at most, in bytes.
+pub(super) const LONGEST_STATEMENT: &str = "longest_statement_bytes";
 
 /// The file of a snapshot.
 pub(super) const DUMP: &str = "dump.sql";
 
 /// What every dump asks for. Routines and events are left out by the programs unless they are asked for; a date would
-/// make two dumps of the same data different.
-const ALWAYS: [&str; 10] = [
+/// make two dumps of the same data different. Under a lock on one table, the sequence that numbers its rows could not be
+/// used.
+const ALWAYS: [&str; 11] = [
     "--single-transaction",
     "--quick",
     "--routines",
@@ -39,6 +46,7 @@ const ALWAYS: [&str; 10] = [
     "--hex-blob",
     "--no-tablespaces",
     "--skip-dump-date",
+    "--skip-add-locks",
     "--default-character-set=utf8mb4",
     "--max-allowed-packet=1G",
 ];
@@ -59,6 +67,8 @@ struct Looked {
     database: String,
     character_set: String,
     collation: String,
+    /// The longest statement that the server takes.
+    packet_bytes: u64,
     warnings: Vec<String>,
     tools: Vec<Tool>,
 }
@@ -115,8 +125,10 @@ impl Looked {
         let database = settings.database.clone();
         let fail =
             |why: String, hint: String| Err(Error::new(ErrorKind::Source(why), client.subject()).with_hint(hint));
-        let facts = client.ask_or_fail("SELECT @@version, @@version_comment, @@log_bin")?;
-        let [version, comment, log_bin] = facts.first().map_or(&[][..], |row| &row[..]) else {
+        let facts =
+            client.ask_or_fail("SELECT @@version, @@version_comment, @@log_bin, @@global.max_allowed_packet")?;
+        client.require_encryption()?;
+        let [version, comment, log_bin, packet_bytes] = facts.first().map_or(&[][..], |row| &row[..]) else {
             return fail(
                 "the server does not say what it is".into(),
                 "check that it is one of MySQL or MariaDB".into(),
@@ -124,7 +136,13 @@ impl Looked {
         };
         let is_mariadb = format!("{version} {comment}").contains("MariaDB");
         let flavour = if is_mariadb { Flavour::Mariadb } else { Flavour::Mysql };
-        let lines = client.ask_or_fail("SHOW GRANTS")?;
+        let mut lines = client.ask_or_fail("SHOW GRANTS")?;
+        // Not every version has roles.
+        let roles = if is_mariadb { None } else { client.ask("SELECT CURRENT_ROLE()").ok() };
+        let roles = roles.and_then(|rows| with_roles(rows.first()?.first()?));
+        if let Some(of_roles) = roles {
+            lines = client.ask_or_fail(&of_roles)?;
+        }
         let lines: Vec<String> = lines.into_iter().map(|row| row.join("\t")).collect();
         let rights = Rights::of(&lines, &database);
         let sets = client.ask_or_fail(&format!(
@@ -150,7 +168,7 @@ impl Looked {
             let right = if is_mariadb { "SELECT on mysql.proc" } else { "SHOW_ROUTINE" };
             warnings.push(format!("routines that other users defined may be missing: it takes the right {right}"));
         }
-        let dump = client.dump(settings, flavour)?;
+        let dump = client.dump(settings, flavour, version)?;
         let mut arguments = ALWAYS.to_vec();
         let is_log_seen = rights.sees_log() && (is_mariadb || rights.may_pause());
         match (flavour, log_bin == "1" && is_log_seen) {
@@ -172,7 +190,8 @@ impl Looked {
         let server = Tool { name: format!("{name}-server"), version: version.clone() };
         let tools = vec![server, dump.tool(), client.tool()];
         let (character_set, collation) = (character_set.clone(), collation.clone());
-        Ok(Self { client, dump, arguments, database, character_set, collation, warnings, tools })
+        let packet_bytes = packet_bytes.parse().unwrap_or(u64::MAX);
+        Ok(Self { client, dump, arguments, database, character_set, collation, packet_bytes, warnings, tools })
     }
 }
 
@@ -220,7 +239,11 @@ impl DumpStream {
 
     fn finish(self) -> Result<Passed, String> {
         let Self { looked, before, program, reader, began } = self;
-        ended(program).map_err(|why| format!("{} failed: {why}", looked.dump.tool().name))?;
+        ended(program).map_err(|why| {
+            let advice =
+                if why.contains("(1356)") { "; repair or drop that view, or grant its definer the rights" } else { "" };
+            format!("{} failed: {why}{advice}", looked.dump.tool().name)
+        })?;
         if !reader.is_complete() {
             return Err("the dump does not end with its last line: it was cut short".into());
         }
@@ -244,17 +267,37 @@ impl DumpStream {
                 hash: Some(format!("xxh3-128-sum-of-dumped-rows:{:032x}", rows.sum)),
             });
         }
+        let definitions = before.tables().filter_map(|table| Some((table, reader.definition(table)?)));
+        let definitions: Vec<_> = definitions
+            .map(|(table, hash)| Expectation {
+                kind: DEFINITION.into(),
+                object: table.to_owned(),
+                count: None,
+                hash: Some(format!("definition-xxh3-128:{hash:032x}")),
+            })
+            .collect();
         if expectations.is_empty() {
             warnings.push(format!("the database {} has no tables", looked.database));
         }
+        expectations.extend(definitions);
         expectations.extend(before.others());
-        let details = Map::from_iter([
+        let mut details = Map::from_iter([
             ("character_set".to_owned(), looked.character_set.into()),
             ("collation".to_owned(), looked.collation.into()),
         ]);
+        if let Some(Longest { table, bytes }) = reader.longest() {
+            details.insert(LONGEST_STATEMENT.to_owned(), (*bytes).into());
+            if *bytes >= looked.packet_bytes {
+                warnings.push(format!(
+                    "a row of {table} takes a statement of {bytes} bytes, and the server's max_allowed_packet is {}: a \
+                     server that restores it needs more",
+                    looked.packet_bytes
+                ));
+            }
+        }
         let consistency = if unsafe_tables.is_empty() { Consistency::Transactional } else { Consistency::Fuzzy };
         let recovery_point = Some(RecoveryPoint { time: began, position: reader.position() });
-        let report = Report { recovery_point, consistency, warnings, tools: looked.tools, expectations };
+        let report = Report { recovery_point, consistency, warnings, tools: looked.tools, expectations, held: None };
         Ok(Passed { report, details })
     }
 }

@@ -6,16 +6,17 @@
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use backup_core::Result;
 use backup_core::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
+use backup_core::{Error, Result};
 
+use super::super::manifest::Manifest;
 use super::super::passed_over::PassedOver;
 use super::client::{Client, ended, named, quoted};
 use super::rows::is_last;
 use super::settings::MysqlSettings;
-use super::source::DUMP;
+use super::source::{DUMP, LONGEST_STATEMENT};
 use crate::program::Program;
 
 /// What becomes of a database that holds something.
@@ -29,14 +30,11 @@ pub enum Existing {
     Replace,
 }
 
-/// What a database that has to be made writes its texts in, as its manifest has it: `character_set` and `collation`
-/// among the details.
+/// What a database that has to be made writes its texts in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Character {
-    /// The character set.
-    pub set: String,
-    /// The collation.
-    pub collation: String,
+struct Character {
+    set: String,
+    collation: String,
 }
 
 /// A database that is being filled.
@@ -52,6 +50,16 @@ pub struct MysqlTarget {
 /// How much of a dump's end is kept, to see its last line.
 const TAIL_BYTES: usize = 128;
 
+/// What a server says, and what to try.
+const ADVICE: [(&str, &str); 5] = [
+    ("max_allowed_packet", "raise max_allowed_packet on the server: SET GLOBAL max_allowed_packet = 1073741824"),
+    // A server that is sent too much hangs up, and its client may not hear why.
+    ("gone away", "see whether the server still runs; a row that is longer than its max_allowed_packet ends it too"),
+    ("SET USER", "restore as a user who may set definers: GRANT SET USER ON *.*"),
+    ("SET_USER_ID", "restore as a user who may set definers: GRANT SET_USER_ID ON *.*"),
+    ("SET_ANY_DEFINER", "restore as a user who may set definers: GRANT SET_ANY_DEFINER ON *.*"),
+];
+
 /// What became of the dump.
 #[derive(Debug, Default)]
 enum Outcome {
@@ -63,14 +71,29 @@ enum Outcome {
 }
 
 impl MysqlTarget {
-    /// The database of `settings`, which is made when it is not there.
+    /// The database of `settings`, which is made when it is not there: as the manifest says that it was.
     ///
     /// # Errors
     ///
-    /// When a program is missing, or the server does not answer.
-    pub fn connect(settings: &MysqlSettings, existing: Existing, character: Option<Character>) -> Result<Self> {
+    /// When a program is missing, the server does not answer, or it takes no statement as long as the dump's longest.
+    pub fn connect(settings: &MysqlSettings, existing: Existing, manifest: Option<&Manifest>) -> Result<Self> {
         let client = Client::new(settings)?;
-        client.ask_or_fail("SELECT 1")?;
+        let packet = client.ask_or_fail("SELECT @@global.max_allowed_packet")?;
+        client.require_encryption()?;
+        let packet: Option<u64> = packet.first().and_then(|row| row.first()?.parse().ok());
+        let detail = |name: &str| manifest?.details.get(name);
+        let longest = detail(LONGEST_STATEMENT).and_then(serde_json::Value::as_u64);
+        if let (Some(longest), Some(packet)) = (longest, packet)
+            && longest >= packet
+        {
+            let what =
+                format!("the dump has a statement of {longest} bytes, and the server's max_allowed_packet is {packet}");
+            let hint = format!("SET GLOBAL max_allowed_packet = {}; 1 GiB is the most there is", rounded(longest));
+            return Err(Error::invalid(client.subject(), what).with_hint(hint));
+        }
+        let text = |name: &str| detail(name).and_then(|value| value.as_str()).map(str::to_owned);
+        let character = text("character_set").zip(text("collation"));
+        let character = character.map(|(set, collation)| Character { set, collation });
         let (database, outcome) = (settings.database.clone(), Arc::default());
         Ok(Self { client: Arc::new(client), database, existing, character, outcome })
     }
@@ -151,7 +174,7 @@ impl Target for MysqlTarget {
         Err(self.fail("restore into", format!("{path} is no part of a backup of MySQL")))
     }
 
-    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         Ok(Left::default())
     }
 
@@ -254,7 +277,14 @@ fn has_end(tail: &[u8]) -> bool {
 }
 
 fn fatal(action: &'static str, path: &SnapshotPath, reason: String) -> TargetError {
-    TargetError { is_fatal: true, ..TargetError::new(action, path.clone(), reason) }
+    let hint = ADVICE.iter().find(|(words, _)| reason.contains(words)).map(|(_, hint)| (*hint).to_owned());
+    TargetError { is_fatal: true, hint, ..TargetError::new(action, path.clone(), reason) }
+}
+
+/// A size that is enough for a statement, as servers round it.
+fn rounded(bytes: u64) -> u64 {
+    const STEP_BYTES: u64 = 1024 * 1024;
+    (bytes + 1).div_ceil(STEP_BYTES) * STEP_BYTES
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

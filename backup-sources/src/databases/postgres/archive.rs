@@ -168,12 +168,14 @@ impl Inspector {
         !matches!(self.state, State::Head | State::Contents(_))
     }
 
-    /// The table of contents, when it has passed, and nothing else; `None` for a format that is not known.
+    /// The table of contents, when it has passed; of a directory, when nothing follows it. `None` for a format that is
+    /// not known.
     pub(super) fn into_contents(self) -> Result<Option<Contents>, ArchiveError> {
         match self.state {
             State::Foreign => Ok(None),
-            State::Block if self.pending.is_empty() => Ok(Some(self.contents)),
-            _ => Err(ArchiveError::CutShort),
+            State::Head | State::Contents(_) => Err(ArchiveError::CutShort),
+            _ if self.layout == Layout::Directory && !self.pending.is_empty() => Err(ArchiveError::CutShort),
+            _ => Ok(Some(self.contents)),
         }
     }
 

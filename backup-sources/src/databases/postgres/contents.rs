@@ -8,22 +8,18 @@ use backup_core::contracts::Expectation;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::archive::{ArchiveError, Input, Layout, Stop};
+use super::properties;
 
 /// The first version whose entries tell the access method, and the kind of the relation.
 const RELATION_KIND: (u8, u8) = (1, 16);
 
 /// Entries that say how to read the others, what belongs to a cluster and not to a database, and the large objects, of
 /// which there may be millions, and which are counted and hashed together.
-const NOT_OF_THE_DATA: [&str; 8] = [
-    "ENCODING",
-    "STDSTRINGS",
-    "SEARCHPATH",
-    "DATABASE",
-    "DATABASE PROPERTIES",
-    "STATISTICS DATA",
-    "BLOB",
-    "BLOB METADATA",
-];
+const NOT_OF_THE_DATA: [&str; 7] =
+    ["ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "STATISTICS DATA", "BLOB", "BLOB METADATA"];
+
+/// What the name of an entry begins with that tells of the database as a whole: its comment, its grants.
+const OF_DATABASE: &[u8] = b"DATABASE ";
 
 /// Kinds of objects whose entry is called by their name alone.
 const ONE_NAME: [&str; 9] =
@@ -49,9 +45,16 @@ pub(super) struct Entry {
     pub(super) number: i32,
     /// Whether a block of data belongs to it.
     pub(super) has_data: bool,
-    kind: String,
-    schema: Option<Vec<u8>>,
-    name: Vec<u8>,
+    /// What it is, in pg_dump's words.
+    pub(super) kind: String,
+    pub(super) schema: Option<Vec<u8>>,
+    pub(super) name: Vec<u8>,
+    /// The entries that it depends on. Some may not be in the dump.
+    pub(super) needs: Vec<i32>,
+    /// The statements, of what belongs to the database as a whole.
+    pub(super) of_database: Option<String>,
+    /// Of the database.
+    pub(super) owner: Option<String>,
     /// A hash of the statement that makes it.
     definition: u128,
     is_heir: bool,
@@ -122,9 +125,12 @@ impl Entry {
         if version >= RELATION_KIND {
             input.integer()?;
         }
-        input.text()?; // Owner.
+        let owner = input.text()?.unwrap_or_default();
         input.text()?; // Whether it has oids: never since version 12.
-        while input.text()?.is_some() {} // What it depends on.
+        let mut needs = Vec::new();
+        while let Some(text) = input.text()? {
+            needs.extend(str::from_utf8(text).ok().and_then(|text| text.parse::<i32>().ok()));
+        }
         let file = match layout {
             Layout::OneFile => {
                 input.byte()?; // Where its data is: not known when the dump was streamed.
@@ -134,17 +140,45 @@ impl Entry {
             Layout::Directory => file_name(input.text()?.unwrap_or_default())?,
         };
         let kind = String::from_utf8_lossy(kind).into_owned();
+        let is_of_database = kind == "DATABASE PROPERTIES" || (schema.is_none() && name.starts_with(OF_DATABASE));
+        let of_database = is_of_database.then(|| String::from_utf8(definition.to_vec()).ok()).flatten();
         Ok(Self {
             number,
             has_data,
+            needs,
+            owner: (kind == "DATABASE").then(|| String::from_utf8(owner.to_vec()).ok()).flatten(),
             is_heir: kind == "TABLE" && memchr::memmem::find(definition, b"\nINHERITS (").is_some(),
-            definition: xxh3_128(definition),
+            definition: match &of_database {
+                // The same for whatever name it is restored under.
+                Some(text) => xxh3_128(properties::without_name(text).as_bytes()),
+                None => xxh3_128(definition),
+            },
+            of_database,
             schema: schema.map(<[u8]>::to_vec),
             name: name.to_vec(),
             copy: if has_data { copy.to_vec() } else { Vec::new() },
             file,
             kind,
         })
+    }
+
+    /// One that is put together for a test.
+    #[cfg(test)]
+    pub(super) fn made(number: i32, kind: &str, schema: &str, name: &str, needs: &[i32]) -> Self {
+        Self {
+            number,
+            has_data: kind.ends_with("DATA"),
+            kind: kind.to_owned(),
+            schema: Some(schema.as_bytes().to_vec()).filter(|schema| !schema.is_empty()),
+            name: name.as_bytes().to_vec(),
+            needs: needs.to_vec(),
+            of_database: None,
+            owner: None,
+            definition: 0,
+            is_heir: false,
+            copy: Vec::new(),
+            file: None,
+        }
     }
 
     /// Whether it stands for the rows of a table.
@@ -176,6 +210,7 @@ impl Entry {
             return None;
         }
         let object = match &self.schema {
+            None if self.kind == "DATABASE PROPERTIES" => format!("DATABASE {}", self.object()),
             // The name of a function, a trigger or a comment is several words, not one to be quoted.
             Some(schema) if !ONE_NAME.contains(&self.kind.as_str()) => {
                 format!("{}.{}", quoted(schema), text(&self.name))
@@ -183,7 +218,11 @@ impl Entry {
             _ => self.object(),
         };
         // The value of a sequence is data, although a statement sets it.
-        let method = if self.kind == "SEQUENCE SET" { "value" } else { "definition" };
+        let method = match () {
+            () if self.kind == "SEQUENCE SET" => "value",
+            () if self.of_database.is_some() => "definition-of-any-name",
+            () => "definition",
+        };
         Some(Expectation {
             kind: self.kind.to_lowercase(),
             object,

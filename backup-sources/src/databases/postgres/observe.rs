@@ -12,6 +12,7 @@ use backup_core::{Error, ErrorKind, Result};
 
 use super::archive::{Found, Inspector, Layout};
 use super::connection::Connection;
+use super::contents::Contents;
 use super::directory;
 use super::dump::Dump;
 use super::failure;
@@ -82,7 +83,33 @@ pub(super) fn read(dump: &mut impl io::Read) -> io::Result<Found> {
     }
 }
 
-/// Whether it belongs to the database as a whole: its comment, its grants.
+/// The table of contents of a dump in the custom format; `None` when its format is not known here. What follows it is not
+/// read.
+pub(super) fn contents(mut dump: impl io::Read) -> io::Result<Option<Contents>> {
+    let mut inspector = Inspector::new(Layout::OneFile);
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    while !inspector.has_contents() {
+        match dump.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => inspector.look(&buffer[..length]).map_err(io::Error::other)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    inspector.into_contents().map_err(io::Error::other)
+}
+
+/// The same expectations for a database that is called `name`: what belongs to the database as a whole is told by its name.
+pub fn of_name(mut expectations: Vec<Expectation>, name: &str) -> Vec<Expectation> {
+    for expectation in &mut expectations {
+        if is_of_the_database(expectation) {
+            expectation.object = format!("DATABASE {name}");
+        }
+    }
+    expectations
+}
+
+/// Whether it belongs to the database as a whole: its settings, its comment, its grants.
 pub(super) fn is_of_the_database(expectation: &Expectation) -> bool {
     expectation.object.starts_with("DATABASE ")
 }
@@ -105,8 +132,8 @@ impl Difference {
         self.observed.is_some() && is_definition
     }
 
-    /// Whether it is the comment or the grants of the database itself. They are in the dump, by the name that the
-    /// database had, and only a restore that makes the database of that name takes them.
+    /// Whether it is of the database itself: its settings, its comment, its grants. They are restored with a database that
+    /// is made for it; one that was there keeps its own.
     pub fn is_of_the_database(&self) -> bool {
         is_of_the_database(&self.expected)
     }
@@ -116,7 +143,7 @@ impl Difference {
         let Expectation { kind, object, count, .. } = &self.expected;
         match &self.observed {
             _ if self.is_of_the_database() => {
-                format!("{kind} {object} belongs to the database itself, and was not restored")
+                format!("{kind} {object} belongs to the database itself, and is another here")
             }
             None => format!("{kind} {object} is missing"),
             Some(observed) if observed.count != *count => {
@@ -186,7 +213,7 @@ mod tests {
                 ("table data public.short: 1 instead of 2", false),
                 ("table data public.other has another content", false),
                 ("view public.v is defined in other words", true),
-                ("comment DATABASE app belongs to the database itself, and was not restored", false),
+                ("comment DATABASE app belongs to the database itself, and is another here", false),
             ]
         );
     }

@@ -72,6 +72,11 @@ impl Programs {
         })
     }
 
+    /// The same, as scripts in `folder` stand for them.
+    pub(super) fn in_folder(self, folder: PathBuf) -> Self {
+        Self { folder, ..self }
+    }
+
     /// The folder that they are in.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

@@ -79,7 +79,7 @@ fn identifier(text: &str) -> Option<(String, &str)> {
 }
 
 /// The statements of a script, without comments, psql's own commands and their semicolons.
-fn statements(text: &str) -> Vec<&str> {
+pub(super) fn statements(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let (mut start, mut quote) = (0, None);
     let mut at = 0;

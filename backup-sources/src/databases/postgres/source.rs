@@ -370,6 +370,7 @@ impl Shared {
             warnings,
             tools: self.tools.clone(),
             expectations: found.expectations,
+            held: None,
         };
         let manifest = Manifest {
             details: self.details.clone(),

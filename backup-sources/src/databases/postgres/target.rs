@@ -5,7 +5,7 @@
 //! a new one, and only once that one is loaded. The copy of the dump lies in a folder that only this user can enter, and
 //! goes with it; killed, the process leaves that folder, and what it had made of the database under another name.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,15 @@ use tempfile::TempDir;
 
 use super::archive::Found;
 use super::connection::Connection;
+use super::contents::Contents;
 use super::creation::create;
 use super::directory;
 use super::observe;
 use super::parallel::closed;
+use super::part::Part;
+use super::present::is_there;
 use super::programs::{Programs, complaint};
+use super::properties;
 use super::roles;
 use super::server::Server;
 use super::source::Roles;
@@ -33,7 +37,7 @@ use super::tls::Protection;
 use super::view::Version;
 use crate::databases::manifest::Manifest;
 use crate::databases::url::Engine;
-use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck};
+use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck, Stay};
 use crate::program::Program;
 
 /// How a dump is loaded.
@@ -47,7 +51,9 @@ pub struct LoadOptions {
     pub schemas: Vec<String>,
     /// Only these tables.
     pub tables: Vec<String>,
-    /// Connections that load at once; as many as there are cores when not given.
+    /// Whether a database that is made gets what is not in it but belongs to it: its settings, comment, grants, owner.
+    pub own: OwnSettings,
+    /// Connections that load at once; as many as there are cores when not given. A part is loaded by one.
     pub jobs: Option<NonZeroUsize>,
     /// The folder in which the copy of the dump gets its own.
     pub spool: PathBuf,
@@ -62,6 +68,15 @@ pub enum Existing {
     Refused,
     /// It is replaced, once the new one is loaded; of a part, the objects are.
     Replaced,
+}
+
+/// What becomes of the settings, the comment, the grants and the owner of the database itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnSettings {
+    /// A database that is made gets them; one that was there keeps its own. Without roles, only what names none.
+    Restored,
+    /// They are passed over, as in a database that is only looked at.
+    LeftOut,
 }
 
 /// A database to be made, or filled, from a dump.
@@ -135,7 +150,12 @@ impl PostgresTarget {
                 .caused_by(error)
                 .with_hint("name another with --spool")
         })?;
-        let how = RestoreOptions { owner: Owner::Restorer, space: options.space, ..RestoreOptions::default() };
+        let how = RestoreOptions {
+            owner: Owner::Restorer,
+            space: options.space,
+            stay: Stay::Passing,
+            ..RestoreOptions::default()
+        };
         // Below it, because what is restored brings its own permissions.
         let files = FilesTarget::new(folder.path().join(COPY), how);
         Ok(Self {
@@ -172,6 +192,8 @@ impl PostgresTarget {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let dump = self.folder.path().join(COPY).join("dump");
         self.check(&dump)?;
+        let contents = self.contents(&dump)?;
+        let part = self.part(contents.as_ref())?;
         if self.options.roles == Roles::Kept
             && let Some(globals) = self.globals()?
         {
@@ -190,7 +212,17 @@ impl PostgresTarget {
             })?;
             warning.into_iter().for_each(|warning| self.warn(warning));
         }
-        self.run(&dump)?;
+        let list = match part {
+            Some(part) => Some(self.list(part)?),
+            None => None,
+        };
+        self.run(&dump, list.as_deref())?;
+        let contents = contents.filter(|_| self.must_make && list.is_none());
+        let contents = contents.filter(|_| self.options.own == OwnSettings::Restored);
+        if let Some(contents) = &contents {
+            let problems = properties::apply(&connection, contents, &self.loaded, self.options.roles);
+            problems.into_iter().for_each(|problem| self.warn(problem));
+        }
         if self.loaded != self.database {
             let (old, new) = (escape_identifier(&self.database), escape_identifier(&self.loaded));
             let replaced = connection
@@ -200,7 +232,50 @@ impl PostgresTarget {
                 failed("replace the database", &error).with_hint(format!("what was restored is in the database {new}"))
             })?;
         }
+        // The last thing, because only its owner may do the others.
+        if let Some(contents) = contents.filter(|_| self.options.roles == Roles::Kept) {
+            properties::give_away(&connection, &contents, &self.database).into_iter().for_each(|told| self.warn(told));
+        }
         Ok(())
+    }
+
+    /// The table of contents; `None` when its format is not known here.
+    fn contents(&self, dump: &Path) -> Result<Option<Contents>, TargetError> {
+        let read = match dump.is_dir() {
+            true => File::open(dump.join(directory::CONTENTS)).and_then(directory::contents),
+            false => File::open(dump).and_then(observe::contents),
+        };
+        read.map_err(|error| TargetError::of_io("read", SnapshotPath::parse(b"dump"), &error))
+    }
+
+    /// What of the dump was asked for, when that is a part.
+    fn part<'a>(&self, contents: Option<&'a Contents>) -> Result<Option<Part<'a>>, TargetError> {
+        let LoadOptions { schemas, tables, .. } = &self.options;
+        if schemas.is_empty() && tables.is_empty() {
+            return Ok(None);
+        }
+        let failed = |why: String| TargetError::new("load", SnapshotPath::parse(b"dump"), why);
+        let contents = contents.ok_or_else(|| {
+            failed("a part of it cannot be chosen: its format is not known here".to_owned())
+                .with_hint("restore it whole, into a database of its own")
+        })?;
+        Part::find(contents, schemas, tables).map(Some).map_err(|missing| {
+            failed(format!("it has no {missing}"))
+                .with_hint("a name is written as PostgreSQL has it, a table's alone or as SCHEMA.TABLE")
+        })
+    }
+
+    /// The list of entries that pg_restore is given for a part, as a file.
+    fn list(&self, part: Part<'_>) -> Result<PathBuf, TargetError> {
+        let failed = |error: &dyn ToString| TargetError::new("load", SnapshotPath::root(), error.to_string());
+        let (connection, _) = Connection::open(&self.server, &self.loaded).map_err(|error| failed(&error))?;
+        let completed = part.complete(&mut |entry| is_there(&connection, entry)).map_err(|error| failed(&error))?;
+        let (numbers, told) = completed;
+        told.into_iter().for_each(|text| self.warn(text));
+        let path = self.folder.path().join("list");
+        let lines: String = numbers.iter().map(|number| format!("{number};\n")).collect();
+        fs::write(&path, lines).map_err(|error| failed(&error))?;
+        Ok(path)
     }
 
     /// Looks whether the dump is whole and what the manifest says, and completes it with the places of its data.
@@ -220,7 +295,9 @@ impl PostgresTarget {
             return Ok(());
         }
         let expected = &self.manifest.report.expectations;
-        if let Some(difference) = observe::compare(expected, expectations).first() {
+        let differences = observe::compare(expected, expectations);
+        // What belongs to the database itself was hashed with its name in manifests of before.
+        if let Some(difference) = differences.iter().find(|difference| !difference.is_of_the_database()) {
             return Err(damaged(&format!("it is not the dump that its manifest describes: {}", difference.told())));
         }
         if found.blocks.is_empty() {
@@ -250,27 +327,29 @@ impl PostgresTarget {
         }
     }
 
-    fn run(&self, dump: &Path) -> Result<(), TargetError> {
+    /// Loads the dump, or what `list` names of it.
+    fn run(&self, dump: &Path, list: Option<&Path>) -> Result<(), TargetError> {
         let failed = |why: String| TargetError::new("load", SnapshotPath::parse(b"dump"), why);
         let protection = Protection::of(&self.server).map_err(|error| failed(error.to_string()))?;
         let jobs = self.options.jobs.or_else(|| std::thread::available_parallelism().ok());
         let mut command = self.programs.command("pg_restore");
-        command.arg("--no-password").arg(format!("--jobs={}", jobs.map_or(1, NonZeroUsize::get)));
+        command.arg("--no-password");
         // Without a database pg_restore would print. A name with an equals sign would be taken for a connection.
         command.arg(format!("--dbname=dbname='{}'", self.loaded.replace('\\', "\\\\").replace('\'', "\\'")));
         if self.options.roles == Roles::LeftOut {
             command.args(["--no-owner", "--no-privileges"]);
         }
-        let parts = [("schema", &self.options.schemas), ("table", &self.options.tables)];
-        let is_part = parts.iter().any(|(_, names)| !names.is_empty());
-        for (option, names) in parts {
-            command.args(names.iter().map(|name| format!("--{option}={name}")));
-        }
-        if is_part {
-            // Rows must not be added to a table that was there before.
-            command.arg("--exit-on-error");
-            if self.options.existing == Existing::Replaced {
-                command.args(["--clean", "--if-exists"]);
+        match list {
+            None => {
+                command.arg(format!("--jobs={}", jobs.map_or(1, NonZeroUsize::get)));
+            }
+            // Beside what is there it is all or nothing: rows must not be added to a table that was there before, and one
+            // that is replaced must not be lost when the new one is refused.
+            Some(list) => {
+                command.arg("--single-transaction").arg("--use-list").arg(list);
+                if self.options.existing == Existing::Replaced {
+                    command.args(["--clean", "--if-exists"]);
+                }
             }
         }
         command.arg(dump);
@@ -290,8 +369,8 @@ impl PostgresTarget {
         let told: Vec<&str> =
             ended.said.lines().filter_map(|line| Some(line.split_once("error: ")?.1.trim())).take(TOLD_MAX).collect();
         let what = if told.is_empty() { complaint(&ended) } else { told.join("; ") };
-        let hint = match is_part {
-            true => "nothing more was loaded; an object that is there already is replaced with --clean",
+        let hint = match list.is_some() {
+            true => "nothing was changed; an object that is there already is replaced with --clean",
             false => "the database is not complete; --no-roles loads it without its owners and grants",
         };
         Err(failed(format!("{what}, into the database {}", escape_identifier(&self.loaded))).with_hint(hint))
@@ -327,7 +406,7 @@ impl Target for PostgresTarget {
         self.files.special(path, node)
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         self.files.leave(path, node, names)
     }
 

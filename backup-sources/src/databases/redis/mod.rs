@@ -14,7 +14,10 @@
 //! `manifest.json`.
 
 mod connection;
+mod elements;
+mod inspect;
 mod keys;
+mod listener;
 mod numeral;
 mod rdb;
 #[cfg(test)]
@@ -27,6 +30,7 @@ mod sum;
 mod sync;
 mod target;
 
+pub use inspect::{inspect, payloads};
 pub use keys::differences;
 pub use sandbox::RedisSandbox;
 pub use settings::{Address, RedisSettings, Tls};

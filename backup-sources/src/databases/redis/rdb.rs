@@ -8,53 +8,11 @@ use std::fmt;
 
 use backup_core::limits::{RDB_TEXT_BYTES_MAX, REDIS_STRING_HASHED_BYTES_MAX};
 
+use super::elements::{Digest, Elements};
+use super::listener::{Ending, Key, Listener};
 use super::numeral::{Length, Numeral, unpack};
 use super::shape::{Part, shape_of};
 use super::sum::{Sum, Verdict};
-
-/// Whoever hears what is in the file.
-pub(super) trait Listener {
-    /// Whether values are wanted, byte by byte as they are in the file.
-    const WANTS_VALUES: bool;
-
-    /// The format's version.
-    fn version(&mut self, _version: u16) {}
-
-    /// A fact about the file: the server's version, when it was written.
-    fn fact(&mut self, name: &[u8], value: &[u8]);
-
-    /// A key and its value.
-    fn key(&mut self, key: Key<'_>) -> Result<(), String>;
-
-    /// The text of a library of functions.
-    fn function(&mut self, library: &[u8]) -> Result<(), String>;
-
-    /// Something that a module keeps beside the keys.
-    fn module_data(&mut self);
-}
-
-/// A key and its value.
-pub(super) struct Key<'a> {
-    pub(super) database: u64,
-    pub(super) name: &'a [u8],
-    /// When it expires, in milliseconds since 1970.
-    pub(super) expires: Option<u64>,
-    /// The type as the file has it.
-    pub(super) kind: u8,
-    /// The text of a string that is not too long to be held.
-    pub(super) string: Option<&'a [u8]>,
-    /// The value as the file has it, where the listener wants values.
-    pub(super) raw: &'a [u8],
-}
-
-/// How a file ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// It is whole, and its checksum is right.
-    Checked,
-    /// It is whole as far as can be said: it carries no checksum.
-    Unchecked,
-}
 
 /// Reads a file as it comes.
 pub(super) struct RdbReader<L> {
@@ -80,6 +38,7 @@ struct EntryState {
     kind: Option<u8>,
     name: Vec<u8>,
     string: Option<Vec<u8>>,
+    elements: Option<Elements>,
     raw: Vec<u8>,
     is_in_value: bool,
 }
@@ -110,6 +69,8 @@ enum Use {
     Seconds,
     Milliseconds,
     DecimalLength,
+    Decimal,
+    Score,
     Text(TextUse, Form),
 }
 
@@ -131,6 +92,7 @@ enum TextUse {
     FactValue,
     Key,
     String,
+    Element,
     Function,
 }
 
@@ -299,8 +261,11 @@ impl<L: Listener> RdbReader<L> {
             frame.at += 1;
             self.state = match part {
                 Part::Text if self.entry.kind == Some(0) => State::Number(NumberUse::Text(TextUse::String)),
+                Part::Text if self.entry.elements.is_some() => State::Number(NumberUse::Text(TextUse::Element)),
                 Part::Text => State::Number(NumberUse::Text(TextUse::Nothing)),
                 Part::Number => State::Number(NumberUse::Nothing),
+                // The only bytes of a sorted set are its scores.
+                Part::Bytes(8) if self.entry.kind == Some(5) => State::Kept(Vec::new(), 8, Use::Score),
                 Part::Bytes(count) => State::Passed(count.into()),
                 Part::Decimal => State::Kept(Vec::new(), 1, Use::DecimalLength),
                 Part::Many(parts) => State::Number(NumberUse::Count(parts)),
@@ -328,11 +293,19 @@ impl<L: Listener> RdbReader<L> {
             Use::Opcode => return self.opcode(kept[0]),
             Use::Seconds => self.entry.expires = Some(number() * 1_000),
             Use::Milliseconds => self.entry.expires = Some(number()),
-            Use::DecimalLength => {
-                self.state = match kept[0] {
-                    0 | 253..=255 => State::Next,
-                    length => State::Passed(length.into()),
+            Use::DecimalLength => match kept[0] {
+                length @ 1..=252 => self.state = State::Kept(Vec::new(), length.into(), Use::Decimal),
+                special => self.score(special_score(special)),
+            },
+            Use::Decimal | Use::Score => {
+                let score = match purpose {
+                    Use::Score => f64::from_bits(number()),
+                    _ => {
+                        let text = str::from_utf8(&kept).ok().and_then(|text| text.parse().ok());
+                        text.ok_or("a score is no number")?
+                    }
                 };
+                self.score(score);
             }
             Use::Text(purpose, form) => {
                 let text = match form {
@@ -347,6 +320,10 @@ impl<L: Listener> RdbReader<L> {
             }
         }
         Ok(())
+    }
+
+    fn score(&mut self, score: f64) {
+        self.entry.elements.iter_mut().for_each(|elements| elements.score(score));
     }
 
     fn opcode(&mut self, opcode: u8) -> Result<(), String> {
@@ -398,7 +375,7 @@ impl<L: Listener> RdbReader<L> {
             (Length::Special(_), _) => return Err("a number was expected".to_owned()),
         };
         match purpose {
-            NumberUse::Nothing => {}
+            NumberUse::Nothing => self.entry.elements.iter_mut().for_each(|elements| elements.number(number)),
             NumberUse::Database => self.entry.database = number,
             NumberUse::Count(parts) => self.frames.push(Frame { parts, at: 0, times: number }),
             NumberUse::Text(purpose) => self.state = self.text(number, purpose, Form::Plain)?,
@@ -438,6 +415,13 @@ impl<L: Listener> RdbReader<L> {
         };
         let is_wanted = match purpose {
             TextUse::Nothing => false,
+            TextUse::Element => match &mut self.entry.elements {
+                Some(elements) if elements.wants(length) => true,
+                elements => {
+                    elements.iter_mut().for_each(|elements| elements.long(length));
+                    false
+                }
+            },
             TextUse::String => length <= REDIS_STRING_HASHED_BYTES_MAX,
             _ if bytes.max(length) > RDB_TEXT_BYTES_MAX => {
                 return Err(format!("a name of {} bytes is longer than any can be", bytes.max(length)));
@@ -466,9 +450,11 @@ impl<L: Listener> RdbReader<L> {
             TextUse::FactValue => self.listener.fact(&self.entry.name, &text),
             TextUse::Function => self.listener.function(&text)?,
             TextUse::String => self.entry.string = Some(text),
+            TextUse::Element => self.entry.elements.iter_mut().for_each(|elements| elements.text(&text)),
             TextUse::Key => {
                 self.entry.name = text;
                 self.entry.is_in_value = true;
+                self.entry.elements = self.entry.kind.filter(|_| L::WANTS_ELEMENTS).and_then(Elements::of);
                 self.state = self.parts(self.entry.kind.and_then(shape_of).unwrap_or_default());
             }
         }
@@ -476,13 +462,14 @@ impl<L: Listener> RdbReader<L> {
     }
 
     fn end_entry(&mut self) -> Result<(), String> {
-        let EntryState { database, expires, kind, name, string, raw, .. } = &mut self.entry;
+        let EntryState { database, expires, kind, name, string, elements, raw, .. } = &mut self.entry;
         let key = Key {
             database: *database,
             name,
             expires: expires.take(),
             kind: kind.take().unwrap_or_default(),
             string: string.as_deref(),
+            elements: elements.take().map_or(Digest::None, Elements::digest),
             raw,
         };
         let heard = self.listener.key(key);
@@ -495,6 +482,15 @@ impl<L: Listener> RdbReader<L> {
 impl<L> fmt::Debug for RdbReader<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RdbReader").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+/// What stands for a score that has no digits.
+fn special_score(byte: u8) -> f64 {
+    match byte {
+        254 => f64::INFINITY,
+        255 => f64::NEG_INFINITY,
+        _ => f64::NAN,
     }
 }
 

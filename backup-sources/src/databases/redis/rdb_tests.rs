@@ -5,7 +5,8 @@ use crc_fast::{CrcAlgorithm, checksum};
 use proptest::prelude::*;
 
 use super::keys::Keys;
-use super::rdb::{Ending, Key, Listener, RdbReader};
+use super::listener::{Ending, Key, Listener};
+use super::rdb::RdbReader;
 
 /// Keeps everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,7 @@ type Found = (u64, Vec<u8>, Option<u64>, u8, Vec<u8>);
 
 impl Listener for All {
     const WANTS_VALUES: bool = true;
+    const WANTS_ELEMENTS: bool = false;
 
     fn fact(&mut self, _name: &[u8], _value: &[u8]) {}
 

@@ -5,6 +5,7 @@
 //!
 //! Killed, a drill leaves no process where `setpriv` is there, and a folder that the next drill removes.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use backup_core::cancel::Cancel;
 use backup_core::clock::Clock;
 use backup_core::contracts::{
     Answer, Caveats, Check, Entrance, Expectation, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
-    SandboxFacts, Target, Tool,
+    SandboxFacts, Stopper, Target, Tool,
 };
 use backup_core::observe::Amount;
 
@@ -22,14 +23,17 @@ use super::super::examined::{Plainly, checks, folder_with_room};
 use super::super::manifest::Manifest;
 use super::super::url::{DatabaseUrl, Engine, Password};
 use super::connection::{Connection, Reply};
-use super::keys::{EXPIRING, due};
+use super::keys::{ELEMENTS, EXPIRING, EXPIRING_ELEMENTS, due};
 use super::settings::{Address, RedisSettings};
 use super::source::{facts_of, observe};
 use super::target::{Existing, RedisTarget};
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program};
+use crate::sandbox::{Clients, SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program};
 
 /// Who asks the user's questions: any password does, and reading is all it may.
 const READER: &str = "backup-drill-reader";
+
+/// The server's socket.
+const SOCKET: &str = "redis.sock";
 
 /// A server has so many databases when nothing is said.
 const DATABASES: u64 = 16;
@@ -53,6 +57,9 @@ pub struct RedisSandbox {
 #[derive(Debug)]
 struct Running {
     settings: RedisSettings,
+    /// Where the user's programs find the socket, and what separates them.
+    way: PathBuf,
+    clients: Clients,
     served: Served,
     folder: SandboxFolder,
 }
@@ -105,6 +112,19 @@ impl RedisSandbox {
     }
 }
 
+/// Makes sure that what answers at the socket is the server that was started: what is restored empties nothing else.
+fn is_ours(settings: &RedisSettings, own: &Path) -> Result<(), String> {
+    let mut connection = Connection::open(settings).map_err(|error| error.to_string())?;
+    let there = match connection.command(&[b"CONFIG", b"GET", b"dir"]).map_err(|error| error.to_string())? {
+        Reply::Several(replies) => replies.into_iter().nth(1),
+        _ => None,
+    };
+    match there {
+        Some(Reply::Text(folder)) if Path::new(std::ffi::OsStr::from_bytes(&folder)) == own => Ok(()),
+        _ => Err("it is another server than the one that was started".to_owned()),
+    }
+}
+
 impl Sandbox for RedisSandbox {
     fn facts(&self) -> SandboxFacts {
         self.facts.clone()
@@ -120,7 +140,7 @@ impl Sandbox for RedisSandbox {
         shown.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
         let walls = Walls::raise(&folder, &self.place.run_as, self.place.namespaces, shown)?;
         self.facts.isolation = walls.isolation();
-        let socket = walls.socket("redis.sock")?;
+        let socket = walls.socket(SOCKET)?;
         let mut command = walls.command(&folder, &program);
         command.args(["--port", "0", "--unixsocketperm", "700", "--save", "", "--appendonly", "no"]);
         command.args(["--daemonize", "no", "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]);
@@ -128,7 +148,7 @@ impl Sandbox for RedisSandbox {
         command.arg("--unixsocket").arg(&socket).arg("--dir").arg(walls.own());
         let served = Served::start("redis-server", command, &folder.path().join("server.log"))?;
         let settings = RedisSettings {
-            address: Address::Socket(socket),
+            address: Address::Socket(socket.clone()),
             user: None,
             password: None,
             tls: None,
@@ -141,18 +161,21 @@ impl Sandbox for RedisSandbox {
             // One that can be asked may still be busy with its beginning.
             if facts.get("loading").is_some_and(|loading| loading == "0") { Ok(facts) } else { Err("it loads".into()) }
         })?;
+        is_ours(&settings, walls.own()).map_err(|why| SandboxError::new("prepare the server", why).ours())?;
+        let (way, clients) = Clients::of_user(&walls, &folder, &socket, program.parent(), &self.place.shown)?;
+        self.facts.isolation.push(clients.isolation().to_owned());
         let (name, version) = match facts.get("valkey_version") {
             Some(version) => ("valkey", version),
             None => ("redis", facts.get("redis_version").unwrap_or(&self.manifest.database)),
         };
         self.facts.engine = Some(Tool { name: name.to_owned(), version: version.clone() });
         self.facts.tuned = vec!["save off".to_owned(), "appendonly off".to_owned()];
-        self.running = Some(Running { settings, served, folder });
+        self.running = Some(Running { settings, way, clients, served, folder });
         Ok(())
     }
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
-        let target = RedisTarget::connect(&self.running()?.settings, Existing::Refuse);
+        let target = RedisTarget::connect(&self.running().map_err(SandboxError::ours)?.settings, Existing::Refuse);
         Ok(Box::new(target.map_err(|error| SandboxError::new("prepare the restore", error).ours())?))
     }
 
@@ -161,6 +184,10 @@ impl Sandbox for RedisSandbox {
         let Address::Socket(socket) = &settings.address else { return Err("it has no socket".to_owned()) };
         let url = DatabaseUrl::of_socket(Engine::Redis, None, socket, "");
         Ok(folder.entrance(url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?.to_string()))
+    }
+
+    fn stopper(&self) -> Option<Stopper> {
+        Some(self.running.as_ref()?.folder.stopper())
     }
 
     fn shortage(&self) -> Option<String> {
@@ -181,11 +208,14 @@ impl Sandbox for RedisSandbox {
             .map_err(|error| SandboxError::new("read the restored server", error))?;
         let (due, notes) = due(expected, &observed);
         self.warnings.extend(notes);
-        observed.retain(|observed| observed.kind != EXPIRING);
-        // Where only the number is left to compare, or nothing, the rest is no surprise.
+        // What is told of keys in another way is no surprise where nobody expected it to be told.
+        let wanted = |observed: &Expectation| {
+            due.iter().find(|due| (&due.kind, &due.object) == (&observed.kind, &observed.object))
+        };
+        let others = [ELEMENTS, EXPIRING, EXPIRING_ELEMENTS];
+        observed.retain(|observed| wanted(observed).is_some() || !others.contains(&observed.kind.as_str()));
         for observed in &mut observed {
-            let wanted = due.iter().find(|due| (&due.kind, &due.object) == (&observed.kind, &observed.object));
-            if wanted.is_some_and(|wanted| wanted.hash.is_none()) {
+            if wanted(observed).is_some_and(|wanted| wanted.hash.is_none()) {
                 observed.hash = None;
             }
         }
@@ -195,9 +225,9 @@ impl Sandbox for RedisSandbox {
     fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
         let failed = |why: String| SandboxError::new("ask the restored server", why);
         if let Question::Program(words) = question {
-            let Running { settings, folder, .. } = self.running()?;
-            let socket = [("BACKUP_SOCKET", settings.address.to_string())];
-            return ask_program(folder, folder.path(), words, &socket, cancel);
+            let Running { way, clients, folder, .. } = self.running()?;
+            let socket = [("BACKUP_SOCKET", way.display().to_string())];
+            return ask_program(clients.asked(folder), words, &socket, cancel);
         }
         let Question::Engine(words) = question else {
             return Err(failed("Redis is asked by a command, such as GET counter".to_owned()).ours());
@@ -230,10 +260,16 @@ impl Sandbox for RedisSandbox {
     }
 
     fn caveats(&self) -> Caveats {
-        let not_tested = vec![
-            "the elements of collections: of them the names, the sorts and the times to live are compared".to_owned(),
-            "users, passwords and configuration".to_owned(),
-        ];
+        let mut not_tested =
+            vec!["groups and consumers of streams".to_owned(), "users, passwords and configuration".to_owned()];
+        let told = &self.manifest.report.expectations;
+        let untold = told
+            .iter()
+            .filter(|of| of.kind == "database" && of.count > Some(0))
+            .filter(|of| !told.iter().any(|other| other.object == of.object && other.kind.ends_with(ELEMENTS)));
+        not_tested.extend(untold.map(|of| {
+            format!("the elements of collections in database {}: of them the names, the sorts and the times to live are compared", of.object)
+        }));
         Caveats { warnings: self.warnings.clone(), not_tested }
     }
 

@@ -18,7 +18,8 @@ use super::super::ready::Ready;
 use super::super::url::Engine;
 use super::connection::{Connection, Reply};
 use super::keys::Keys;
-use super::rdb::{Ending, RdbReader};
+use super::listener::Ending;
+use super::rdb::RdbReader;
 use super::settings::RedisSettings;
 use super::sync::Snapshot;
 
@@ -214,6 +215,7 @@ fn manifest_file(name: &str, seen: Arc<Mutex<Seen>>) -> File {
             warnings: std::mem::take(&mut seen.warnings),
             tools: std::mem::take(&mut seen.tools),
             expectations: keys.expectations(),
+            held: Some(keys.count()),
         };
         report.warnings.extend(warnings);
         if report.tools.is_empty() {

@@ -12,7 +12,8 @@ use crc_fast::{CrcAlgorithm, checksum};
 
 use super::super::passed_over::PassedOver;
 use super::connection::{Connection, Reply};
-use super::rdb::{Key, Listener, RdbReader};
+use super::listener::{Key, Listener};
+use super::rdb::RdbReader;
 use super::settings::RedisSettings;
 use super::source::{DUMP, facts_of};
 
@@ -126,7 +127,7 @@ impl Target for RedisTarget {
         Err(self.fail("restore into", format!("{path} is no part of a backup of Redis")))
     }
 
-    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, _path: &SnapshotPath, _node: &Node, _names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         Ok(Left::default())
     }
 
@@ -299,6 +300,7 @@ impl Loader {
 
 impl Listener for Loader {
     const WANTS_VALUES: bool = true;
+    const WANTS_ELEMENTS: bool = false;
 
     fn version(&mut self, version: u16) {
         self.version = version;
@@ -311,13 +313,7 @@ impl Listener for Loader {
             self.send(&[b"SELECT", key.database.to_string().as_bytes()])?;
             self.selected = key.database;
         }
-        // As DUMP would have given it: the type, the value, the version, a checksum of these.
-        let mut payload = Vec::with_capacity(key.raw.len() + 11);
-        payload.push(key.kind);
-        payload.extend_from_slice(key.raw);
-        payload.extend_from_slice(&self.version.to_le_bytes());
-        let sum = checksum(CrcAlgorithm::Crc64Redis, &payload);
-        payload.extend_from_slice(&sum.to_le_bytes());
+        let payload = payload(&key, self.version);
         let expires = key.expires.unwrap_or_default().to_string();
         self.send(&[b"RESTORE", key.name, expires.as_bytes(), &payload, b"ABSTTL"])?;
         self.loaded.keys += 1;
@@ -331,6 +327,17 @@ impl Listener for Loader {
 
     /// Told when it was backed up.
     fn module_data(&mut self) {}
+}
+
+/// A value as `DUMP` would have given it: the type, the value, the version, a checksum of these.
+pub(super) fn payload(key: &Key<'_>, version: u16) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(key.raw.len() + 11);
+    payload.push(key.kind);
+    payload.extend_from_slice(key.raw);
+    payload.extend_from_slice(&version.to_le_bytes());
+    let sum = checksum(CrcAlgorithm::Crc64Redis, &payload);
+    payload.extend_from_slice(&sum.to_le_bytes());
+    payload
 }
 
 fn fatal(action: &'static str, path: &SnapshotPath, reason: String) -> TargetError {

@@ -19,7 +19,7 @@ mod source;
 mod spool;
 mod target;
 
-pub use observe::{Check, observe};
+pub use observe::{Check, Finding, Sort, observe};
 pub use sandbox::SqliteSandbox;
 pub use source::{SqliteOptions, SqliteSource};
 pub use target::{Existing, SqliteTarget, Users};

@@ -1,31 +1,33 @@
 //! Where a drill restores a database of SQLite: a file in a folder of its own, read by the SQLite that is built in.
 //!
 //! What is always true: the file is opened for reading only, and what stands in its schema is not trusted: its views and
-//! indexes call no functions but harmless ones, its triggers never run. No process is started, so there are no walls.
+//! indexes call no functions but harmless ones, its triggers never run. No process is started but those that
+//! the user asks for, which have walls.
 //! Killed, a drill leaves its folder, which the next one removes.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
-    SandboxError, SandboxFacts, Target, Tool,
+    SandboxError, SandboxFacts, Stopper, Target, Tool,
 };
 use backup_core::limits::READ_BUFFER_BYTES;
 use backup_core::observe::Amount;
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, InterruptHandle};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::super::examined::{Plainly, checks, folder_with_room};
-use super::observe::{Check as Depth, observe};
+use super::observe::{Check as Depth, Finding, Sort, observe};
 use super::source::{IMAGE, connect, image_hash, told};
 use super::target::{Existing, SqliteTarget, Users};
-use crate::sandbox::{SandboxFolder, ask_program};
+use crate::sandbox::{Asked as AskedIn, SandboxFolder, Walls, ask_program};
 
 /// The name of the restored file: one that needs no care.
 const FILE: &str = "restored.db";
@@ -36,12 +38,63 @@ pub struct SqliteSandbox {
     parent: PathBuf,
     folder: Option<SandboxFolder>,
     warnings: Vec<String>,
+    /// What interrupts the question that is being asked.
+    asked: Asked,
+    /// What the user's programs see besides.
+    shown: Vec<PathBuf>,
+    /// What separates the user's programs, once there was one.
+    walls: Option<Walls>,
+}
+
+/// What interrupts a question: there from when the database is opened for it.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Option<InterruptHandle>>>);
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked").finish_non_exhaustive()
+    }
 }
 
 impl SqliteSandbox {
     /// In a folder of its own below `parent`.
     pub fn new(parent: impl Into<PathBuf>) -> Self {
-        Self { parent: parent.into(), folder: None, warnings: Vec::new() }
+        Self {
+            parent: parent.into(),
+            folder: None,
+            warnings: Vec::new(),
+            asked: Asked::default(),
+            shown: Vec::new(),
+            walls: None,
+        }
+    }
+
+    /// Shows the user's programs these paths, to read.
+    #[must_use]
+    pub fn with_shown(self, shown: Vec<PathBuf>) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// Asks a program of the user's. It gets a name of the file in a folder of its own, because SQLite may have to write
+    /// beside it even to read.
+    fn ask_program(&mut self, words: &[String], cancel: &Cancel) -> Result<Answer, SandboxError> {
+        let path = self.path()?;
+        let Some(folder) = &self.folder else {
+            return Err(SandboxError::new("ask a program", "nothing was made").ours());
+        };
+        if self.walls.is_none() {
+            let failed = |why: String| SandboxError::new("ask a program", why).ours();
+            let walls = Walls::of_reader(folder, self.shown.clone()).map_err(|why| failed(why.to_string()))?;
+            fs::hard_link(&path, walls.own().join(FILE))
+                .and_then(|()| walls.let_in(&path))
+                .map_err(|error| failed(error.to_string()))?;
+            self.walls = Some(walls);
+        }
+        let Some(walls) = &self.walls else {
+            return Err(SandboxError::new("ask a program", "nothing was made").ours());
+        };
+        let variables = [("BACKUP_DATABASE", walls.own().join(FILE).display().to_string())];
+        ask_program(AskedIn { folder, walls: Some(walls), within: walls.own() }, words, &variables, cancel)
     }
 
     fn path(&self) -> Result<PathBuf, SandboxError> {
@@ -59,8 +112,10 @@ impl SqliteSandbox {
             view.execute_batch("PRAGMA query_only = ON")?;
             Ok(view)
         };
-        open(self.path()?)
-            .map_err(|error: rusqlite::Error| SandboxError::new("open the restored database", told(&error)))
+        let view = open(self.path()?)
+            .map_err(|error: rusqlite::Error| SandboxError::new("open the restored database", told(&error)))?;
+        *self.asked.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(view.get_interrupt_handle());
+        Ok(view)
     }
 }
 
@@ -69,7 +124,10 @@ impl Sandbox for SqliteSandbox {
         SandboxFacts {
             provider: "folder".to_owned(),
             engine: Some(Tool { name: "sqlite".to_owned(), version: rusqlite::version().to_owned() }),
-            isolation: vec!["a file of its own, opened for reading only".to_owned()],
+            isolation: ["a file of its own, opened for reading only".to_owned()]
+                .into_iter()
+                .chain(self.walls.as_ref().map(Walls::isolation_of_reader))
+                .collect(),
             ..SandboxFacts::default()
         }
     }
@@ -89,6 +147,16 @@ impl Sandbox for SqliteSandbox {
         let path = folder.path().join(FILE);
         let path = path.to_str().ok_or_else(|| "the folder's name is not UTF-8".to_owned())?;
         Ok(folder.entrance(format!("sqlite:{path}")))
+    }
+
+    /// Nothing runs beside this process; a question that never ends can be interrupted.
+    fn stopper(&self) -> Option<Stopper> {
+        let asked = Arc::clone(&self.asked.0);
+        Some(Box::new(move || {
+            if let Some(asked) = &*asked.lock().unwrap_or_else(PoisonError::into_inner) {
+                asked.interrupt();
+            }
+        }))
     }
 
     fn shortage(&self) -> Option<String> {
@@ -124,27 +192,26 @@ impl Sandbox for SqliteSandbox {
             observe(&path, Depth::Full).map_err(|error| failed("read the restored database", error.to_string()))?;
         let others: Vec<Expectation> = expected.iter().filter(|expected| expected.kind != IMAGE).cloned().collect();
         found.extend(checks(&others, &observed, &Plainly));
-        let (dangling, damage): (Vec<_>, Vec<_>) =
-            findings.into_iter().partition(|finding| finding.contains("refers to none"));
-        found.push(match damage.first() {
-            None => Check::passed("integrity_check", Level::Examined),
-            Some(finding) => Check::failed("integrity_check", Level::Examined, finding),
+        let of = |sort| findings.iter().find(|finding| finding.sort == sort).map(|Finding { text, .. }| text);
+        let integrity = Check::passed("integrity_check", Level::Examined);
+        found.push(match (of(Sort::Damage), of(Sort::Unchecked)) {
+            (Some(damage), _) => Check::failed(integrity.id, Level::Examined, damage),
+            (None, Some(why)) => Check::not_tested(integrity.id, Level::Examined, why),
+            (None, None) => integrity,
         });
-        found.push(match dangling.first() {
+        found.push(match of(Sort::Reference) {
             None => Check::passed("foreign_key_check", Level::Examined),
-            // The image is what was backed up, to the byte: so it was in production too.
-            Some(finding) => {
-                self.warnings.push(format!("{finding}, as when it was backed up"));
-                Check::not_tested("foreign_key_check", Level::Examined, finding)
-            }
+            Some(finding) => Check::not_tested("foreign_key_check", Level::Examined, finding),
         });
+        // The image is what was backed up, to the byte: so these were in production too.
+        let as_before = findings.iter().filter(|finding| matches!(finding.sort, Sort::Rule | Sort::Reference));
+        self.warnings.extend(as_before.map(|finding| format!("{}, as when it was backed up", finding.text)));
         Ok(found)
     }
 
     fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
-        if let (Question::Program(words), Some(folder)) = (question, &self.folder) {
-            let path = [("BACKUP_DATABASE", folder.path().join(FILE).display().to_string())];
-            return ask_program(folder, folder.path(), words, &path, cancel);
+        if let Question::Program(words) = question {
+            return self.ask_program(words, cancel);
         }
         let Question::Sql(sql) = question else {
             return Err(SandboxError::new("ask the restored database", "SQLite is asked in SQL").ours());

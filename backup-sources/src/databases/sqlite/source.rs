@@ -22,7 +22,7 @@ use super::super::manifest::{MANIFEST, Manifest};
 use super::super::ready::Ready;
 use super::super::url::{DatabaseUrl, Engine};
 use super::image::{Image, Passed};
-use super::observe::{Check, facts_of, findings_of, objects_of};
+use super::observe::{Check, Finding, Objects, Sort, facts_of, findings_of, objects_of};
 use super::spool;
 
 /// The kind of expectation that the file as a whole is.
@@ -214,13 +214,16 @@ fn manifest_file(name: &str, journal: String, check: Check, seen: Arc<Mutex<Seen
             return Err(SourceError::new("count", subject, "the database was not read before"));
         };
         let fail = |error: rusqlite::Error| SourceError::new("count", subject.clone(), told(&error));
-        let (mut expectations, mut findings) = objects_of(&view).map_err(fail)?;
+        let Objects { mut expectations, mut findings, held } = objects_of(&view).map_err(fail)?;
         findings.extend(findings_of(&view, check).map_err(fail)?);
         let mut warnings = std::mem::take(&mut seen.warnings);
         if !expectations.iter().any(|expected| expected.kind == "table") {
             warnings.push(format!("the database {name} has no tables"));
         }
-        warnings.extend(findings.into_iter().map(|finding| format!("the database {name} is damaged: {finding}")));
+        warnings.extend(findings.into_iter().map(|Finding { sort, text }| match sort {
+            Sort::Damage => format!("the database {name} is damaged: {text}"),
+            _ => format!("the database {name}: {text}"),
+        }));
         expectations.push(Expectation {
             kind: IMAGE.into(),
             object: name.clone(),
@@ -233,6 +236,7 @@ fn manifest_file(name: &str, journal: String, check: Check, seen: Arc<Mutex<Seen
             warnings,
             tools: vec![Tool { name: "sqlite".into(), version: rusqlite::version().into() }],
             expectations,
+            held: Some(held),
         };
         let mut details = facts_of(&view).map_err(fail)?;
         // The other modes are each connection's own affair.
@@ -268,6 +272,7 @@ fn journal_of(view: &Connection) -> rusqlite::Result<String> {
 pub(super) fn told(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(code, text) => text.clone().unwrap_or_else(|| code.to_string()),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
         other => other.to_string(),
     }
 }

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::folders::Folder;
 use super::metadata::Before;
-use super::options::Zeros;
+use super::options::{Stay, Zeros};
 use super::{Shared, remove};
 use crate::files::metadata::{FIELDS, timestamp};
 use crate::files::xattrs::read_open;
@@ -59,7 +59,8 @@ enum Origin {
     New,
     /// It was there.
     Found,
-    /// It was there, under other names too, which may lie outside the target. It is written only as a copy.
+    /// It was there, under other names too, which may lie outside the target, or it may only be read. It is written only
+    /// as a copy.
     FoundShared,
 }
 
@@ -115,30 +116,36 @@ impl RestoredFile {
         node: &Node,
     ) -> io::Result<Option<Self>> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let mut file = match openat(&folder.fd, path.name(), flags | OFlags::RDWR, Mode::empty()) {
+        let open = |access| openat(&folder.fd, path.name(), flags | access, Mode::empty());
+        let mut is_shared = false;
+        let mut file = match open(OFlags::RDWR) {
             Ok(file) => File::from(file),
-            // Write-protected from us, a running program, a link by now: it is replaced.
-            Err(Errno::ACCESS | Errno::PERM | Errno::TXTBSY | Errno::LOOP | Errno::NOENT) => {
-                return Ok(None);
-            }
+            // A link by now.
+            Err(Errno::LOOP | Errno::NOENT) => return Ok(None),
+            // Write-protected from us, or a running program: it may be as it should be already.
+            Err(Errno::ACCESS | Errno::PERM | Errno::TXTBSY) => match open(OFlags::RDONLY) {
+                Ok(file) => {
+                    is_shared = true;
+                    File::from(file)
+                }
+                Err(_) => return Ok(None),
+            },
             Err(error) => return Err(error.into()),
         };
         let stat = stat_open(&file)?;
         if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
             return Ok(None);
         }
-        let mut origin = Origin::Found;
-        if stat.stx_nlink > 1 {
+        if stat.stx_nlink > 1 && !is_shared {
             // From here on no mistake can write through a name outside.
-            file = File::from(match openat(&folder.fd, path.name(), flags | OFlags::RDONLY, Mode::empty()) {
-                Ok(file) => file,
-                Err(_) => return Ok(None),
-            });
+            let Ok(again) = open(OFlags::RDONLY) else { return Ok(None) };
+            file = File::from(again);
             if stat_open(&file)?.stx_ino != stat.stx_ino {
                 return Ok(None);
             }
-            origin = Origin::FoundShared;
+            is_shared = true;
         }
+        let origin = if is_shared { Origin::FoundShared } else { Origin::Found };
         let mut existing = Self::with(shared, Arc::clone(folder), path, Some(file), origin);
         existing.existing_bytes = stat.stx_size;
         existing.looks_unchanged =
@@ -291,7 +298,8 @@ impl TargetFile for RestoredFile {
             if self.origin == Origin::New && self.folder.is_plain { Before::Nothing } else { Before::Attributes };
         let file = self.writer().map_err(|error| failed(&error))?;
         let problems = self.shared.setter.set_open(file.as_fd(), &self.path, node, before);
-        if self.written_end.load(Ordering::Relaxed) >= WRITE_OUT_BYTES_MIN {
+        let is_lasting = self.shared.options.stay == Stay::Lasting;
+        if is_lasting && self.written_end.load(Ordering::Relaxed) >= WRITE_OUT_BYTES_MIN {
             // The system begins to write it out now, while others are restored, and not when all is synced at the end.
             // Pages that are not written yet stay; that others go is as it should be for what nobody reads now.
             let _ = fadvise(file, 0, None, Advice::DontNeed);

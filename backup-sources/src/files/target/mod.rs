@@ -27,7 +27,7 @@ use rustix::io::Errno;
 use self::file::RestoredFile;
 use self::folders::{Folder, Folders, open_folder, set_mode};
 use self::metadata::{Before, Setter};
-pub use self::options::{Extra, Overwrite, Owner, RestoreOptions, SpaceCheck, Zeros};
+pub use self::options::{Extra, Overwrite, Owner, RestoreOptions, SpaceCheck, Stay, Zeros};
 use self::preview::FilesPreview;
 use super::metadata::{FIELDS, device_number_of};
 use super::names::list_anew;
@@ -144,14 +144,14 @@ impl Target for FilesTarget {
         made.map_err(|error| TargetError::of_io("make", path.clone(), &error))
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         let shared = self.shared()?;
         check(path, node)?;
         let failed = |error: &io::Error| TargetError::of_io("finish folder", path.clone(), error);
         let folder = shared.folders.get(path).map_err(|error| failed(&error))?;
-        let mut left = match self.options.extra {
-            Extra::Keep => Left::default(),
-            Extra::Delete => shared.remove_others(&folder, path, names),
+        let mut left = match (self.options.extra, names) {
+            (Extra::Delete, Some(names)) => shared.remove_others(&folder, path, names),
+            _ => Left::default(),
         };
         shared.folders.release(path);
         if !shared.untouched.lock().unwrap_or_else(PoisonError::into_inner).remove(path) {
@@ -164,12 +164,19 @@ impl Target for FilesTarget {
     /// One `syncfs` for everything: to sync 80,000 files one by one would take minutes, and until this call returns
     /// nobody was told that the restore is done.
     fn finish(&self) -> Result<(), TargetError> {
+        if self.options.stay == Stay::Passing {
+            return Ok(());
+        }
         let root = self.shared()?.folders.root();
         syncfs(&root.fd).map_err(|error| TargetError::of_io("sync", SnapshotPath::root(), &error.into()))
     }
 
     fn preview(&self) -> Option<Box<dyn Target>> {
         Some(Box::new(FilesPreview::of(self.dir.clone(), self.options)))
+    }
+
+    fn restored(&self) -> Option<Box<dyn Target>> {
+        Some(Box::new(FilesPreview::review(self.dir.clone())))
     }
 }
 

@@ -18,6 +18,8 @@ pub struct RestoreOptions {
     pub owner: Owner,
     /// Whether a restore that will not fit is begun.
     pub space: SpaceCheck,
+    /// How long what is restored stays.
+    pub stay: Stay,
 }
 
 /// What becomes of files that are there already. Whether a file with the snapshot's size and time is taken for equal
@@ -84,4 +86,15 @@ pub enum SpaceCheck {
     Refuse,
     /// It is begun: holes or compression may make it fit.
     Skip,
+}
+
+/// How long what is restored stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stay {
+    /// For good: when the restore has ended, a crash of the machine takes nothing of it.
+    #[default]
+    Lasting,
+    /// Until a program has read it, as what a database is loaded from: nothing is hurried to the disk, and what was
+    /// written stays in memory as long as there is room.
+    Passing,
 }

@@ -1,4 +1,5 @@
-//! A dry run of a restore below a folder: it looks at what is there, and says what would become of it.
+//! A dry run of a restore below a folder: it looks at what is there, and says what would become of it. A verification
+//! looks with the same care at what has become of it.
 //!
 //! Nothing is made, changed or removed, and nothing outside the folder is looked at: every path is opened below it, with no
 //! link on the way. Where the kernel cannot promise that (before Linux 5.6), the dry run fails and says so.
@@ -17,7 +18,7 @@ use backup_core::observe::Amount;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, openat, openat2, statx};
 use rustix::io::Errno;
 
-use super::options::{Extra, Overwrite, RestoreOptions};
+use super::options::{Extra, Overwrite, RestoreOptions, SpaceCheck};
 use super::{check, check_path, others};
 use crate::files::metadata::{FIELDS, timestamp};
 use crate::files::names::list_anew;
@@ -27,13 +28,21 @@ use crate::files::names::list_anew;
 pub(super) struct FilesPreview {
     dir: PathBuf,
     options: RestoreOptions,
+    /// Whether what is not there cannot be spoken of: the restore is over.
+    is_review: bool,
     /// `None` inside: the folder itself is not there yet.
     root: OnceLock<Option<OwnedFd>>,
 }
 
 impl FilesPreview {
     pub(super) fn of(dir: PathBuf, options: RestoreOptions) -> Self {
-        Self { dir, options, root: OnceLock::new() }
+        Self { dir, options, is_review: false, root: OnceLock::new() }
+    }
+
+    /// What lies there after a restore.
+    pub(super) fn review(dir: PathBuf) -> Self {
+        let options = RestoreOptions { space: SpaceCheck::Skip, ..RestoreOptions::default() };
+        Self { is_review: true, ..Self::of(dir, options) }
     }
 
     /// What is at `path`, opened without reading it; `None` when nothing is.
@@ -70,7 +79,12 @@ impl FilesPreview {
     }
 
     fn preview(&self, path: &SnapshotPath, node: &Node) -> io::Result<PreviewedFile> {
-        let Some((_, stat)) = self.look(path)? else { return Ok(PreviewedFile::default()) };
+        let Some((_, stat)) = self.look(path)? else {
+            return if self.is_review { Err(Errno::NOENT.into()) } else { Ok(PreviewedFile::default()) };
+        };
+        if self.is_review && kind(&stat) != FileType::RegularFile {
+            return Err(io::Error::other("something else is there"));
+        }
         if self.options.overwrite.keeps(&stat, node) {
             return Ok(PreviewedFile { is_kept: true, ..PreviewedFile::default() });
         }
@@ -137,7 +151,8 @@ impl Target for FilesPreview {
     fn file(&self, path: &SnapshotPath, node: &Node) -> Result<Box<dyn TargetFile>, TargetError> {
         check(path, node)?;
         let file = self.preview(path, node);
-        Ok(Box::new(file.map_err(|error| TargetError::of_io("make", path.clone(), &error))?))
+        let action = if self.is_review { "verify" } else { "make" };
+        Ok(Box::new(file.map_err(|error| TargetError::of_io(action, path.clone(), &error))?))
     }
 
     fn hard_link(&self, path: &SnapshotPath, first: &SnapshotPath, node: &Node) -> Result<(), TargetError> {
@@ -154,11 +169,9 @@ impl Target for FilesPreview {
         look().map(|()| Vec::new()).map_err(|error| TargetError::of_io("make", path.clone(), &error))
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         check(path, node)?;
-        if self.options.extra == Extra::Keep {
-            return Ok(Left::default());
-        }
+        let (Extra::Delete, Some(names)) = (self.options.extra, names) else { return Ok(Left::default()) };
         let folder = self
             .open(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(|error| TargetError::of_io("list", path.clone(), &error))?;

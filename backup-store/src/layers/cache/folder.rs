@@ -70,11 +70,18 @@ impl Folder {
         found
     }
 
-    /// Keeps a copy. The oldest go when it is too much.
-    pub(super) fn keep(&self, object: Object, content: &[u8]) {
-        if self.write(object, content).is_ok() {
+    /// Keeps a copy, and tells whether it could. The oldest go when it is too much.
+    pub(super) fn keep(&self, object: Object, content: &[u8]) -> bool {
+        let is_kept = self.write(object, content).is_ok();
+        if is_kept {
             self.account(content.len() as u64);
         }
+        is_kept
+    }
+
+    /// Whether there is a copy, sound or not.
+    pub(super) fn has(&self, object: Object) -> bool {
+        self.path(object).exists()
     }
 
     /// What there are copies of.

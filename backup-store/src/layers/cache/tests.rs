@@ -1,14 +1,18 @@
 //! What the cache answers, what it throws away, and how few calls reach the store behind a warm one.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
+use backup_core::model::SnapshotPath;
 use backup_core::observe::Silent;
+use backup_core::pipeline::{BackupOptions, TreeReader, WalkStep, backup, walk};
 use backup_core::repository::{CreateOptions, Identity, Passphrase, Repository, ScryptCost};
-use backup_core::testing::{MemorySink, RecordingSink, Verb, sink_suite};
+use backup_core::testing::{MemorySink, MemoryTree, RecordingSink, Verb, sink_suite};
 
 use serde_json::json;
 
@@ -229,4 +233,76 @@ fn opening_a_repository_and_listing_its_snapshots_costs_a_handful_of_calls_with_
     assert_eq!(calls(), 4, "config, list of keys, key, list of snapshots");
     fs::remove_dir_all(world.root()).unwrap();
     assert_eq!(calls(), 54, "and each snapshot without a cache");
+}
+
+/// A tree whose folders take about `bytes`, which no compression makes smaller than half.
+fn folders_of(bytes: usize) -> MemoryTree {
+    let name = |seed: usize| -> String {
+        (0..32).map(|part| Id::of(format!("{seed} {part}").as_bytes()).to_string()).collect()
+    };
+    (0..bytes / 2_048).fold(MemoryTree::new(), |tree, number| {
+        tree.with_file(&format!("/{}/{}", number / 64, name(number)), format!("{number}"))
+    })
+}
+
+#[test]
+fn folders_that_another_machine_wrote_are_fetched_once_and_then_read_here() {
+    for (bytes, first) in [(100_000, 1), (5_000_000, 2)] {
+        let world = World::new();
+        let identity = Identity { hostname: "host".into(), username: "user".into(), uid: 0, gid: 0, pid: 1 };
+        let passphrase = Passphrase::new("secret");
+        let options = CreateOptions { cost: Some(ScryptCost { n: 2, r: 1, p: 1 }), ..CreateOptions::default() };
+        let (clock, cancel, tree) = (Arc::new(SystemClock), Cancel::new(), folders_of(bytes));
+        let theirs =
+            Repository::create(world.store.clone(), &passphrase, &options, identity.clone(), clock.clone()).unwrap();
+        let back_up = |repository: &Repository| {
+            backup(repository, &mut tree.source(50_000), &BackupOptions::default(), &cancel, &Silent).unwrap()
+        };
+        back_up(&theirs);
+        let packs_read = |work: &dyn Fn(&Repository)| {
+            let ours =
+                Repository::open(world.open(LARGE), &passphrase, identity.clone(), clock.clone(), &Silent).unwrap();
+            world.calls.clear();
+            work(&ours);
+            world.calls.count(Verb::Get, "data")
+        };
+        let look = |ours: &Repository| {
+            let index = ours.load_index(&Silent).unwrap();
+            let (_, snapshot) = ours.snapshots().unwrap().remove(0);
+            let mut files = 0;
+            let reader = TreeReader::new(ours, &index);
+            walk(&reader, &snapshot.tree, &SnapshotPath::default(), |_, step| {
+                files += usize::from(matches!(step, WalkStep::Node(node) if !node.is_dir()));
+                Ok(ControlFlow::Continue(()))
+            })
+            .unwrap();
+            assert_eq!(files, bytes / 2_048);
+        };
+        assert_eq!(packs_read(&look), first, "{bytes}: a small pack whole at once, a large one for its second stretch");
+        assert_eq!(packs_read(&look), 0, "{bytes}: looked at once more");
+        assert_eq!(packs_read(&|ours| drop(back_up(ours))), 0, "{bytes}: an unchanged backup");
+    }
+}
+
+#[test]
+fn where_no_copy_can_be_written_whole_packs_are_not_fetched_again_and_again() {
+    let world = World::new();
+    let sink = world.open(LARGE);
+    let packs = ["a pack", "another", "a third"].map(|content| object("data/aa", content));
+    let (damaged, _) = object("data/aa", "what it was");
+    for (key, content) in &packs {
+        world.store.replace(key.clone(), content.clone());
+    }
+    world.store.replace(damaged.clone(), "something else");
+    block_on(async {
+        sink.bring_near(&damaged).await.unwrap();
+        sink.bring_near(&packs[0].0).await.unwrap();
+        sink.bring_near(&packs[0].0).await.unwrap();
+        assert_eq!((world.gets(), world.copies().len()), (2, 1));
+        fs::remove_dir_all(world.root()).unwrap();
+        sink.bring_near(&packs[1].0).await.unwrap();
+        sink.bring_near(&packs[2].0).await.unwrap();
+        assert_eq!(world.gets(), 3, "the first that could not be kept is the last");
+        assert_eq!(sink.get(&packs[2].0, Some(0..3)).await.unwrap(), "a t");
+    });
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use backup_core::contracts::Placement;
 use backup_core::testing::{Call, Fault, FaultySink, MemorySink, RecordingSink, Verb, sink_suite};
 use futures::future;
+use tokio::time::Instant;
 
 use super::*;
 use crate::sinks::LocalSink;
@@ -123,6 +124,76 @@ fn what_was_put_but_reported_as_failed_is_not_sent_again() {
     }
 }
 
+/// Takes in other bytes than were sent, and says so, as often as it is told to.
+#[derive(Debug)]
+struct Garbling {
+    inner: Arc<MemorySink>,
+    left: AtomicU32,
+}
+
+impl Sink for Garbling {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
+        Box::pin(async move {
+            let left = self.left.load(Ordering::Relaxed);
+            if left == 0 {
+                return self.inner.put(key, bytes, mode).await;
+            }
+            self.left.store(left - 1, Ordering::Relaxed);
+            let kind = match left % 2 {
+                // The attempt after it never arrives: what lies there is still the wrong thing.
+                0 => {
+                    self.inner.put(key, bytes.iter().map(|byte| byte ^ 1).collect(), mode).await?;
+                    SinkErrorKind::Garbled
+                }
+                _ => SinkErrorKind::Unavailable,
+            };
+            Err(SinkError::new(kind, "x"))
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<Range<u64>>) -> SinkFuture<'a, Bytes> {
+        self.inner.get(key, range)
+    }
+
+    fn stat<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ObjectInfo> {
+        self.inner.stat(key)
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a> {
+        self.inner.list(prefix)
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        self.inner.delete(key)
+    }
+
+    fn sync(&self) -> SinkFuture<'_, ()> {
+        self.inner.sync()
+    }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
+
+    fn bring_near<'a>(&'a self, _key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[test]
+fn what_arrived_as_something_else_is_sent_again_though_it_has_the_right_size() {
+    for mode in [PutMode::Create, PutMode::Overwrite, PutMode::Bulk(Placement::Cold)] {
+        let inner = Arc::new(MemorySink::new());
+        let sink = patient(Arc::new(Garbling { inner: inner.clone(), left: AtomicU32::new(2) }));
+        without_waiting(sink.put(&key(), "content".into(), mode)).unwrap();
+        assert_eq!(inner.content(&key()), Some(Bytes::from("content")), "{mode:?}");
+    }
+}
+
 #[test]
 fn somebody_elses_object_is_not_taken_for_what_was_put() {
     let others = MemorySink::from_iter([(key(), Bytes::from("theirs!"))]);
@@ -224,6 +295,10 @@ impl Sink for Silence {
     fn parallelism(&self) -> usize {
         2
     }
+
+    fn bring_near<'a>(&'a self, _key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 fn silent(stalls: u32, asks_for: Option<Duration>) -> Arc<Silence> {
@@ -272,4 +347,71 @@ fn a_store_that_asks_for_a_pause_gets_it() {
         assert_eq!(sink.get(&key(), None).await.unwrap(), "x");
     });
     assert_eq!(*waits.lock().unwrap(), [asked, asked]);
+}
+
+#[test]
+fn a_store_that_asks_for_a_pause_beyond_all_time_is_given_up_at_once() {
+    let sink = patient(silent(u32::MAX, Some(Duration::MAX)));
+    without_waiting(async {
+        sink.stat(&key()).await.unwrap();
+        let started = Instant::now();
+        assert_eq!(sink.get(&key(), None).await.unwrap_err().kind, SinkErrorKind::Unavailable);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    });
+}
+
+/// A server that looks at every object before it begins to answer with a listing.
+#[derive(Debug)]
+struct Ponderous(MemorySink);
+
+impl Sink for Ponderous {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
+        self.0.put(key, bytes, mode)
+    }
+
+    fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<Range<u64>>) -> SinkFuture<'a, Bytes> {
+        self.0.get(key, range)
+    }
+
+    fn stat<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ObjectInfo> {
+        self.0.stat(key)
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a> {
+        let ponders =
+            stream::once(tokio::time::sleep(Duration::from_secs(4 * 60))).filter_map(|()| future::ready(None));
+        ponders.chain(self.0.list(prefix)).boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        self.0.delete(key)
+    }
+
+    fn sync(&self) -> SinkFuture<'_, ()> {
+        self.0.sync()
+    }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
+
+    fn bring_near<'a>(&'a self, _key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[test]
+fn a_listing_that_begins_after_four_minutes_is_waited_for() {
+    let store = MemorySink::from_iter([(key(), Bytes::from("content"))]);
+    let setbacks = Arc::new(AtomicU32::new(0));
+    let heard = Arc::clone(&setbacks);
+    let sink = patient(Arc::new(Ponderous(store))).watched_by(move |_| {
+        heard.fetch_add(1, Ordering::Relaxed);
+    });
+    let listed = without_waiting(sink.list("data").try_collect::<Vec<_>>()).unwrap();
+    assert_eq!((listed.len(), setbacks.load(Ordering::Relaxed)), (1, 0));
 }

@@ -13,6 +13,7 @@ pub(crate) enum Action {
     Read,
     List,
     Delete,
+    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "only Amazon's archives are asked"))]
     Thaw,
 }
 
@@ -32,15 +33,21 @@ impl Action {
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
 
 /// Codes that say that the credentials are no good, whatever they would allow.
-const BAD_CREDENTIALS: [&str; 7] = [
+const BAD_CREDENTIALS: [&str; 6] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
     "InvalidClientTokenId",
-    "AuthenticationFailed",
     "InvalidAuthenticationInfo",
     "UnrecognizedClientException",
 ];
+
+/// Codes that say that a request was signed for another region than the bucket's.
+const ELSEWHERE: [&str; 3] =
+    ["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "AuthorizationQueryParametersError"];
+
+/// Codes by which Azure refuses a signature, whatever is wrong with it: its times too.
+const AZURES: [&str; 2] = ["AuthenticationFailed", "AuthorizationFailure"];
 
 /// Codes that say that they were good once.
 const EXPIRED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
@@ -77,9 +84,17 @@ pub(crate) fn sink_error(subject: String, action: Action, error: &(dyn StdError 
         Some(failure @ Failure::NoCredentials { .. }) => SinkError::new(SinkErrorKind::PermissionDenied, subject)
             .caused_by(failure.to_string())
             .with_hint("give credentials in the environment or in a file: docs/manual names them for each provider"),
+        Some(failure @ Failure::NotHandedOut { .. }) => {
+            SinkError::new(SinkErrorKind::PermissionDenied, subject).caused_by(failure.to_string()).with_hint(
+                "try by itself what hands them out: docs/manual, on the page of the provider, says how it is asked",
+            )
+        }
         Some(failure @ Failure::Certificate { .. }) => SinkError::new(SinkErrorKind::Other, subject)
             .caused_by(failure.to_string())
             .with_hint("check the endpoint; an authority of your own is named with ca_certificate=FILE"),
+        Some(failure @ Failure::Garbled) => SinkError::new(SinkErrorKind::Garbled, subject)
+            .caused_by(failure.to_string())
+            .with_hint("the line or this machine's memory changes what is sent: look after both, then run it again"),
         Some(failure) => SinkError::new(SinkErrorKind::Unavailable, subject)
             .caused_by(failure.to_string())
             .with_hint("check the endpoint and the network; nothing half-written is left, run it again"),
@@ -102,6 +117,9 @@ fn refused(subject: String, action: Action, refusal: &Refusal) -> SinkError {
     let error = SinkError::new(kind, subject).caused_by(cause).asking_for(refusal.retry_after);
     match (hint, kind) {
         (Some(hint), _) => error.with_hint(hint),
+        (None, SinkErrorKind::PermissionDenied) if refusal.is(&AZURES) => error.with_hint(
+            "the key or signature may be wrong, have expired, begin later or not allow it, or this machine's clock be wrong",
+        ),
         (None, SinkErrorKind::PermissionDenied) => {
             error.with_hint("give them a policy that allows it: docs/manual has the smallest for each task")
         }
@@ -122,13 +140,22 @@ fn meaning(action: Action, refusal: &Refusal) -> (SinkErrorKind, Option<String>)
     if refusal.is(&["RequestTimeTooSkewed"]) {
         return (Kind::PermissionDenied, hint("this machine's clock is wrong: set it, and run it again"));
     }
+    if refusal.is(&AZURES) {
+        return (Kind::PermissionDenied, None);
+    }
     if refusal.is(&BAD_CREDENTIALS) || refusal.status == 401 {
         return (
             Kind::PermissionDenied,
             hint("check the credentials: the store does not know them, or the secret is wrong"),
         );
     }
-    if let Some(region) = refusal.region.as_deref().filter(|_| matches!(refusal.status, 301 | 307 | 400)) {
+    // Other errors name the bucket's region as well. An answer to HEAD names no error.
+    let is_elsewhere = match refusal.status {
+        301 | 307 => true,
+        400 => refusal.code.is_empty() || refusal.is(&ELSEWHERE),
+        _ => false,
+    };
+    if let Some(region) = refusal.region.as_deref().filter(|_| is_elsewhere) {
         return (Kind::Other, Some(format!("the bucket is in another region: give region={region}")));
     }
     if matches!(refusal.status, 300..400) {
@@ -172,7 +199,8 @@ fn kind_without_answer(error: Option<&object_store::Error>) -> SinkErrorKind {
     }
 }
 
-fn failure_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
+/// What went wrong on the way, where that is in the chain of sources.
+pub(crate) fn failure_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(failure) = error.downcast_ref::<Failure>() {
@@ -239,6 +267,27 @@ mod tests {
         let refusal = Refusal { status: 301, region: Some(String::from("eu-west-3")), ..Refusal::default() };
         let error = refused(String::from("x"), Action::Read, &refusal);
         assert!(error.hint.unwrap().contains("region=eu-west-3"));
+    }
+
+    #[test]
+    fn an_error_that_only_mentions_the_region_is_not_one_of_the_region() {
+        let region = Some(String::from("eu-west-3"));
+        for (code, is_elsewhere) in [("AuthorizationHeaderMalformed", true), ("", true), ("InvalidBucketName", false)] {
+            let refusal = Refusal { status: 400, code: code.to_owned(), region: region.clone(), ..Refusal::default() };
+            let error = refused(String::from("x"), Action::Read, &refusal);
+            assert_eq!(error.hint.is_some_and(|hint| hint.contains("region=eu-west-3")), is_elsewhere, "{code}");
+        }
+    }
+
+    #[test]
+    fn azures_refusals_name_what_was_tried_and_that_time_may_be_the_reason() {
+        for code in AZURES {
+            let refusal = Refusal { status: 403, code: code.to_owned(), ..Refusal::default() };
+            let error = refused(String::from("x"), Action::List, &refusal);
+            assert_eq!(error.kind, SinkErrorKind::PermissionDenied);
+            assert!(error.source.unwrap().to_string().contains("may not list"));
+            assert!(error.hint.unwrap().contains("expired"));
+        }
     }
 
     #[test]

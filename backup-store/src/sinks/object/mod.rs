@@ -11,9 +11,15 @@
 //! A crash leaves whole objects, or none.
 
 mod failure;
+#[cfg(any(feature = "s3", feature = "gcs"))]
+mod kept;
 mod service;
 
+#[cfg(any(feature = "s3", feature = "gcs"))]
+pub(crate) use failure::failure_in;
 pub(crate) use failure::{Action, sink_error};
+#[cfg(any(feature = "s3", feature = "gcs"))]
+pub(crate) use kept::{Given, Kept};
 pub(crate) use service::{Proof, Service};
 
 use std::ops::Range;
@@ -25,18 +31,21 @@ use backup_core::contracts::{
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::future::ready;
+use futures::future::{BoxFuture, ready};
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutOptions, RetryConfig,
 };
 
 use crate::bucket::Bucket;
+use crate::stranger::is_of_a_repository;
 
 /// A bucket, or what lies below a prefix of one.
 #[derive(Debug)]
 pub struct ObjectSink {
     store: Arc<dyn ObjectStore>,
+    /// How objects are deleted, where the store's own way is of no use.
+    deletion: Option<Arc<dyn Delete>>,
     /// How people write the place, which [`Sink::location`] gives.
     location: String,
     /// The begin of objects' names in messages: `s3://bucket/prefix`.
@@ -46,6 +55,12 @@ pub struct ObjectSink {
     storage_class: Option<String>,
     /// Whether the store can be asked to write only what is not there; set to `false` when it says that it cannot.
     is_conditional: AtomicBool,
+}
+
+/// Deletes an object, and says what the store said.
+pub(crate) trait Delete: Send + Sync + std::fmt::Debug {
+    /// Deletes it; one that is not there is an error.
+    fn delete<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, object_store::Result<()>>;
 }
 
 /// What a sink over a store is called.
@@ -76,7 +91,14 @@ pub(crate) fn once() -> RetryConfig {
 impl ObjectSink {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, naming: Naming) -> Self {
         let Naming { location, name, prefix, storage_class } = naming;
-        Self { store, location, name, prefix, storage_class, is_conditional: AtomicBool::new(true) }
+        let is_conditional = AtomicBool::new(true);
+        Self { store, deletion: None, location, name, prefix, storage_class, is_conditional }
+    }
+
+    /// The same, with another way to delete.
+    #[cfg_attr(not(feature = "azure"), expect(dead_code, reason = "one provider needs it, which is not built in"))]
+    pub(crate) fn deleting_by(self, deletion: Arc<dyn Delete>) -> Self {
+        Self { deletion: Some(deletion), ..self }
     }
 
     fn path(&self, key: &str) -> Result<Path, SinkError> {
@@ -206,6 +228,25 @@ impl ObjectSink {
         }
     }
 
+    /// The name of an object below the prefix that is of no repository.
+    pub(crate) async fn stranger(&self) -> Result<Option<String>, SinkError> {
+        let path = self.path("")?;
+        let path = (!path.as_ref().is_empty()).then_some(path);
+        let mut listed = self.store.list(path.as_ref());
+        while let Some(found) = listed.next().await {
+            let found = found.map_err(|error| self.failed("", Action::List, &error))?;
+            let name = found.location.as_ref();
+            let below = match self.prefix.as_str() {
+                "" => Some(name),
+                prefix => name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')),
+            };
+            if let Some(name) = below.filter(|name| !name.is_empty() && !is_of_a_repository(name)) {
+                return Ok(Some(name.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
     fn exists(&self, key: &ObjectKey) -> SinkError {
         SinkError::new(SinkErrorKind::AlreadyExists, self.subject(key.as_str()))
     }
@@ -261,7 +302,11 @@ impl Sink for ObjectSink {
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
         Box::pin(async move {
-            let deleted = self.store.delete(&self.path(key.as_str())?).await;
+            let path = self.path(key.as_str())?;
+            let deleted = match &self.deletion {
+                Some(deletion) => deletion.delete(&path).await,
+                None => self.store.delete(&path).await,
+            };
             match deleted.map_err(|error| self.failed(key.as_str(), Action::Delete, &error)) {
                 Err(error) if error.kind == SinkErrorKind::NotFound => Ok(()),
                 result => result,
@@ -278,5 +323,7 @@ impl Sink for ObjectSink {
     }
 }
 
+#[cfg(all(test, any(feature = "s3", feature = "gcs", feature = "azure")))]
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;

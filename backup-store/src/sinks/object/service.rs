@@ -3,7 +3,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ fn is_metadata(host: &str) -> bool {
 pub(crate) struct Service {
     client: reqwest::Client,
     proof: Proof,
+    /// Whether the machine has handed out credentials before: then it will again.
+    has_had_credentials: Arc<AtomicBool>,
 }
 
 /// How it is known that the server has taken what was sent, and not what a bad line or bad memory made of it.
@@ -67,7 +69,7 @@ pub(crate) enum Proof {
 
 impl Service {
     pub(crate) fn new(client: reqwest::Client, proof: Proof) -> Self {
-        Self { client, proof }
+        Self { client, proof, has_had_credentials: Arc::default() }
     }
 
     /// One request and its answer, whatever it is.
@@ -81,13 +83,28 @@ impl Service {
         if !is_metadata(host) {
             return answer.await;
         }
-        let none = |why: String| Failure::NoCredentials { host: host.to_owned(), why };
-        match timeout(METADATA_MAX, answer).await {
-            Err(_) => Err(none(String::from("no answer"))),
-            Ok(Err(Failure::Unreachable { why, .. })) => Err(none(why)),
+        let answered = timeout(METADATA_MAX, answer).await;
+        match answered {
+            Err(_) => Err(self.without_credentials(host, String::from("no answer"))),
+            Ok(Err(Failure::Unreachable { why, .. })) => Err(self.without_credentials(host, why)),
             // Not the store's word on an object, which it might pass for.
-            Ok(Ok(answer)) if answer.status().is_client_error() => Err(none(answer.status().to_string())),
-            Ok(answered) => answered,
+            Ok(Ok(answer)) if answer.status().is_client_error() => {
+                Err(Failure::NoCredentials { host: host.to_owned(), why: answer.status().to_string() })
+            }
+            Ok(Ok(answer)) => {
+                self.has_had_credentials.store(true, Ordering::Relaxed);
+                Ok(answer)
+            }
+            Ok(failed) => failed,
+        }
+    }
+
+    /// Where a machine in a cloud does not answer once, it will; elsewhere nobody ever does.
+    fn without_credentials(&self, host: &str, why: String) -> Failure {
+        let host = host.to_owned();
+        match self.has_had_credentials.load(Ordering::Relaxed) {
+            true => Failure::Unreachable { host, why },
+            false => Failure::NoCredentials { host, why },
         }
     }
 }
@@ -132,7 +149,7 @@ impl HttpService for Service {
         if let (Some(found), Some(expected)) = (found, expected)
             && found != expected
         {
-            return Err(wrapped(Failure::Broken(String::from("the store took in something else than was sent"))));
+            return Err(wrapped(Failure::Garbled));
         }
         let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
         if parts.status == StatusCode::OK && parts.headers.contains_key(CONTENT_RANGE) {
@@ -318,6 +335,16 @@ mod tests {
             () = progress.stalled() => {}
         }
         assert_eq!(progress.start.elapsed().as_secs(), STALL_MAX.as_secs() * 6);
+    }
+
+    #[test]
+    fn a_machine_that_has_handed_out_credentials_is_asked_again_and_another_is_not() {
+        let network = crate::http::Network::new(&crate::access::Environment::default(), None);
+        let service = Service::new(crate::http::client(&network, "x").unwrap(), Proof::Signed);
+        let failure = || service.without_credentials(METADATA_HOSTS[0], String::from("no answer"));
+        assert!(matches!(failure(), Failure::NoCredentials { .. }));
+        service.clone().has_had_credentials.store(true, Ordering::Relaxed);
+        assert!(matches!(failure(), Failure::Unreachable { .. }));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use reqwest::Response;
 use tokio::time::timeout;
 
 use crate::http::{Failure, Refusal, STALL_MAX};
+use crate::layers::LISTING_SECONDS_MAX;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +26,6 @@ pub(super) enum Unanswered {
     Late,
 }
 
-/// A server looks at every object before it begins to answer with a listing.
-const LISTING_SECONDS_MAX: u64 = 5 * 60;
-
 /// For how long an answer to a write may be waited for: an object of the greatest size over a slow line. Whoever repeats
 /// writes knows their sizes and is stricter.
 const WRITE_SECONDS_MAX: u64 = 3 * 60 * 60;
@@ -42,6 +40,7 @@ pub(super) async fn in_time<T>(
 ) -> Result<T, Unanswered> {
     let longest = match action {
         Action::Read | Action::Delete => STALL_MAX,
+        // It looks at every object before it begins to answer.
         Action::List => Duration::from_secs(LISTING_SECONDS_MAX),
         Action::Write => Duration::from_secs(WRITE_SECONDS_MAX),
     };
@@ -88,7 +87,11 @@ pub(super) async fn refused(subject: String, action: Action, has_login: bool, mu
         (403, Action::Delete) => {
             "an append-only server deletes nothing but locks: do this where the repository is kept"
         }
-        (403, _) => "the server does not allow it: check the user, and the path below which this user may write",
+        (403, Action::Write) => {
+            "the server lets this user write nothing there: check the user, and the path below which this user may write"
+        }
+        (403, Action::Read) => "the server lets this user read nothing there: check the user, and the path",
+        (403, Action::List) => "the server lets this user list nothing there: check the user, and the path",
         (300..=399, _) => "the server points elsewhere: give the address that it means",
         (405 | 501, _) => "what answers there speaks another protocol: check the address",
         _ => return error.caused_by(refusal.to_string()).asking_for(refusal.retry_after),
@@ -144,7 +147,9 @@ mod tests {
         for (status, action, kind, word) in [
             (401, Action::Read, SinkErrorKind::PermissionDenied, "password"),
             (403, Action::Delete, SinkErrorKind::PermissionDenied, "append-only"),
-            (403, Action::Write, SinkErrorKind::PermissionDenied, "path"),
+            (403, Action::Write, SinkErrorKind::PermissionDenied, "write nothing"),
+            (403, Action::Read, SinkErrorKind::PermissionDenied, "read nothing"),
+            (403, Action::List, SinkErrorKind::PermissionDenied, "list nothing"),
             (301, Action::Read, SinkErrorKind::Other, "elsewhere"),
             (405, Action::List, SinkErrorKind::Other, "protocol"),
         ] {

@@ -17,6 +17,7 @@ use super::Reach;
 use super::requests::{Ask, Requests};
 use crate::access::Access;
 use crate::bucket::Bucket;
+use crate::layers::Patience;
 use crate::sinks::object::Action;
 
 /// Classes from which nothing is read at once. `GLACIER_IR` is none of them.
@@ -35,7 +36,27 @@ impl S3Archive {
         Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone())))
     }
 
+    /// The same, for requests that are repeated when they fail for now: who thaws has a patience of its own.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self(self.0.with_patience(patience))
+    }
+
+    /// The class that an object lies in; `None` for the bucket's usual one.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn class_of(&self, key: &ObjectKey) -> Result<Option<String>, SinkError> {
+        let headers = self.headers(key).await?;
+        Ok(headers.get("x-amz-storage-class").and_then(|class| class.to_str().ok()).map(str::to_owned))
+    }
+
     async fn state(&self, key: &ObjectKey) -> Result<State, SinkError> {
+        Ok(State::of(&self.headers(key).await?))
+    }
+
+    async fn headers(&self, key: &ObjectKey) -> Result<HeaderMap, SinkError> {
         let path = self.0.path(key.as_str());
         let ask = Ask {
             method: Method::HEAD,
@@ -45,7 +66,7 @@ impl S3Archive {
             body: String::new(),
             action: Action::Read,
         };
-        Ok(State::of(&self.0.send(ask).await?.0))
+        Ok(self.0.send(ask).await?.0)
     }
 
     async fn ask_for(&self, key: &ObjectKey, request: ThawRequest) -> Result<Readiness, SinkError> {

@@ -3,39 +3,42 @@
 //! Every write carries its SHA-256, which the server verifies and keeps, and which a bucket with object lock asks for.
 
 mod archive;
+mod handed_out;
 mod profile;
 mod requests;
 mod retention;
+mod role;
 mod versions;
 
 pub use archive::S3Archive;
-pub use retention::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention};
+pub use retention::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention, Short, ShortReason, Wanted};
 pub use versions::{Lost, LostKind, S3Versions};
 
 use std::sync::Arc;
 
 use backup_core::{Error, Result};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider, Checksum};
 
 use super::object::{Naming, ObjectSink, Proof, Service, once};
-use crate::access::{Access, Credentials, Environment};
+use crate::access::{Access, Credentials, Environment, Secret};
 use crate::bucket::Bucket;
 use crate::http::{Network, client};
-use profile::Profile;
+use handed_out::{HandedOut, Origin, Token};
+use profile::{Profile, RoleSource};
+use role::Role;
 
 /// What requests are signed for where nobody names a region: what servers that know none expect, and what Amazon takes
 /// for buckets of its first.
 const REGION_DEFAULT: &str = "us-east-1";
 
 /// Where machines of Amazon find what they may do, if they were given a role.
-const ROLE_VARIABLES: [(&str, AmazonS3ConfigKey); 7] = [
+const ROLE_VARIABLES: [(&str, AmazonS3ConfigKey); 6] = [
     ("AWS_WEB_IDENTITY_TOKEN_FILE", AmazonS3ConfigKey::WebIdentityTokenFile),
     ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
     ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
     ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
     ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", AmazonS3ConfigKey::ContainerCredentialsRelativeUri),
-    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", AmazonS3ConfigKey::ContainerCredentialsFullUri),
-    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
+    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", AmazonS3ConfigKey::MetadataEndpoint),
 ];
 
 /// The sink of a bucket. Asks the store nothing yet.
@@ -88,7 +91,8 @@ impl Reach {
             .with_http_connector(service.clone())
             .with_retry(once());
         let is_profile_asked_for = settings.profile.is_some();
-        let store = with_credentials(builder, access.credentials.as_ref(), &profile, is_profile_asked_for, environment)
+        let given = access.credentials.as_ref();
+        let store = with_credentials(builder, given, &profile, is_profile_asked_for, environment, &service)
             .map_err(|why| Error::invalid(bucket.to_string(), why))?
             .build()
             .map_err(|error| Error::invalid(bucket.to_string(), error.to_string()))?;
@@ -104,6 +108,7 @@ fn with_credentials(
     profile: &Profile,
     is_profile_asked_for: bool,
     environment: &Environment,
+    service: &Service,
 ) -> std::result::Result<AmazonS3Builder, String> {
     let with_keys = |builder: AmazonS3Builder, id: &str, secret: &str, token: Option<&str>| {
         let builder = builder.with_access_key_id(id).with_secret_access_key(secret);
@@ -114,7 +119,7 @@ fn with_credentials(
     };
     match given {
         Some(Credentials::AccessKey { id, secret, session_token }) => {
-            let token = session_token.as_ref().map(crate::access::Secret::reveal);
+            let token = session_token.as_ref().map(Secret::reveal);
             return Ok(with_keys(builder, id, secret.reveal(), token));
         }
         Some(_) => return Err(String::from("S3 takes an access key and its secret as credentials")),
@@ -130,13 +135,87 @@ fn with_credentials(
             (None, None) => {}
         }
     }
+    let by = |origin| Arc::new(HandedOut::new(origin, service.clone()));
+    if let Some((arn, source)) = profile.role(environment)? {
+        if let RoleSource::WebIdentity(file) = source {
+            let builder = match environment.get("AWS_ENDPOINT_URL_STS") {
+                Some(address) => builder.with_config(AmazonS3ConfigKey::StsEndpoint, address),
+                None => builder,
+            };
+            return Ok(builder
+                .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, file)
+                .with_config(AmazonS3ConfigKey::RoleArn, arn)
+                .with_config(AmazonS3ConfigKey::RoleSessionName, role::session_of(profile)));
+        }
+        let source = source_of(source, environment, service).map_err(|why| format!("{}: {why}", profile.name()))?;
+        return Ok(builder.with_credentials(by(Origin::Role(Role::new(profile, arn, source, environment)))));
+    }
     if let Some(keys) = profile.keys()? {
         return Ok(with_keys(builder, keys.id, keys.secret, keys.session_token));
+    }
+    if let Some(command) = profile.get("credential_process") {
+        return Ok(builder.with_credentials(by(Origin::Program(command.to_owned()))));
+    }
+    let is_first = |name: &str| environment.get(name).is_none();
+    if let Some(address) = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+        && is_first("AWS_WEB_IDENTITY_TOKEN_FILE")
+        && is_first("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+    {
+        return Ok(builder.with_credentials(by(agent(address, environment)?)));
     }
     Ok(ROLE_VARIABLES.iter().fold(builder, |builder, (variable, key)| match environment.get(variable) {
         Some(value) => builder.with_config(*key, value),
         None => builder,
     }))
+}
+
+/// Whose credentials a role is taken on with.
+fn source_of(
+    source: RoleSource<'_>,
+    environment: &Environment,
+    service: &Service,
+) -> std::result::Result<AwsCredentialProvider, String> {
+    // No bucket is ever asked by it.
+    let builder = AmazonS3Builder::new().with_bucket_name("none").with_region(REGION_DEFAULT);
+    let builder = builder.with_http_connector(service.clone()).with_retry(once());
+    let is_set = |name: &str| environment.get(name).is_some();
+    let of = |profile: &Profile, is_asked_for| {
+        with_credentials(builder.clone(), None, profile, is_asked_for, environment, service)
+    };
+    let builder = match source {
+        RoleSource::Profile(profile) if !profile.has_credentials() => {
+            return Err(format!("its source, the profile {}, has no credentials", profile.name()));
+        }
+        RoleSource::Profile(profile) => of(&profile, true)?,
+        RoleSource::Machine("Environment") if is_set("AWS_ACCESS_KEY_ID") => of(&Profile::default(), false)?,
+        RoleSource::Machine("EcsContainer")
+            if is_set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") || is_set("AWS_CONTAINER_CREDENTIALS_FULL_URI") =>
+        {
+            of(&Profile::default(), true)?
+        }
+        RoleSource::Machine("Ec2InstanceMetadata") => builder.clone(),
+        RoleSource::Machine(name) | RoleSource::WebIdentity(name) => {
+            return Err(format!("the credential_source {name} is not known, or has nothing here"));
+        }
+    };
+    let store = builder.build().map_err(|error| error.to_string())?;
+    Ok(Arc::clone(store.credentials()))
+}
+
+/// The agent of a container. Its token goes to this machine, or over TLS, and to nobody else.
+fn agent(address: &str, environment: &Environment) -> std::result::Result<Origin, String> {
+    let url: reqwest::Url =
+        address.parse().map_err(|_| String::from("AWS_CONTAINER_CREDENTIALS_FULL_URI is not a URL"))?;
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_here = host == "localhost"
+        || ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"].contains(&host)
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    if url.scheme() != "https" && !is_here {
+        return Err(format!("AWS_CONTAINER_CREDENTIALS_FULL_URI is http:// and of another machine, {host}"));
+    }
+    let given = || environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|token| Token::Given(Secret::new(token)));
+    let in_file = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|path| Token::InFile(path.into()));
+    Ok(Origin::Agent { address: address.to_owned(), token: in_file.or_else(given) })
 }
 
 /// `https://host` as `https://bucket.host`.
@@ -145,77 +224,4 @@ fn with_bucket_in_host(endpoint: &str, bucket: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::access::Secret;
-    use crate::bucket::Provider;
-
-    fn key_of(place: &str, access: &Access) -> std::result::Result<String, String> {
-        let bucket = Bucket::parse(Provider::S3, place).unwrap();
-        let store = Reach::of(&bucket, access).map_err(|error| error.to_string())?.store;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let credential = runtime.block_on(store.credentials().get_credential()).map_err(|error| error.to_string())?;
-        Ok(format!("{} {} {}", credential.key_id, credential.secret_key, credential.token.as_deref().unwrap_or("-")))
-    }
-
-    #[test]
-    fn credentials_are_found_in_the_order_of_amazons_own_programs() {
-        let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(home.path().join(".aws")).unwrap();
-        let write = |name: &str, text: &str| std::fs::write(home.path().join(".aws").join(name), text).unwrap();
-        write(
-            "credentials",
-            "[default]\naws_access_key_id = D\naws_secret_access_key=d\n\n[other]\naws_access_key_id=O\n",
-        );
-        write(
-            "config",
-            "[profile other]\naws_secret_access_key = o # kept\nregion = x\n[profile sso]\nsso_session = x\n",
-        );
-        let mut access =
-            Access { credentials: None, environment: Environment::new([("HOME", home.path().to_str().unwrap())]) };
-        assert_eq!(key_of("//b", &access).unwrap(), "D d -");
-        assert_eq!(key_of("//b?profile=other", &access).unwrap(), "O o -");
-        let error = key_of("//b?profile=sso", &access).unwrap_err();
-        assert!(error.contains("sso") && error.contains("export-credentials"), "{error}");
-        let error = key_of("//b?profile=none", &access).unwrap_err();
-        assert!(error.contains("no profile none"), "{error}");
-
-        let variables = [
-            ("HOME", home.path().to_str().unwrap()),
-            ("AWS_ACCESS_KEY_ID", "E"),
-            ("AWS_SECRET_ACCESS_KEY", "e"),
-            ("AWS_SESSION_TOKEN", "t"),
-        ];
-        access.environment = Environment::new(variables);
-        assert_eq!(key_of("//b", &access).unwrap(), "E e t");
-        assert_eq!(key_of("//b?profile=other", &access).unwrap(), "O o -", "who names a profile means it");
-        access.environment = Environment::new(variables[..2].to_vec());
-        assert!(key_of("//b", &access).unwrap_err().contains("AWS_SECRET_ACCESS_KEY is not"));
-
-        let secret = Secret::new("g");
-        access.credentials = Some(Credentials::AccessKey { id: String::from("G"), secret, session_token: None });
-        assert_eq!(key_of("//b", &access).unwrap(), "G g -");
-    }
-
-    #[test]
-    fn a_bucket_is_where_its_settings_say() {
-        let given = Credentials::AccessKey { id: String::new(), secret: Secret::new(""), session_token: None };
-        let variables = [("AWS_REGION", "eu-west-3")];
-        let access = Access { credentials: Some(given), environment: Environment::new(variables) };
-        for (place, url) in [
-            ("//b", "https://b.s3.eu-west-3.amazonaws.com"),
-            ("//b?region=eu-west-1", "https://b.s3.eu-west-1.amazonaws.com"),
-            ("//b.c", "https://s3.eu-west-3.amazonaws.com/b.c"),
-            ("//b?endpoint=http://127.0.0.1:9000", "http://127.0.0.1:9000/b"),
-            ("//b?endpoint=https://s3.example&path_style=false", "https://b.s3.example"),
-        ] {
-            let bucket = Bucket::parse(Provider::S3, place).unwrap();
-            assert_eq!(Reach::of(&bucket, &access).unwrap().bucket_url, url);
-        }
-    }
-
-    #[test]
-    fn a_bucket_may_stand_in_the_hosts_name() {
-        assert_eq!(with_bucket_in_host("https://s3.example:9000", "b"), "https://b.s3.example:9000");
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Profiles of Amazon's own programs, from `~/.aws/credentials` and `~/.aws/config`.
 //!
-//! Keys that stand in a profile are used. What a profile would fetch from elsewhere (a sign-on, another role, a
-//! program) is not: an error says how to hand it over.
+//! Keys that stand in a profile are used, a program that it names is run, and a role is taken on by what its source has.
+//! What a person has to be asked for (a sign-on, a code) is not: an error says how to hand it over.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,13 +14,28 @@ use zeroize::Zeroizing;
 use crate::access::Environment;
 
 /// Properties by which a profile gets its credentials from elsewhere.
-const FETCHED: [&str; 5] = ["sso_session", "sso_start_url", "credential_process", "role_arn", "login_session"];
+const FETCHED: [&str; 3] = ["sso_session", "sso_start_url", "login_session"];
+
+/// So many profiles may refer to each other.
+const SOURCES_MAX: usize = 8;
 
 /// What the files say of one profile; nothing if they do not name it.
 #[derive(Default)]
 pub(super) struct Profile {
     name: String,
+    /// How many profiles have referred to another on the way to this one.
+    depth: usize,
     values: BTreeMap<String, Zeroizing<String>>,
+}
+
+/// A role that a profile is for, and with whose credentials it is taken on.
+pub(super) enum RoleSource<'a> {
+    /// Those of a profile: another one, or the keys in this.
+    Profile(Box<Profile>),
+    /// Those that a token in a file is exchanged for.
+    WebIdentity(&'a str),
+    /// What this machine finds elsewhere: `Environment`, `EcsContainer` or `Ec2InstanceMetadata`.
+    Machine(&'a str),
 }
 
 /// The keys that stand in a profile.
@@ -68,6 +83,59 @@ impl Profile {
         self.values.get(key).map(|value| value.as_str())
     }
 
+    /// The role that it is for, and by whom.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is named, somebody has to be asked, or the profiles refer to each other in a circle.
+    pub(super) fn role(
+        &self,
+        environment: &Environment,
+    ) -> std::result::Result<Option<(&str, RoleSource<'_>)>, String> {
+        let (Some(arn), name) = (self.get("role_arn"), &self.name) else { return Ok(None) };
+        if self.get("mfa_serial").is_some() {
+            return Err(self.not_followed("mfa_serial"));
+        }
+        let source = match (self.get("source_profile"), self.get("credential_source")) {
+            (Some(_), Some(_)) => {
+                return Err(format!("the profile {name} names a source_profile and a credential_source: keep one"));
+            }
+            _ if self.depth >= SOURCES_MAX => {
+                return Err(format!("the profile {name} is one of too many that refer to each other"));
+            }
+            // Its own keys, without its role.
+            (Some(source), None) if source == name => {
+                let values = self.values.iter().filter(|(key, _)| *key != "role_arn");
+                let values = values.map(|(key, value)| (key.clone(), value.clone())).collect();
+                RoleSource::Profile(Box::new(Self { name: name.clone(), depth: self.depth + 1, values }))
+            }
+            (Some(source), None) => {
+                let mut source = Self::read(Some(source), environment).map_err(|error| error.to_string())?;
+                source.depth = self.depth + 1;
+                RoleSource::Profile(Box::new(source))
+            }
+            (None, Some(source)) => RoleSource::Machine(source),
+            (None, None) => match self.get("web_identity_token_file") {
+                Some(file) => RoleSource::WebIdentity(file),
+                None => return Err(format!("the profile {name} has a role_arn and names no source_profile for it")),
+            },
+        };
+        Ok(Some((arn, source)))
+    }
+
+    /// Whether it says how it gets any.
+    pub(super) fn has_credentials(&self) -> bool {
+        ["aws_access_key_id", "credential_process", "role_arn"]
+            .iter()
+            .chain(&FETCHED)
+            .any(|key| self.get(key).is_some())
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its access key, the secret and perhaps a session's token.
     ///
     /// # Errors
@@ -79,12 +147,17 @@ impl Profile {
         }
         match FETCHED.iter().find(|key| self.values.contains_key(**key)) {
             None => Ok(None),
-            Some(key) => Err(format!(
-                "the profile {name} gets its credentials by {key}, which is not followed: hand them over in the \
-                 environment, as `aws configure export-credentials --profile {name} --format env` prints them",
-                name = self.name
-            )),
+            Some(key) => Err(self.not_followed(key)),
         }
+    }
+
+    /// For what a person has to be asked for, by Amazon's own program.
+    fn not_followed(&self, key: &str) -> String {
+        format!(
+            "the profile {name} gets its credentials by {key}, which is not followed: give a profile `credential_process = aws \
+             configure export-credentials --profile {name}`, or set what that prints with `--format env`",
+            name = self.name
+        )
     }
 
     /// Takes in what a file says of the profile; tells whether it names it.

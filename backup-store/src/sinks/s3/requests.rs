@@ -8,15 +8,18 @@ use object_store::client::{HttpRequest, HttpRequestBody, HttpService as _};
 
 use super::Reach;
 use crate::bucket::{Bucket, push_encoded};
+use crate::layers::Patience;
 use crate::sinks::object::{Action, sink_error};
 
 /// A bucket, and how it is reached.
 pub(super) struct Requests {
     reach: Reach,
     bucket: Bucket,
+    patience: Option<Patience>,
 }
 
 /// What is asked.
+#[derive(Clone)]
 pub(super) struct Ask<'a> {
     pub(super) method: Method,
     /// The object, with the prefix; empty for the bucket.
@@ -30,8 +33,14 @@ pub(super) struct Ask<'a> {
 }
 
 impl Requests {
+    /// Requests each of which is sent once.
     pub(super) fn new(reach: Reach, bucket: Bucket) -> Self {
-        Self { reach, bucket }
+        Self { reach, bucket, patience: None }
+    }
+
+    /// Requests that are repeated where that may help: each of them must bear it.
+    pub(super) fn with_patience(self, patience: Patience) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     pub(super) fn bucket(&self) -> &Bucket {
@@ -51,8 +60,28 @@ impl Requests {
         format!("{}/{key}", self.bucket.short())
     }
 
-    /// Asks, and gives the answer's headers and body.
+    /// Asks, as often as patience has it, and gives the answer's headers and body.
     pub(super) async fn send(&self, ask: Ask<'_>) -> Result<(HeaderMap, String), SinkError> {
+        self.send_until(ask, |_| Ok(())).await
+    }
+
+    /// The same, where an answer may be none: `is_done` says whether it is.
+    pub(super) async fn send_until(
+        &self,
+        ask: Ask<'_>,
+        is_done: impl Fn(&str) -> Result<(), SinkError>,
+    ) -> Result<(HeaderMap, String), SinkError> {
+        let once = async |ask| {
+            let answer = self.send_once(ask).await?;
+            is_done(&answer.1).map(|()| answer)
+        };
+        match &self.patience {
+            Some(patience) => patience.persist(0, |_| once(ask.clone())).await,
+            None => once(ask).await,
+        }
+    }
+
+    async fn send_once(&self, ask: Ask<'_>) -> Result<(HeaderMap, String), SinkError> {
         let subject = if ask.path.is_empty() {
             self.bucket.short()
         } else {
@@ -95,4 +124,11 @@ pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     let (inner, _) = rest.split_once("</")?;
     (!inner.is_empty()).then_some(inner)
+}
+
+/// The SHA-256 that the store keeps of an object's whole content, in base 64, where it keeps one.
+pub(super) fn sha256_of(headers: &HeaderMap) -> Option<String> {
+    let sum = headers.get("x-amz-checksum-sha256")?.to_str().ok()?;
+    // Of an object in parts it is the hash of their hashes.
+    (!sum.contains('-')).then(|| sum.to_owned())
 }

@@ -6,6 +6,7 @@
 
 use backup_core::Result;
 use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
+use backup_core::model::Id;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
@@ -14,9 +15,10 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use sha2::{Digest as _, Sha256};
 
 use super::Reach;
-use super::requests::{Ask, Requests};
+use super::requests::{Ask, Requests, encoded, sha256_of};
 use crate::access::Access;
 use crate::bucket::Bucket;
+use crate::layers::Patience;
 use crate::sinks::object::Action;
 
 /// How many objects are asked about at once.
@@ -53,11 +55,44 @@ pub struct RetentionReport {
     pub enough: u64,
     /// Objects whose time was moved, and read back as it should be.
     pub prolonged: u64,
-    /// Objects that are not protected for long enough: with [`Prolong::DryRun`] those that would be prolonged, otherwise
-    /// those of which the store said that it was done, and says something else when it is asked.
-    pub short: Vec<(ObjectKey, Option<Retention>)>,
+    /// Objects that are not protected for long enough.
+    pub short: Vec<Short>,
+    /// Of those that are, how many the store keeps no SHA-256 of: whether they are still what they were is not known.
+    pub uncompared: u64,
     /// What protects the others at least: the earliest of their times, and `COMPLIANCE` where all of them have that.
     pub least: Option<Retention>,
+}
+
+/// An object that is not protected for long enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Short {
+    /// The object.
+    pub key: ObjectKey,
+    /// What protects what has its name.
+    pub retention: Option<Retention>,
+    /// Why that is not enough.
+    pub why: ShortReason,
+}
+
+/// Why an object is not protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShortReason {
+    /// Its time ends too early: with [`Prolong::DryRun`] it would be moved, otherwise the store said that it was, and says
+    /// something else when it is asked.
+    TooEarly,
+    /// Something else was written over it: its size or its hash is another one.
+    Replaced,
+    /// It was deleted.
+    Missing,
+}
+
+/// An object that is to be protected, and how it is known for what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name; where the last part is a SHA-256, it is that of its content.
+    pub key: ObjectKey,
+    /// Its size, where that is known from elsewhere than from the store.
+    pub bytes: Option<u64>,
 }
 
 impl RetentionReport {
@@ -79,8 +114,8 @@ impl S3Retention {
     /// # Errors
     ///
     /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used.
-    pub fn open(bucket: &Bucket, access: &Access) -> Result<Self> {
-        Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone())))
+    pub fn open(bucket: &Bucket, access: &Access, patience: Patience) -> Result<Self> {
+        Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone()).with_patience(patience)))
     }
 
     /// Until when an object cannot be removed; `None` when it can be.
@@ -89,17 +124,42 @@ impl S3Retention {
     ///
     /// What the store says; credentials that may not read retentions see none.
     pub async fn of(&self, key: &ObjectKey) -> Result<Option<Retention>, SinkError> {
-        let (headers, _) = self.send(Method::HEAD, key, "", String::new(), Action::Read).await?;
-        let header = |name: &str| headers.get(name)?.to_str().ok();
-        let Some(until) = header("x-amz-object-lock-retain-until-date") else { return Ok(None) };
-        let until = until.parse().map_err(|_| self.0.not_understood("the time until which an object is kept"))?;
-        let mode = header("x-amz-object-lock-mode").unwrap_or_default().to_owned();
-        Ok(Some(Retention { until, mode }))
+        Ok(self.look(key).await?.retention)
     }
 
-    /// Sees to it that none of `keys` can be removed before `until`, rounded up to the second, which is what stores keep.
+    async fn look(&self, key: &ObjectKey) -> Result<Seen, SinkError> {
+        let path = self.0.path(key.as_str());
+        let headers = [("x-amz-checksum-mode", String::from("ENABLED"))];
+        let ask = Ask {
+            method: Method::HEAD,
+            path: &path,
+            query: "",
+            headers: &headers,
+            body: String::new(),
+            action: Action::Read,
+        };
+        let (headers, _) = self.0.send(ask).await?;
+        let header = |name: &str| headers.get(name)?.to_str().ok();
+        let retention = match header("x-amz-object-lock-retain-until-date") {
+            None => None,
+            Some(until) => {
+                let until = until.parse();
+                let until = until.map_err(|_| self.0.not_understood("the time until which an object is kept"))?;
+                Some(Retention { until, mode: header("x-amz-object-lock-mode").unwrap_or_default().to_owned() })
+            }
+        };
+        Ok(Seen {
+            retention,
+            bytes: header("content-length").and_then(|length| length.parse().ok()),
+            sha256: sha256_of(&headers),
+            version: header("x-amz-version-id").map(str::to_owned),
+        })
+    }
+
+    /// Sees to it that none of `objects` can be removed before `until`, rounded up to the second, which is what stores keep.
     /// An object's mode stays as it is; one that has none
-    /// gets `GOVERNANCE`, because the other cannot be undone by anybody.
+    /// gets `GOVERNANCE`, because the other cannot be undone by anybody. What was written over one of them is not protected
+    /// in its place.
     ///
     /// # Errors
     ///
@@ -107,7 +167,7 @@ impl S3Retention {
     /// before stays so.
     pub async fn ensure(
         &self,
-        keys: &[ObjectKey],
+        objects: &[Wanted],
         until: Timestamp,
         prolong: Prolong,
     ) -> Result<RetentionReport, SinkError> {
@@ -115,48 +175,57 @@ impl S3Retention {
         let until = until.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil));
         let until = until.map_err(|_| self.0.not_understood("the time"))?;
         // Boxed, because the compiler cannot tell that the plain ones may move between threads.
-        let each: Vec<_> = keys.iter().map(|key| self.ensure_one(key, until, prolong).boxed()).collect();
+        let each: Vec<_> = objects.iter().map(|object| self.ensure_one(object, until, prolong).boxed()).collect();
         let report = RetentionReport::default();
         stream::iter(each)
             .buffered(OBJECTS_MAX)
-            .try_fold(report, |mut report, (key, ended)| async move {
+            .try_fold(report, |mut report, ended| async move {
                 match ended {
-                    Ended::Enough(found) => {
+                    Ended::Enough(found, content) => {
                         report.enough += 1;
+                        report.uncompared += u64::from(content == Content::Unknown);
                         report.see(found);
                     }
-                    Ended::Prolonged(found) => {
+                    Ended::Prolonged(found, content) => {
                         report.prolonged += 1;
+                        report.uncompared += u64::from(content == Content::Unknown);
                         report.see(found);
                     }
-                    Ended::Short(found) => report.short.push((key, found)),
+                    Ended::Short(short) => report.short.push(short),
                 }
                 Ok(report)
             })
             .await
     }
 
-    async fn ensure_one(
-        &self,
-        key: &ObjectKey,
-        until: Timestamp,
-        prolong: Prolong,
-    ) -> Result<(ObjectKey, Ended), SinkError> {
-        let found = match self.of(key).await? {
-            Some(found) if found.until >= until => return Ok((key.clone(), Ended::Enough(found))),
-            found => found,
+    async fn ensure_one(&self, object: &Wanted, until: Timestamp, prolong: Prolong) -> Result<Ended, SinkError> {
+        let short = |retention, why| Ok(Ended::Short(Short { key: object.key.clone(), retention, why }));
+        let found = match self.look(&object.key).await {
+            Err(error) if error.kind == SinkErrorKind::NotFound && error.hint.is_none() => {
+                return short(None, ShortReason::Missing);
+            }
+            found => found?,
         };
-        if prolong == Prolong::DryRun {
-            return Ok((key.clone(), Ended::Short(found)));
+        let content = found.content(object);
+        match found.retention {
+            found if content == Content::Another => return short(found, ShortReason::Replaced),
+            Some(found) if found.until >= until => return Ok(Ended::Enough(found, content)),
+            found if prolong == Prolong::DryRun => return short(found, ShortReason::TooEarly),
+            _ => {}
         }
-        let mode = found.map_or_else(|| String::from("GOVERNANCE"), |found| found.mode);
+        let mode = found.retention.map_or_else(|| String::from("GOVERNANCE"), |found| found.mode);
         let body = format!("<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>");
-        self.send(Method::PUT, key, "retention", body, Action::Write).await?;
-        let ended = match self.of(key).await? {
-            Some(found) if found.until >= until => Ended::Prolonged(found),
-            found => Ended::Short(found),
-        };
-        Ok((key.clone(), ended))
+        // What was looked at, and not what may have been written over it since.
+        let version = found.version.as_deref().map(|version| format!("&versionId={}", encoded(version, "")));
+        self.prolong(&object.key, &format!("retention{}", version.unwrap_or_default()), body).await?;
+        let then = self.look(&object.key).await?;
+        if then.version != found.version || then.content(object) == Content::Another {
+            return short(then.retention, ShortReason::Replaced);
+        }
+        match then.retention {
+            Some(found) if found.until >= until => Ok(Ended::Prolonged(found, content)),
+            found => short(found, ShortReason::TooEarly),
+        }
     }
 
     async fn require_object_lock(&self) -> Result<(), SinkError> {
@@ -181,28 +250,51 @@ impl S3Retention {
         }
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        key: &ObjectKey,
-        query: &str,
-        body: String,
-        action: Action,
-    ) -> Result<(http::HeaderMap, String), SinkError> {
+    async fn prolong(&self, key: &ObjectKey, query: &str, body: String) -> Result<(), SinkError> {
         // A change of this kind is refused without a checksum.
-        let checksum = STANDARD.encode(Sha256::digest(&body));
-        let headers = [("x-amz-checksum-sha256", checksum)];
-        let headers = if body.is_empty() { &[][..] } else { &headers[..] };
+        let headers = [("x-amz-checksum-sha256", STANDARD.encode(Sha256::digest(&body)))];
         let path = self.0.path(key.as_str());
-        self.0.send(Ask { method, path: &path, query, headers, body, action }).await
+        let ask = Ask { method: Method::PUT, path: &path, query, headers: &headers, body, action: Action::Write };
+        self.0.send(ask).await.map(drop)
     }
 }
 
 /// How it ended with one object.
 enum Ended {
-    Enough(Retention),
-    Prolonged(Retention),
-    Short(Option<Retention>),
+    Enough(Retention, Content),
+    Prolonged(Retention, Content),
+    Short(Short),
+}
+
+/// What the store says of an object.
+struct Seen {
+    retention: Option<Retention>,
+    bytes: Option<u64>,
+    sha256: Option<String>,
+    version: Option<String>,
+}
+
+/// Whether what has an object's name is that object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Same,
+    Another,
+    Unknown,
+}
+
+impl Seen {
+    fn content(&self, object: &Wanted) -> Content {
+        if object.bytes.is_some() && self.bytes.is_some() && self.bytes != object.bytes {
+            return Content::Another;
+        }
+        match (object.key.name().parse::<Id>(), &self.sha256) {
+            // Known by being used: the config, which is the only one without a hash for its name.
+            (Err(_), _) => Content::Same,
+            (Ok(_), None) => Content::Unknown,
+            (Ok(id), Some(sum)) if STANDARD.encode(id.as_bytes()) == *sum => Content::Same,
+            _ => Content::Another,
+        }
+    }
 }
 
 impl std::fmt::Debug for S3Retention {

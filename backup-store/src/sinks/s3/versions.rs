@@ -3,19 +3,23 @@
 //! In such a bucket a delete leaves a marker, and a write leaves what was there before: whoever steals credentials that
 //! can delete and replace, but not remove versions, can hide a repository and not destroy it. Nothing is removed here
 //! either: what comes back is a copy of the old version, which becomes the newest. A crash leaves some objects back and
-//! some not; the next run does the rest, since what is back is known by its tag.
-//!
+//! some not; the next run does the rest, since what is back is known by its tag, or by its hash.
+
 use backup_core::Result;
 use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
+use backup_core::model::Id;
 use backup_core::repository::layout::LOCKS;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
 use jiff::Timestamp;
 
 use super::Reach;
-use super::requests::{Ask, Requests, element, encoded};
+use super::requests::{Ask, Requests, element, encoded, sha256_of};
 use crate::access::Access;
 use crate::bucket::Bucket;
+use crate::layers::Patience;
 use crate::sinks::object::Action;
 use crate::url::percent_decoded;
 
@@ -39,6 +43,7 @@ pub struct Lost {
     pub kind: LostKind,
     version: String,
     storage_class: String,
+    has_kept_its_size: bool,
 }
 
 /// What has happened to an object.
@@ -73,8 +78,8 @@ impl S3Versions {
     /// # Errors
     ///
     /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used.
-    pub fn open(bucket: &Bucket, access: &Access) -> Result<Self> {
-        Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone())))
+    pub fn open(bucket: &Bucket, access: &Access, patience: Patience) -> Result<Self> {
+        Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone()).with_patience(patience)))
     }
 
     /// The objects that were there at the instant `at`, and since were deleted or replaced. Locks are left out: nobody
@@ -117,7 +122,39 @@ impl S3Versions {
             }
         }
         lost.extend(lost_of(&prefix, &of_one, at));
+        let is_lost: Vec<_> = lost.iter().map(|lost| self.is_lost(lost).boxed()).collect();
+        let is_lost: Vec<bool> = stream::iter(is_lost).buffered(COPIES_MAX).try_collect().await?;
+        let mut is_lost = is_lost.into_iter();
+        lost.retain(|_| is_lost.next().unwrap_or(true));
         Ok(lost)
+    }
+
+    /// Whether an object is another one than it was. Where the store encrypts with a key of its own each time, as with KMS,
+    /// a copy has another tag than what it was copied from; so of those that have kept their size the hash is asked for.
+    async fn is_lost(&self, lost: &Lost) -> Result<bool, SinkError> {
+        if lost.kind == LostKind::Deleted || !lost.has_kept_its_size {
+            return Ok(true);
+        }
+        let Some(now) = self.sha256(lost, "").await? else { return Ok(true) };
+        if let Ok(id) = lost.key.name().parse::<Id>() {
+            return Ok(STANDARD.encode(id.as_bytes()) != now);
+        }
+        let then = self.sha256(lost, &format!("versionId={}", encoded(&lost.version, ""))).await?;
+        Ok(then.is_none_or(|then| then != now))
+    }
+
+    async fn sha256(&self, lost: &Lost, query: &str) -> Result<Option<String>, SinkError> {
+        let path = self.0.path(lost.key.as_str());
+        let headers = [("x-amz-checksum-mode", String::from("ENABLED"))];
+        let ask = Ask {
+            method: Method::HEAD,
+            path: &path,
+            query,
+            headers: &headers,
+            body: String::new(),
+            action: Action::Read,
+        };
+        Ok(sha256_of(&self.0.send(ask).await?.0))
     }
 
     /// Brings objects back.
@@ -135,7 +172,8 @@ impl S3Versions {
         let path = self.0.path(lost.key.as_str());
         let version = encoded(&lost.version, "");
         let source = format!("/{}/{}?versionId={version}", self.0.bucket().name, encoded(&path, "/"));
-        let mut headers = vec![("x-amz-copy-source", source)];
+        // So that the copy is known for what it is, also where its tag is another one.
+        let mut headers = vec![("x-amz-checksum-algorithm", String::from("SHA256")), ("x-amz-copy-source", source)];
         if !matches!(lost.storage_class.as_str(), "" | "STANDARD") {
             headers.push(("x-amz-storage-class", lost.storage_class.clone()));
         }
@@ -147,13 +185,13 @@ impl S3Versions {
             body: String::new(),
             action: Action::Write,
         };
-        let (_, answer) = self.0.send(ask).await?;
         // A copy may fail after it was answered with 200.
-        match element(&answer, "ETag") {
+        let is_done = |answer: &str| match element(answer, "ETag") {
             Some(_) => Ok(()),
             None => Err(SinkError::new(SinkErrorKind::Unavailable, self.0.subject(lost.key.as_str()))
                 .caused_by("the store did not finish the copy")),
-        }
+        };
+        self.0.send_until(ask, is_done).await.map(drop)
     }
 
     async fn look(&self, query: &str) -> Result<String, SinkError> {
@@ -185,8 +223,10 @@ fn lost_of(prefix: &str, versions: &[Version], at: Timestamp) -> Option<Lost> {
         Some(now) if (now.bytes, &now.tag) == (wanted.bytes, &wanted.tag) => return None,
         Some(_) => LostKind::Replaced,
     };
+    let has_kept_its_size = newest.content.as_ref().is_some_and(|now| now.bytes == wanted.bytes);
+    let (key, bytes) = (ObjectKey::new(key.to_owned()), wanted.bytes);
     let (version, storage_class) = (then.id.clone(), wanted.storage_class.clone());
-    Some(Lost { key: ObjectKey::new(key.to_owned()), bytes: wanted.bytes, kind, version, storage_class })
+    Some(Lost { key, bytes, kind, version, storage_class, has_kept_its_size })
 }
 
 /// The versions and delete markers of a page, in its order; `None` when it is none.

@@ -8,7 +8,7 @@
 //!   OpenSSH's does). That the name is there too nobody can be asked for: a power failure at the server may lose the name
 //!   of an object, but none is found damaged.
 //! * One login serves all requests. When it breaks, what was under way is [`SinkErrorKind::Unavailable`], and the next
-//!   request logs in again. Nothing is sent twice from here.
+//!   request logs in again; so it does when whoever waited for an answer has given up. Nothing is sent twice from here.
 //!
 //! A crash leaves whole objects, and temporary files, which no listing shows.
 
@@ -18,8 +18,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 use bytes::{Bytes, BytesMut};
@@ -29,11 +29,11 @@ use futures::stream::{self, TryStreamExt};
 use openssh_sftp_client::Error as SftpError;
 use openssh_sftp_client::error::SftpErrorKind;
 use openssh_sftp_client::file::File;
-use openssh_sftp_client::fs::Fs;
+use openssh_sftp_client::fs::{DirEntry, Fs};
 use tokio::io::AsyncSeekExt;
-use tokio::sync::Mutex;
 
 use crate::server::SftpServer;
+use crate::stranger::{is_of_a_repository, may_be_a_link};
 use connection::Connection;
 
 /// Content moves in pieces of this size, which every server takes, several on their way at once: 1 MiB, enough for
@@ -49,8 +49,24 @@ const FOLDERS_AT_ONCE: usize = 16;
 pub struct SftpSink {
     server: SftpServer,
     connection: Mutex<Option<Arc<Connection>>>,
+    /// Held while somebody logs in.
+    login: tokio::sync::Mutex<()>,
     /// Different for each process with near certainty; the file is made exclusively all the same.
     next_number: AtomicU64,
+}
+
+/// Somebody who waits for an answer.
+struct Waiting<'a> {
+    sink: &'a SftpSink,
+    is_answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            *self.sink.standing() = None;
+        }
+    }
 }
 
 /// What came of reading.
@@ -66,7 +82,12 @@ impl SftpSink {
     /// The folder that `server` names. Nobody logs in yet.
     pub fn new(server: SftpServer) -> Self {
         let number = RandomState::new().hash_one(std::process::id());
-        Self { server, connection: Mutex::default(), next_number: AtomicU64::new(number) }
+        Self {
+            server,
+            connection: Mutex::default(),
+            login: tokio::sync::Mutex::default(),
+            next_number: AtomicU64::new(number),
+        }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -83,30 +104,61 @@ impl SftpSink {
 
     /// The login that stands, or a new one.
     async fn connect(&self) -> Result<Arc<Connection>, SinkError> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = &*slot {
+        if let Some(connection) = &*self.standing() {
+            return Ok(Arc::clone(connection));
+        }
+        let _turn = self.login.lock().await;
+        // Somebody else may have logged in meanwhile.
+        if let Some(connection) = &*self.standing() {
             return Ok(Arc::clone(connection));
         }
         let connection = Arc::new(Connection::open(&self.server).await?);
-        *slot = Some(Arc::clone(&connection));
+        *self.standing() = Some(Arc::clone(&connection));
         Ok(connection)
     }
 
-    /// What an error on `key` means. A connection that is no longer one is given up.
-    async fn failed(&self, key: &str, connection: &Arc<Connection>, error: SftpError) -> SinkError {
+    fn standing(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work`. When whoever waits for it gives up first, the login is given up too: on a line on which nothing moves,
+    /// or with a server's process that hangs while its daemon answers, the next attempt would wait for the same. What else
+    /// is under way keeps it until it ends.
+    async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut waiting = Waiting { sink: self, is_answered: false };
+        let answer = work.await;
+        waiting.is_answered = true;
+        answer
+    }
+
+    /// What it means that `action` on `key` failed so. A connection that is no longer one is given up.
+    async fn failed(
+        &self,
+        key: &str,
+        action: &'static str,
+        connection: &Arc<Connection>,
+        error: SftpError,
+    ) -> SinkError {
         use SinkErrorKind::{NotFound, Other, PermissionDenied, Unavailable, Unsupported};
         if let SftpError::SftpError(kind, message) = &error {
-            let kind = match kind {
-                SftpErrorKind::NoSuchFile => return self.error(NotFound, key),
-                SftpErrorKind::PermDenied => PermissionDenied,
-                SftpErrorKind::OpUnsupported => Unsupported,
-                _ => Other,
+            let said = format!("the server says: {}", message.get().0);
+            return match kind {
+                SftpErrorKind::NoSuchFile => self.error(NotFound, key),
+                SftpErrorKind::PermDenied => {
+                    let hint =
+                        format!("let the user {action} there: owner and permissions of the folder on the server");
+                    let cause = format!("this user may not {action} it: {said}");
+                    self.error(PermissionDenied, key).caused_by(cause).with_hint(hint)
+                }
+                SftpErrorKind::OpUnsupported => self.error(Unsupported, key).caused_by(said),
+                _ => self.error(Other, key).caused_by(said),
             };
-            return self.error(kind, key).caused_by(format!("the server says: {}", message.get().0));
         }
-        let mut slot = self.connection.lock().await;
-        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
-            *slot = None;
+        {
+            let mut standing = self.standing();
+            if standing.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+                *standing = None;
+            }
         }
         let words = connection.last_words().unwrap_or_else(|| error.to_string());
         self.error(Unavailable, key).caused_by(format!("the connection broke: {words}"))
@@ -170,7 +222,7 @@ impl SftpSink {
         };
         match written.await {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.failed(key.as_str(), connection, error).await),
+            Err(error) => Err(self.failed(key.as_str(), "write", connection, error).await),
         }
     }
 
@@ -209,7 +261,7 @@ impl SftpSink {
             Err(_) if fs.symlink_metadata(target).await.is_ok() => {
                 Err(self.error(SinkErrorKind::AlreadyExists, key.as_str()))
             }
-            Err(error) => Err(self.failed(key.as_str(), connection, error).await),
+            Err(error) => Err(self.failed(key.as_str(), "write", connection, error).await),
         }
     }
 
@@ -232,10 +284,10 @@ impl SftpSink {
                         let _ = fs.remove_file(temporary).await;
                         Ok(())
                     }
-                    _ => Err(self.failed(key.as_str(), connection, error).await),
+                    _ => Err(self.failed(key.as_str(), "write", connection, error).await),
                 }
             }
-            Err(error) => Err(self.failed(key.as_str(), connection, error).await),
+            Err(error) => Err(self.failed(key.as_str(), "write", connection, error).await),
         }
     }
 
@@ -245,7 +297,7 @@ impl SftpSink {
             Ok(Read::Content(content)) => Ok(content),
             Ok(Read::NoObject) => Err(self.error(SinkErrorKind::NotFound, key.as_str())),
             Ok(Read::Truncated) => Err(self.error(SinkErrorKind::Truncated, key.as_str())),
-            Err(error) => Err(self.failed(key.as_str(), &connection, error).await),
+            Err(error) => Err(self.failed(key.as_str(), "read", &connection, error).await),
         }
     }
 
@@ -289,7 +341,7 @@ impl SftpSink {
                 Err(self.error(SinkErrorKind::NotFound, key.as_str()))
             }
             Ok(found) => Ok(ObjectInfo { key: key.clone(), bytes: found.len().unwrap_or_default() }),
-            Err(error) => Err(self.failed(key.as_str(), &connection, error).await),
+            Err(error) => Err(self.failed(key.as_str(), "read", &connection, error).await),
         }
     }
 
@@ -317,21 +369,8 @@ impl SftpSink {
         connection: &Arc<Connection>,
         folder: String,
     ) -> Result<(Vec<String>, Vec<ObjectInfo>), SinkError> {
-        let mut fs = connection.sftp.fs();
         let (mut folders, mut objects) = (Vec::new(), Vec::new());
-        let opened = match fs.open_dir(self.path(&folder)).await {
-            Err(error) if is_absence(&error) => return Ok((folders, objects)),
-            opened => opened,
-        };
-        let entries = match opened {
-            Ok(dir) => dir.read_dir().try_collect::<Vec<_>>().await,
-            Err(error) => Err(error),
-        };
-        let entries = match entries {
-            Ok(entries) => entries,
-            Err(error) => return Err(self.failed(&folder, connection, error).await),
-        };
-        for entry in entries {
+        for entry in self.entries(connection, &folder).await? {
             // Others, and unfinished objects, have names that are none of a key's.
             let Some(name) = entry.filename().to_str().filter(|name| ObjectKey::is_component(name)) else { continue };
             let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
@@ -349,6 +388,41 @@ impl SftpSink {
         Ok((folders, objects))
     }
 
+    /// What is in a folder, whatever it is. Nothing when there is no such folder.
+    async fn entries(&self, connection: &Arc<Connection>, folder: &str) -> Result<Vec<DirEntry>, SinkError> {
+        let read = match connection.sftp.fs().open_dir(self.path(folder)).await {
+            Err(error) if is_absence(&error) => return Ok(Vec::new()),
+            Ok(dir) => dir.read_dir().try_collect().await,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(entries) => Ok(entries),
+            Err(error) => Err(self.failed(folder, "list", connection, error).await),
+        }
+    }
+
+    /// The name of a file below the folder that is of no repository.
+    pub(crate) async fn stranger(&self) -> Result<Option<String>, SinkError> {
+        let connection = self.connect().await?;
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            for entry in self.entries(&connection, &folder).await? {
+                let name = entry.filename().to_string_lossy().into_owned();
+                if matches!(name.as_str(), "." | ".." | "lost+found") {
+                    continue;
+                }
+                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                match entry.file_type() {
+                    Some(kind) if kind.is_dir() => folders.push(path),
+                    Some(kind) if kind.is_symlink() && may_be_a_link(&path) => {}
+                    _ if is_of_a_repository(&path) => {}
+                    _ => return Ok(Some(path)),
+                }
+            }
+        }
+        Ok(None)
+    }
+
     async fn delete_object(&self, key: &ObjectKey) -> Result<(), SinkError> {
         let connection = self.connect().await?;
         let path = self.path(key.as_str());
@@ -360,7 +434,7 @@ impl SftpSink {
                 // A folder is no object.
                 Ok(found) if found.file_type().is_some_and(|kind| kind.is_dir()) => Ok(()),
                 Err(gone) if is_absence(&gone) => Ok(()),
-                _ => Err(self.failed(key.as_str(), &connection, error).await),
+                _ => Err(self.failed(key.as_str(), "delete", &connection, error).await),
             },
         }
     }
@@ -380,26 +454,26 @@ impl Sink for SftpSink {
     }
 
     fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
-        Box::pin(self.put_object(key, bytes, mode))
+        Box::pin(self.watched(self.put_object(key, bytes, mode)))
     }
 
     fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<Range<u64>>) -> SinkFuture<'a, Bytes> {
-        Box::pin(self.get_object(key, range))
+        Box::pin(self.watched(self.get_object(key, range)))
     }
 
     fn stat<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ObjectInfo> {
-        Box::pin(self.stat_object(key))
+        Box::pin(self.watched(self.stat_object(key)))
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a> {
-        stream::once(self.list_below(prefix))
+        stream::once(self.watched(self.list_below(prefix)))
             .map_ok(|listed| stream::iter(listed.into_iter().map(Ok)))
             .try_flatten()
             .boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
-        Box::pin(self.delete_object(key))
+        Box::pin(self.watched(self.delete_object(key)))
     }
 
     /// What was put is on the server's disk already; for names there is nothing to ask for.

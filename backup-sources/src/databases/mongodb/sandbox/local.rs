@@ -10,7 +10,7 @@ use std::process::Command;
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
-    Target,
+    Stopper, Target,
 };
 use backup_core::observe::Amount;
 use mongodb::bson::doc;
@@ -22,7 +22,7 @@ use crate::databases::examined::folder_with_room;
 use crate::databases::mongodb::connection::Connection;
 use crate::databases::mongodb::settings::MongodbSettings;
 use crate::databases::url::{DatabaseUrl, Engine};
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program};
+use crate::sandbox::{Clients, SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program};
 
 /// The socket's name: the driver knows a path for one by its ending.
 const SOCKET: &str = "mongodb.sock";
@@ -58,6 +58,9 @@ pub struct MongodbSandbox {
 struct Running {
     restored: Restored,
     socket: PathBuf,
+    /// Where the user's programs find the socket, and what separates them.
+    way: PathBuf,
+    clients: Clients,
     served: Served,
     folder: SandboxFolder,
 }
@@ -103,6 +106,8 @@ impl Sandbox for MongodbSandbox {
         let connection = Connection::open(&settings);
         let connection = connection.map_err(|error| SandboxError::new("reach the server", error).ours())?;
         make_sure_that_it_is(&connection, product, walls.own())?;
+        let (way, clients) = Clients::of_user(&walls, &folder, &socket, program.parent(), &self.place.shown)?;
+        self.facts.isolation.push(clients.isolation().to_owned());
         self.facts.engine = connection.server().tools().pop();
         self.facts.tuned = match product {
             Product::Mongodb(..) => vec!["wiredTigerCacheSizeGB=0.25".to_owned(), "ttlMonitorEnabled=false".to_owned()],
@@ -111,12 +116,12 @@ impl Sandbox for MongodbSandbox {
         self.product = Some(product);
         let database = self.dump.manifest.database.clone();
         let restored = Restored::new(self.dump.clone(), settings, database, Expiry::Off);
-        self.running = Some(Running { restored, socket, served, folder });
+        self.running = Some(Running { restored, socket, way, clients, served, folder });
         Ok(())
     }
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
-        self.running()?.restored.target()
+        self.running().map_err(SandboxError::ours)?.restored.target()
     }
 
     fn entrance(&self) -> Result<Entrance, String> {
@@ -124,6 +129,10 @@ impl Sandbox for MongodbSandbox {
         let url = DatabaseUrl::of_socket(Engine::Mongodb, None, &running.socket, running.restored.database());
         let url = url.ok_or_else(|| "the socket's path is not UTF-8".to_owned())?;
         Ok(running.folder.entrance(format!("{url}?directConnection=true")))
+    }
+
+    fn stopper(&self) -> Option<Stopper> {
+        Some(self.running.as_ref()?.folder.stopper())
     }
 
     fn shortage(&self) -> Option<String> {
@@ -139,11 +148,11 @@ impl Sandbox for MongodbSandbox {
     }
 
     fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError> {
-        let Running { restored, socket, folder, .. } = self.running()?;
+        let Running { restored, way, clients, folder, .. } = self.running()?;
         let Question::Program(words) = question else { return restored.ask(question) };
         let variables =
-            [("BACKUP_SOCKET", socket.display().to_string()), ("BACKUP_DATABASE", restored.database().to_owned())];
-        ask_program(folder, folder.path(), words, &variables, cancel)
+            [("BACKUP_SOCKET", way.display().to_string()), ("BACKUP_DATABASE", restored.database().to_owned())];
+        ask_program(clients.asked(folder), words, &variables, cancel)
     }
 
     fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {

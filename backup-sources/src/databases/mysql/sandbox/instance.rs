@@ -1,17 +1,23 @@
 //! A server of MySQL or MariaDB made for one drill: its program, its folder, its accounts.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{Answer, Entrance, NotReady, SandboxError};
+use backup_core::contracts::{Answer, Entrance, NotReady, SandboxError, Stopper};
 use zeroize::Zeroizing;
 
 use crate::databases::mysql::client::{Client, quoted, version_in};
-use crate::databases::mysql::defaults::Flavour;
-use crate::databases::mysql::settings::{Encryption, MysqlSettings, Server};
+use crate::databases::mysql::defaults::{Flavour, write_options};
+use crate::databases::mysql::settings::{Encryption, Environment, MysqlSettings, Server};
 use crate::databases::url::{DatabaseUrl, Engine, Password};
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program, run};
+use crate::sandbox::{Clients, SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program, run};
+
+/// The server's socket.
+const SOCKET: &str = "socket";
 
 /// Who loads the dump.
 pub(super) const LOADER: &str = "backup_drill";
@@ -31,6 +37,9 @@ pub(super) const WANTED: Wanted = Wanted {
     programs: &["mariadbd", "mysqld", "mariadb-install-db", "mariadb", "mysql", "mariadb-dump", "mysqldump"],
     variables: &[],
 };
+
+/// Of these the clients.
+const CLIENTS: [&str; 4] = ["mariadb", "mysql", "mariadb-dump", "mysqldump"];
 
 /// What every server is told.
 const OPTIONS: [&str; 8] = [
@@ -58,10 +67,17 @@ pub(super) struct ServerProgram {
 /// A server that runs. It ends before its folder goes.
 #[derive(Debug)]
 pub(super) struct Instance {
+    /// Where the server's socket is, for those who look at it.
     socket: PathBuf,
+    /// Where the client programs are, or the scripts that stand for them.
     programs: Vec<PathBuf>,
+    clients: Clients,
+    /// Option files for client programs behind walls: the loader's, and everybody else's.
+    options: Option<[PathBuf; 2]>,
     isolation: Vec<String>,
     version: String,
+    /// Who rules it. A name that nobody knows: a dump may define a routine in anybody's name, and call it.
+    admin: String,
     /// What lets the loader in. One of its own, so that no client program looks for one in production's option files.
     password: Password,
     served: Served,
@@ -129,7 +145,7 @@ impl Instance {
         let mut shown = place.shown.clone();
         shown.push(program.top().to_owned());
         let walls = Walls::raise(&folder, &place.run_as, place.namespaces, shown)?;
-        let socket = walls.socket("socket")?;
+        let socket = walls.socket(SOCKET)?;
         let data = walls.own().join("data");
         initialize(program, &walls, &folder, &data)
             .map_err(|why| SandboxError::new("make the server's own tables", why).ours())?;
@@ -146,15 +162,38 @@ impl Instance {
             Flavour::Mysql => command.args(["--skip-log-bin", "--mysqlx=OFF"]),
         };
         let served = Served::start("mysqld", command, &folder.path().join("server.log"))?;
-        let isolation = walls.isolation();
-        let programs = programs.to_vec();
-        // In a container nobody else comes to the socket.
-        let password = if folder.container().is_some() { Password::new("") } else { password()? };
-        let mut instance = Self { socket, programs, isolation, version: String::new(), password, served, folder };
-        let root = Client::new(&instance.settings("root", "")).map_err(|error| NotReady::CannotRun {
-            reason: error.to_string(),
-            hint: error.hint().map(str::to_owned),
-        })?;
+        // In a container nobody else comes to the socket, and all that is to see it sees it where it is.
+        let is_inside = folder.container().is_some();
+        let password = if is_inside { Password::new("") } else { password()? };
+        let of_io =
+            |error: io::Error| NotReady::cannot_run(format!("its client programs cannot be told of it: {error}"));
+        let (way, socket) = if is_inside {
+            (walls.own().to_owned(), socket)
+        } else {
+            let way = served.wait(cancel, || match socket.exists() {
+                true => folder.way_to(&socket).map_err(|error| error.to_string()),
+                false => Err(format!("there is no {}", socket.display())),
+            })?;
+            let socket = way.join(SOCKET);
+            (way, socket)
+        };
+        let has_client = |folder: &&PathBuf| CLIENTS.iter().any(|name| folder.join(name).is_file());
+        let of_clients: Vec<PathBuf> = programs.iter().filter(has_client).cloned().collect();
+        let clients = Clients::beside(&walls, &folder, &way, &of_clients, &place.shown)?;
+        let options = clients.walls().map(|walls| option_files(walls, &way, &password)).transpose().map_err(of_io)?;
+        let programs = clients.stand_ins(&folder, &of_clients, &CLIENTS, WANTED.variables).map_err(of_io)?;
+        let mut isolation = walls.isolation();
+        isolation.push(clients.isolation().to_owned());
+        let (version, admin) = (String::new(), format!("drill_{:.16}", random()?));
+        let mut instance =
+            Self { socket, programs, clients, options, isolation, version, admin, password, served, folder };
+        let client = |instance: &Self, user: &str| {
+            Client::new(&instance.settings(user, "")).map_err(|error| NotReady::CannotRun {
+                reason: error.to_string(),
+                hint: error.hint().map(str::to_owned),
+            })
+        };
+        let root = client(&instance, "root")?;
         let facts = instance.served.wait(cancel, || root.ask("SELECT @@version, @@datadir"))?;
         let of_server = |why: String| SandboxError::new("prepare the server", why).ours();
         let (version, there) = match facts.first().map(|row| &row[..]) {
@@ -165,7 +204,8 @@ impl Instance {
             return Err(of_server(format!("it is another server, with its data in {}", there.display())).into());
         }
         instance.version = version;
-        accounts(&root, database, &instance.password).map_err(of_server)?;
+        abdicate(&root, &instance.admin).map_err(of_server)?;
+        accounts(&client(&instance, &instance.admin)?, database, &instance.password).map_err(of_server)?;
         Ok(instance)
     }
 
@@ -181,10 +221,17 @@ impl Instance {
                 (None, LOADER) => Some(self.password.clone()),
                 (None, _) => Some(Password::new("")),
             },
+            options: self.options.as_ref().map(|[loader, other]| if user == LOADER { loader } else { other }.clone()),
             database: database.to_owned(),
             encryption: Encryption::Off,
             programs: self.programs.clone(),
+            environment: Environment::Empty,
         }
+    }
+
+    /// Who may do everything.
+    pub(super) fn admin(&self) -> &str {
+        &self.admin
     }
 
     pub(super) fn version(&self) -> &str {
@@ -207,7 +254,7 @@ impl Instance {
             ("BACKUP_USER", READER.to_owned()),
             ("BACKUP_DATABASE", database.to_owned()),
         ];
-        ask_program(&self.folder, self.folder.path(), words, &variables, cancel)
+        ask_program(self.clients.asked(&self.folder), words, &variables, cancel)
     }
 
     /// How another program comes to `database` as the loader.
@@ -218,6 +265,10 @@ impl Instance {
         let mut entrance = self.folder.entrance(url.to_string());
         entrance.variables.push(("MYSQL_PWD".to_owned(), Zeroizing::new(self.password.reveal().to_owned())));
         Ok(entrance)
+    }
+
+    pub(super) fn stopper(&self) -> Stopper {
+        self.folder.stopper()
     }
 
     pub(super) fn shortage(&self) -> Option<String> {
@@ -270,6 +321,16 @@ fn initialize(program: &ServerProgram, walls: &Walls, folder: &SandboxFolder, da
     if data.is_dir() { Ok(()) } else { Err(format!("there is no {}", data.display())) }
 }
 
+/// Gives all of root's rights to `admin`, so that what a dump defines in root's name can do no more than what it defines
+/// in another's.
+fn abdicate(root: &Client, admin: &str) -> Result<(), String> {
+    let others = root.ask("SELECT host FROM mysql.user WHERE user = 'root' AND host <> 'localhost'")?;
+    for host in others.iter().filter_map(|row| row.first()) {
+        root.ask(&format!("DROP USER root@{}", quoted(host)))?;
+    }
+    root.ask(&format!("RENAME USER root@localhost TO {}@localhost", quoted(admin))).map(drop)
+}
+
 /// Makes who loads and who reads.
 fn accounts(root: &Client, database: &str, password: &Password) -> Result<(), String> {
     // In a grant a name is a pattern.
@@ -289,11 +350,28 @@ fn accounts(root: &Client, database: &str, password: &Password) -> Result<(), St
     Err(format!("nobody can be given the right to define in the name of others: {refused}"))
 }
 
+/// The option files in `way`, for who is behind `walls` and nobody else: to be written before anything runs there.
+fn option_files(walls: &Walls, way: &Path, password: &Password) -> io::Result<[PathBuf; 2]> {
+    let write = |name: &str, password: &str| {
+        let path = way.join(name);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        write_options(&mut file, password)?;
+        walls.let_in(&path)?;
+        io::Result::Ok(path)
+    };
+    Ok([write("loader.cnf", password.reveal())?, write("other.cnf", "")?])
+}
+
 /// A password that nobody knows.
 fn password() -> Result<Password, NotReady> {
+    random().map(Password::new)
+}
+
+/// 32 digits that nobody can guess.
+fn random() -> Result<String, NotReady> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| NotReady::cannot_run(format!("no random number: {error}")))?;
-    Ok(Password::new(format!("{:032x}", u128::from_ne_bytes(random))))
+    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
 }
 
 /// What a program says that it is.

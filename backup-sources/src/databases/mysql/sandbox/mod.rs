@@ -2,7 +2,8 @@
 //! folder and by nothing else.
 //!
 //! What is always true: the dump is loaded by an account that has the rights of a database's owner and no others: it can
-//! read and write no files, load no plugins, replicate from nobody. No event of the dump runs. Behind walls the server
+//! read and write no files, load no plugins, replicate from nobody. Nor can what it defines in another's name: nobody whose
+//! name it could know has more rights. No event of the dump runs. Behind walls the server
 //! has no network besides.
 //!
 //! Killed, a drill leaves no process where `setpriv` is there, and a folder that the next drill removes.
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
-    SandboxError, SandboxFacts, Target, Tool,
+    SandboxError, SandboxFacts, Stopper, Target, Tool,
 };
 use backup_core::observe::Amount;
 use jiff::civil::DateTime;
@@ -26,9 +27,9 @@ use super::super::manifest::Manifest;
 use super::super::url::Engine;
 use super::client::{Client, named, quoted};
 use super::defaults::Flavour;
-use super::inventory::Inventory;
-use super::source::observe;
-use super::target::{Character, Existing, MysqlTarget};
+use super::inventory::{DECLARATION, Inventory};
+use super::source::{DEFINITION, observe};
+use super::target::{Existing, MysqlTarget};
 use crate::sandbox::SandboxPlace;
 
 /// A database of MySQL or MariaDB in a server of its own.
@@ -64,6 +65,11 @@ impl MysqlSandbox {
     fn client(&self, user: &str) -> Result<Client, SandboxError> {
         let settings = self.instance()?.settings(user, self.database());
         Client::new(&settings).map_err(|error| SandboxError::new("ask the restored database", error).ours())
+    }
+
+    /// Who may do everything.
+    fn admin(&self) -> Result<Client, SandboxError> {
+        self.client(self.instance()?.admin())
     }
 
     /// The server's program of the flavour and the series that was dumped, in one of `folders`.
@@ -104,16 +110,17 @@ impl Sandbox for MysqlSandbox {
     }
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
-        let detail = |name: &str| self.manifest.details.get(name)?.as_str().map(str::to_owned);
-        let character =
-            detail("character_set").and_then(|set| Some(Character { set, collation: detail("collation")? }));
-        let settings = self.instance()?.settings(LOADER, self.database());
-        let target = MysqlTarget::connect(&settings, Existing::Refuse, character);
+        let settings = self.instance().map_err(SandboxError::ours)?.settings(LOADER, self.database());
+        let target = MysqlTarget::connect(&settings, Existing::Refuse, Some(&self.manifest));
         Ok(Box::new(target.map_err(|error| SandboxError::new("prepare the restore", error).ours())?))
     }
 
     fn entrance(&self) -> Result<Entrance, String> {
         self.instance().map_err(|error| error.to_string())?.entrance(self.database())
+    }
+
+    fn stopper(&self) -> Option<Stopper> {
+        Some(self.instance.as_ref()?.stopper())
     }
 
     fn shortage(&self) -> Option<String> {
@@ -124,14 +131,14 @@ impl Sandbox for MysqlSandbox {
     /// with rights on this database alone.
     fn ready(&mut self) -> Result<(), SandboxError> {
         let failed = |why: String| SandboxError::new("ask the restored database", why);
-        let root = self.client("root")?;
+        let root = self.admin()?;
         let (schema, database) = (quoted(self.database()), named(self.database()));
         let definers = root.ask(&DEFINERS.replace("{schema}", &schema)).map_err(failed)?;
         let mut made = 0;
         for definer in definers.iter().filter_map(|row| row.first()) {
             let Some((user, host)) = definer.rsplit_once('@') else { continue };
             let account = format!("{}@{}", quoted(user), quoted(host));
-            if definer.starts_with("root@localhost") || definer.starts_with(LOADER) {
+            if user == LOADER {
                 continue;
             }
             root.ask(&format!(
@@ -155,12 +162,15 @@ impl Sandbox for MysqlSandbox {
             return Ok(Vec::new());
         }
         let failed = |why: String| SandboxError::new("read the restored database", why);
-        let observed =
-            observe(&self.instance()?.settings("root", self.database())).map_err(|error| failed(error.to_string()))?;
-        let knows_indexes = expected.iter().any(|expected| expected.kind == INDEX);
-        let mut found = checks(expected, &observed, &Words { knows_indexes });
+        let instance = self.instance()?;
+        let observed = observe(&instance.settings(instance.admin(), self.database()));
+        let observed = observed.map_err(|error| failed(error.to_string()))?;
+        let unknown = [INDEX, DEFINITION, DECLARATION]
+            .into_iter()
+            .filter(|kind| expected.iter().all(|expected| expected.kind != *kind));
+        let mut found = checks(expected, &observed, &Words { unknown: unknown.collect() });
         cancel.check().map_err(|error| failed(error.to_string()).ours())?;
-        let root = self.client("root")?;
+        let root = self.admin()?;
         let inventory = Inventory::of(&root, self.database()).map_err(failed)?;
         let tables: Vec<String> = inventory.tables().map(str::to_owned).collect();
         for table in tables {
@@ -196,11 +206,11 @@ impl Sandbox for MysqlSandbox {
     }
 
     fn caveats(&self) -> Caveats {
-        let not_tested = vec![
+        let mut not_tested = vec![
             "accounts, passwords and grants".to_owned(),
-            "the definitions of views, routines, triggers and events, beyond that they are there".to_owned(),
             "what is no part of the database: configuration, other databases, replication".to_owned(),
         ];
+        not_tested.extend(unnoted(&self.manifest.report.expectations));
         let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Caveats { warnings, not_tested }
     }
@@ -213,10 +223,27 @@ impl Sandbox for MysqlSandbox {
 /// The kind of expectation that an index is.
 const INDEX: &str = "index";
 
+/// What the backup did not note of things that are more than rows, and nobody can compare.
+fn unnoted(expected: &[Expectation]) -> Vec<String> {
+    let with_text = ["view", "trigger", "procedure", "function", "event"];
+    let are_declared = expected.iter().any(|expected| expected.kind == DECLARATION);
+    let is_undeclared = |expected: &&Expectation| {
+        !are_declared && (expected.kind == "sequence" || with_text.contains(&expected.kind.as_str()))
+    };
+    let hidden = |expected: &&Expectation| with_text.contains(&expected.kind.as_str()) && expected.hash.is_none();
+    let told = |expected: &Expectation| format!("{} {}", expected.kind, expected.object);
+    let named = |found: Vec<String>, what: &str| (!found.is_empty()).then(|| format!("{what}: {}", found.join(", ")));
+    let hidden = expected.iter().filter(hidden).map(told).collect();
+    let undeclared = expected.iter().filter(is_undeclared).map(told).collect();
+    let hidden = named(hidden, "what the user of the backup was not shown, beyond that it is there");
+    let undeclared = named(undeclared, "arguments, schedules and definers, which an earlier version did not note");
+    hidden.into_iter().chain(undeclared).collect()
+}
+
 /// How expectations of MySQL are read.
 struct Words {
-    /// Earlier versions did not note indexes: what nobody looked for is no surprise.
-    knows_indexes: bool,
+    /// Earlier versions did not note indexes and definitions: what nobody looked for is no surprise.
+    unknown: Vec<&'static str>,
 }
 
 impl Reading for Words {
@@ -225,7 +252,7 @@ impl Reading for Words {
     }
 
     fn is_excused(&self, observed: &Expectation) -> bool {
-        observed.kind == INDEX && !self.knows_indexes
+        self.unknown.contains(&observed.kind.as_str())
     }
 
     fn may_differ(&self, _expected: &Expectation) -> Option<String> {
@@ -278,6 +305,27 @@ mod tests {
         assert_eq!(result(&[row("note", "The storage engine doesn't support check")]), CheckResult::NotTested);
         assert_eq!(result(&[row("error", "Corrupt")]), CheckResult::Failed);
         assert_eq!(result(&[]), CheckResult::Failed);
+    }
+
+    #[test]
+    fn what_the_backup_did_not_note_is_said_to_be_untested() {
+        let noted = |kind: &str, object: &str, is_seen: bool| Expectation {
+            kind: kind.into(),
+            object: object.into(),
+            count: None,
+            hash: is_seen.then(|| "definition-xxh3-128:0".into()),
+        };
+        let all = [noted("view", "v", true), noted("sequence", "s", false), noted(DECLARATION, "view v", true)];
+        assert_eq!(unnoted(&all), Vec::<String>::new());
+        assert_eq!(
+            unnoted(&all[..2]),
+            ["arguments, schedules and definers, which an earlier version did not note: view v, sequence s"]
+        );
+        let hidden = [noted("procedure", "p", false), noted(DECLARATION, "view v", true)];
+        assert_eq!(
+            unnoted(&hidden),
+            ["what the user of the backup was not shown, beyond that it is there: procedure p"]
+        );
     }
 
     #[test]

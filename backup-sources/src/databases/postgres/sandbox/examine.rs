@@ -72,9 +72,7 @@ impl Words<'_> {
 impl Reading for Words<'_> {
     fn passes_over(&self, expected: &Expectation) -> Option<String> {
         if is_of_the_database(expected) {
-            return Some(
-                "it belongs to the database itself, which a restore does not make like the old one".to_owned(),
-            );
+            return Some("it belongs to the database itself, whose settings a drill leaves alone".to_owned());
         }
         self.is_of_rights(expected).then(|| "grants are not restored by a role without superuser's rights".to_owned())
     }

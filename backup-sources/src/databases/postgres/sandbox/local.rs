@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
-    Target, Tool,
+    Stopper, Target, Tool,
 };
 use backup_core::observe::Amount;
 
@@ -22,7 +22,7 @@ use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::programs::{Folders, Programs};
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::view::Version;
-use crate::sandbox::{SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program, run};
+use crate::sandbox::{Clients, SandboxFolder, SandboxPlace, Served, Walls, Wanted, ask_program, run};
 
 /// Who the cluster belongs to. Dumps name it more often than any other.
 const SUPERUSER: &str = "postgres";
@@ -57,7 +57,7 @@ const SETTINGS: [&str; 16] = [
 const TUNED: [&str; 5] =
     ["autovacuum=off", "fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal"];
 
-/// What is run in a container, where there is to be one.
+/// What is run, and by what variables the client programs are told where to go.
 const WANTED: Wanted = Wanted {
     programs: &["initdb", "postgres", "pg_dump", "pg_restore", "pg_amcheck"],
     variables: &[
@@ -87,6 +87,7 @@ pub struct PostgresSandbox {
 #[derive(Debug)]
 struct Cluster {
     restored: Restored,
+    clients: Clients,
     served: Served,
     folder: SandboxFolder,
 }
@@ -156,27 +157,37 @@ impl Sandbox for PostgresSandbox {
         })?;
         self.facts.engine = Some(Tool { name: "postgresql".to_owned(), version: version.text });
         let way = folder.way_to(&socket).map_err(|error| SandboxError::new("link the socket", error).ours())?;
+        let clients = Clients::beside(&walls, &folder, &way, &[programs.folder().to_owned()], &self.place.shown)?;
+        self.facts.isolation.push(clients.isolation().to_owned());
+        let programs = behind(&clients, programs, &folder)?;
         let server = Server::alone(&way, SUPERUSER, programs.folder())
             .map_err(|error| SandboxError::new("reach postgres", error).ours())?;
         self.facts.tuned = TUNED.map(str::to_owned).to_vec();
         let endpoint = prepare(&connection, &server, &data, who, version.major)
             .map_err(|error| SandboxError::new("prepare postgres", error).ours())?;
-        let spool = folder.container().map(|container| Spool::Shown(container.spool().to_owned()));
+        let spool = folder.container().map_or_else(|| clients.spool(), |container| Some(container.spool()));
+        let spool = spool.map(|spool| Spool::Shown(spool.to_owned()));
         let spool = spool.unwrap_or_else(|| Spool::Own(folder.path().to_owned()));
         let restored = Restored::new(self.manifest.clone(), endpoint, programs, spool);
-        self.cluster = Some(Cluster { restored, served, folder });
+        self.cluster = Some(Cluster { restored, clients, served, folder });
         Ok(())
     }
 
     fn target(&mut self) -> Result<Box<dyn Target>, SandboxError> {
-        self.cluster()?.restored.target()
+        // A server that has ended before anything was restored says nothing of the backup.
+        self.cluster().map_err(SandboxError::ours)?.restored.target()
     }
 
-    /// The socket lies in a folder that only the drill's user enters, who is also whoever starts the program.
+    /// The socket lies in a folder that only the drill's user enters, who is also whoever starts the program: a runbook's
+    /// command is tried as it will be given, not behind walls.
     fn entrance(&self) -> Result<Entrance, String> {
         let cluster = self.cluster.as_ref().ok_or_else(|| "it was not started".to_owned())?;
         cluster.folder.has_own_programs()?;
         Ok(cluster.folder.entrance(cluster.restored.target_address()?))
+    }
+
+    fn stopper(&self) -> Option<Stopper> {
+        Some(self.cluster.as_ref()?.folder.stopper())
     }
 
     fn shortage(&self) -> Option<String> {
@@ -196,7 +207,7 @@ impl Sandbox for PostgresSandbox {
         match question {
             Question::Program(words) => {
                 let reader = cluster.restored.reader();
-                ask_program(&cluster.folder, cluster.folder.path(), words, &reader, cancel)
+                ask_program(cluster.clients.asked(&cluster.folder), words, &reader, cancel)
             }
             question => cluster.restored.ask(question),
         }
@@ -215,6 +226,19 @@ impl Sandbox for PostgresSandbox {
         drop(served);
         folder.clear_away()
     }
+}
+
+/// The client programs, as they are run behind their walls.
+fn behind(clients: &Clients, programs: Programs, folder: &SandboxFolder) -> Result<Programs, NotReady> {
+    let server = ["initdb", "postgres"];
+    let names: Vec<&str> = WANTED.programs.iter().copied().filter(|name| !server.contains(name)).collect();
+    let stand_ins = clients
+        .stand_ins(folder, &[programs.folder().to_owned()], &names, WANTED.variables)
+        .map_err(|error| NotReady::cannot_run(format!("no scripts can be made for it: {error}")))?;
+    Ok(match stand_ins.into_iter().next() {
+        Some(folder) => programs.in_folder(folder),
+        None => programs,
+    })
 }
 
 /// Where the extensions of a server lie, as its own initdb says it.

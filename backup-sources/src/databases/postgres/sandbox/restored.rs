@@ -6,12 +6,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use backup_core::Result;
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Left, Question, Report, SandboxError, Target, TargetError, TargetFile, WriteOrder,
 };
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
+use postgres_protocol::escape::escape_identifier;
 
 use super::{ask, examine};
 use crate::databases::manifest::Manifest;
@@ -19,7 +21,7 @@ use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::source::Roles;
-use crate::databases::postgres::target::{Existing, LoadOptions, PostgresTarget};
+use crate::databases::postgres::target::{Existing, LoadOptions, OwnSettings, PostgresTarget, maintenance};
 use crate::databases::url::{DatabaseUrl, Engine};
 use crate::files::SpaceCheck;
 
@@ -94,6 +96,8 @@ impl Restored {
             roles: if self.endpoint.rights == Rights::All { Roles::Kept } else { Roles::LeftOut },
             schemas: Vec::new(),
             tables: Vec::new(),
+            // They would stand in the way of who looks: a limit of connections, transactions that only read.
+            own: OwnSettings::LeftOut,
             jobs: None,
             spool: match &self.spool {
                 Spool::Own(folder) | Spool::Shown(folder) => folder.clone(),
@@ -117,6 +121,18 @@ impl Restored {
         url.map(|url| url.to_string()).ok_or_else(|| "the socket's path is not UTF-8".to_owned())
     }
 
+    /// A program that restored it as the runbook says has given the database its own settings: who may connect, how many,
+    /// and how long they may ask. Here it is only looked at.
+    fn let_in(&self) -> Result<()> {
+        let Some(checker) = &self.endpoint.checker else { return Ok(()) };
+        let (connection, _) = maintenance(checker, self.database())?;
+        let (name, reader) = (escape_identifier(self.database()), escape_identifier(&self.endpoint.reader.user));
+        connection.ask(&format!("GRANT CONNECT ON DATABASE {name} TO {reader}"))?;
+        connection.ask(&format!("ALTER DATABASE {name} CONNECTION LIMIT -1"))?;
+        connection.ask(&format!("ALTER DATABASE {name} RESET ALL"))?;
+        Ok(())
+    }
+
     /// Whether the restored database answers.
     pub(super) fn ready(&self) -> Result<(), SandboxError> {
         if let Some(refused) = lock(&self.noted).refused.clone() {
@@ -124,6 +140,7 @@ impl Restored {
                 .with_hint("it needs a superuser: allow namespaces, which restrain one, or use another server")
                 .ours());
         }
+        self.let_in().map_err(|error| SandboxError::new("ask the restored database", told(&error)))?;
         let answered = Connection::open(&self.endpoint.reader, self.database())
             .and_then(|(connection, _)| connection.value("SELECT 1"));
         answered.map(drop).map_err(|error| SandboxError::new("ask the restored database", told(&error)))
@@ -228,7 +245,7 @@ impl Target for Loading {
         self.loads.special(path, node)
     }
 
-    fn leave(&self, path: &SnapshotPath, node: &Node, names: &[Vec<u8>]) -> Result<Left, TargetError> {
+    fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         self.loads.leave(path, node, names)
     }
 

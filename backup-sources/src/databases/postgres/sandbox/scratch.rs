@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
-    Target, Tool,
+    Stopper, Target, Tool,
 };
 use backup_core::observe::Amount;
 use backup_core::{Error, ErrorKind, Result};
@@ -165,6 +165,20 @@ impl Sandbox for PostgresScratch {
     fn entrance(&self) -> Result<Entrance, String> {
         Err("a server for drills makes a role without superuser's rights restore, and its command makes roles"
             .to_owned())
+    }
+
+    /// The server is not ours to end; every session of the drill's database is.
+    fn stopper(&self) -> Option<Stopper> {
+        let made = self.made.as_ref()?;
+        let (server, name) = (self.server.clone(), made.database.name.clone());
+        Some(Box::new(move || {
+            let end = format!(
+                "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {}",
+                escape_literal(&name)
+            );
+            // Whoever cannot be ended now ends when the database is dropped.
+            let _ = maintenance(&server, &name).and_then(|(connection, _)| connection.ask(&end));
+        }))
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {

@@ -1,0 +1,175 @@
+//! MongoDB: what a server refuses, by a server that refuses it, TLS, and what is written to several collections at once.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use backup_core::contracts::Consistency;
+use backup_sources::databases::mongodb::{DumpOptions, MongodbSource};
+use mongodb::bson::{Document, deserialize_from_slice, doc, serialize_to_vec};
+use tempfile::tempdir;
+
+use crate::mongodb::source;
+use crate::mongodb_server::{Kind, Server, settings, url};
+use crate::redis::{certificates, free_port};
+use crate::repository::{Repo, words};
+
+/// As `error_codes.yml` of the server has them.
+const UNAUTHORIZED: i32 = 13;
+const UNKNOWN_ERROR: i32 = 8;
+
+/// Stands before a server, and answers itself whoever reads the collection: with a refusal of this code. Gives its port.
+///
+/// After the MongoDB Wire Protocol's `OP_MSG`: a header of four numbers, flags, a zero, the command.
+fn refusing(server: u16, collection: &'static str, code: i32) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", server))) else { return };
+            let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+            thread::spawn(move || while pass_or_refuse(&client, &server, collection, code).is_ok() {});
+        }
+    });
+    port
+}
+
+fn pass_or_refuse(mut client: &TcpStream, mut server: &TcpStream, collection: &str, code: i32) -> std::io::Result<()> {
+    let mut message = vec![0; 4];
+    client.read_exact(&mut message)?;
+    let length = i32::from_le_bytes(message[..4].try_into().unwrap());
+    message.resize(usize::try_from(length).unwrap(), 0);
+    client.read_exact(&mut message[4..])?;
+    let is_message = message[12..16] == 2013_i32.to_le_bytes();
+    let command = is_message.then(|| {
+        let bytes = i32::from_le_bytes(message[21..25].try_into().unwrap());
+        deserialize_from_slice::<Document>(&message[21..21 + usize::try_from(bytes).unwrap()]).unwrap()
+    });
+    if command.is_none_or(|command| command.get_str("find").ok() != Some(collection)) {
+        return server.write_all(&message);
+    }
+    let refusal = doc! {"ok": 0.0, "errmsg": "it is refused", "code": code, "codeName": "Refused"};
+    let refusal = serialize_to_vec(&refusal).unwrap();
+    let length = i32::try_from(21 + refusal.len()).unwrap().to_le_bytes();
+    let answer = [&length, &[0; 4], &message[4..8], &message[12..16], &[0; 5][..], &refusal].concat();
+    client.write_all(&answer)
+}
+
+fn connect(port: u16) -> Result<MongodbSource, String> {
+    MongodbSource::connect(&settings(&url(port, "app")), "app", &DumpOptions::default()).map_err(|error| words(&error))
+}
+
+#[test]
+#[ignore = "needs ferretdb"]
+fn users_that_may_not_be_read_whole_are_left_out_and_told_and_any_other_failure_fails_the_backup() {
+    let server = Server::new(Kind::Ferret);
+    server.insert("app", "a", &[doc! {"_id": 1}]);
+    server.insert("admin", "system.users", &[doc! {"_id": "app.u", "user": "u", "db": "app", "roles": []}]);
+    let named = |repo: &Repo| repo.names("/mongodb/app").into_iter().filter(|name| name.starts_with('$')).count();
+    let repo = Repo::new();
+    repo.back_up(&mut source(&server, "app")).unwrap();
+    assert_eq!(named(&repo), 3);
+    for (collection, told) in [
+        ("system.users", "want of users"),
+        ("system.roles", "want of roles"),
+        ("system.version", "want of their version"),
+    ] {
+        let repo = Repo::new();
+        let mut source = connect(refusing(server.port, collection, UNAUTHORIZED)).unwrap();
+        let warnings = repo.back_up(&mut source).unwrap().report.warnings;
+        assert!(warnings.iter().any(|warning| warning.contains(told)), "{collection}: {warnings:?}");
+        assert_eq!(named(&repo), 0, "{collection}: users without the rest would be taken for whole ones");
+
+        let error = connect(refusing(server.port, collection, UNKNOWN_ERROR)).unwrap_err();
+        assert!(error.contains("of admin: it is refused"), "{collection}: {error}");
+    }
+}
+
+#[test]
+#[ignore = "needs ferretdb"]
+fn a_collection_that_may_not_be_read_fails_the_backup_by_its_name() {
+    let server = Server::new(Kind::Ferret);
+    for name in ["a", "secret", "z"] {
+        server.insert("app", name, &[doc! {"_id": 1}]);
+    }
+    let mut source = connect(refusing(server.port, "secret", UNAUTHORIZED)).unwrap();
+    let repo = Repo::new();
+    let told = repo.fail_to_back_up(&mut source);
+    assert!(told.contains("collection secret") && told.contains("the role `backup`"), "{told}");
+    assert_eq!(repo.snapshots(), 0);
+}
+
+#[test]
+#[ignore = "needs ferretdb, openssl"]
+fn a_server_with_tls_is_asked_with_its_certificate_and_its_name_checked() {
+    let folder = tempdir().unwrap();
+    certificates(folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let port = free_port();
+    let server = Server::with(
+        Kind::Ferret,
+        &[
+            &format!("--listen-tls=127.0.0.1:{port}"),
+            &format!("--listen-tls-cert-file={}", path("server.pem")),
+            &format!("--listen-tls-key-file={}", path("server.key")),
+        ],
+    );
+    server.insert("app", "a", &[doc! {"_id": 1}]);
+    let connect = |host: &str, more: &str| {
+        let url = format!("mongodb://{host}:{port}/app?directConnection=true&serverSelectionTimeoutMS=1500&{more}");
+        MongodbSource::connect(&settings(&url), "app", &DumpOptions::default()).map_err(|error| words(&error))
+    };
+    let trusting = format!("tls=true&tlsCAFile={}", path("ca.pem"));
+    let report = Repo::new().back_up(&mut connect("localhost", &trusting).unwrap()).unwrap().report;
+    assert_eq!(report.rows(), Some(1));
+    for (host, more, told) in [
+        ("localhost", "tls=true", "certificate"),
+        ("127.0.0.1", trusting.as_str(), "not valid for name"),
+        // In plain words to a port that wants others.
+        ("localhost", "tls=false", "no server answers"),
+    ] {
+        let error = connect(host, more).unwrap_err();
+        assert!(error.contains(told), "{host} {more}: {error}");
+    }
+}
+
+#[test]
+#[ignore = "needs ferretdb"]
+fn what_is_written_to_two_collections_at_once_comes_back_so_wherever_one_instant_is_promised() {
+    for kind in Kind::all() {
+        let server = Arc::new(Server::new(kind));
+        for name in ["left", "right"] {
+            server.insert(
+                "app",
+                name,
+                &(0..5_000).map(|n| doc! {"_id": n, "pad": "x".repeat(200)}).collect::<Vec<_>>(),
+            );
+        }
+        let is_done = Arc::new(AtomicBool::new(false));
+        let writer = {
+            let (server, is_done) = (Arc::clone(&server), Arc::clone(&is_done));
+            thread::spawn(move || {
+                for n in 5_000.. {
+                    if is_done.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    server.insert_into_both("app", ["left", "right"], &doc! {"_id": n});
+                }
+            })
+        };
+        for _ in 0..3 {
+            let report = Repo::new().back_up(&mut source(&server, "app")).unwrap().report;
+            let count = |object: &str| report.expectations.iter().find(|it| it.object == object).unwrap().count;
+            match report.consistency {
+                Consistency::Transactional => assert_eq!(count("left"), count("right"), "half a transaction"),
+                _ => assert_ne!(kind, Kind::ReplicaSet, "a replica set can be read as of one instant"),
+            }
+            assert_eq!(report.rows(), Some(count("left").unwrap() + count("right").unwrap()));
+        }
+        is_done.store(true, Ordering::SeqCst);
+        writer.join().unwrap();
+    }
+}
