@@ -257,6 +257,14 @@ pub const REDIS_STRING_HASHED_BYTES_MAX: u64 = 1024 * 1024;
 /// How long a server in a sandbox may take to answer its first question: a slow disk, and nothing to recover.
 pub const SANDBOX_START_MAX: Duration = Duration::from_secs(120);
 
+/// How long a server for drills may take to answer what is asked of it as a server: what databases it has, whether it is
+/// the one that was backed up. One that hangs must not hold a drill.
+pub const SANDBOX_SERVER_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a drill may take where its job sets no limit: longer than any restore that somebody would wait for, so that one
+/// which hangs for a reason that nobody thought of ends all the same.
+pub const DRILL_LIMIT_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// How long a runbook's command, asked to stop with its drill, may take to give its lock back before it is ended.
 pub const DRILL_STOP_GRACE: Duration = Duration::from_secs(10);
 

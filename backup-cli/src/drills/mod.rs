@@ -21,6 +21,7 @@ use backup_core::drill::{
     drill, drill_by, estimate, newest_in_turn, samples, within, write_down,
 };
 use backup_core::evidence::{CopyUnderTest, Objectives, RecoveryTime, SnapshotFigures, Times};
+use backup_core::limits::DRILL_LIMIT_DEFAULT;
 use backup_core::model::{Id, Snapshot, SnapshotId, SnapshotPath};
 use backup_core::repository::{Repository, SnapshotQuery};
 use backup_core::runbook::RestoreCommand;
@@ -66,7 +67,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) under: Under,
     /// The runbook's command that restores it, and the copy's settings, in place of this process.
     pub(crate) runbook: Option<(RestoreCommand, &'a config::Repository)>,
-    /// How long it may take once the snapshot is found.
+    /// How long it may take once the snapshot is found; [`DRILL_LIMIT_DEFAULT`] where nobody says.
     pub(crate) limit: Option<Duration>,
 }
 
@@ -203,6 +204,7 @@ impl Drilled {
             paths: snapshot.paths.clone(),
             recovery_point: None,
             recovery_point_from: None,
+            newest: None,
             consistency: self.consistency,
             tools: self.tools.clone(),
             logical_bytes: None,
@@ -394,10 +396,7 @@ fn restore(asked: &Asked<'_>, drilled: &Drilled, found: Found, watch: Stopwatch,
         }
         _ => drill(&task, found.sandbox, watch, cancel, &*reporter),
     };
-    let outcome = match asked.limit {
-        Some(limit) => within(limit, &session.cancel, work),
-        None => work(&session.cancel),
-    };
+    let outcome = within(asked.limit.unwrap_or(DRILL_LIMIT_DEFAULT), &session.cancel, work);
     reporter.finish();
     outcome
 }

@@ -1,6 +1,6 @@
 //! What came of a drill, for people and for programs.
 
-use backup_core::contracts::{Check, CheckResult};
+use backup_core::contracts::{Check, CheckResult, Trace};
 use backup_core::drill::{Confidence, DrillOutcome, Estimate, Stage, Verdict};
 use backup_core::model::format_timestamp;
 use backup_core::runbook::estimated;
@@ -31,6 +31,7 @@ pub(crate) fn document(drilled: &Drilled, job: Option<&str>, evidence: Option<&W
         "proven": outcome.is_proven(),
         "recovery_point": point.map(|(point, _)| format_timestamp(point.time)),
         "recovery_point_from": point.map(|(_, from)| from),
+        "newest": outcome.newest.map(|newest| json!({"time": format_timestamp(newest.time), "from": newest.from})),
         "recovery_point_age_seconds": outcome.age(drilled.times.began).map(|age| age.as_secs()),
         "technical_seconds": seconds(outcome.technical()),
         "verified_seconds": seconds(outcome.verified()),
@@ -119,6 +120,15 @@ pub(crate) fn text(drilled: &Drilled, job: Option<&str>, evidence: Option<&Writt
             "state of",
             format!("{}, {} before the drill, {from}", amounts::local_time(point.time), amounts::span(age)),
         );
+    }
+    if let Some(newest) = outcome.newest {
+        let from = match newest.from {
+            Trace::File => "of a file",
+            Trace::ObjectId => "of a document's identifier",
+            Trace::Answer => "the answer to a question",
+            _ => "of the data",
+        };
+        row("newest in it", format!("{}, {from}", amounts::local_time(newest.time)));
     }
     if let Some(technical) = outcome.technical() {
         let verified = outcome.verified();

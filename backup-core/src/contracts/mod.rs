@@ -16,8 +16,8 @@ pub use codec::{Codec, CodecError, Sealed};
 pub use report::{Consistency, Expectation, RecoveryPoint, Report, Tool};
 pub use retention::{Decision, KeepReason, Proof, RetentionPolicy, SnapshotFacts};
 pub use sandbox::{
-    Answer, Caveats, Check, CheckResult, Entrance, Expected, ExpectedEntry, Level, NotReady, Question, Sandbox,
-    SandboxError, SandboxFacts, Stopper,
+    Answer, Caveats, Check, CheckResult, Entrance, Expected, ExpectedEntry, Level, Newest, NotReady, Question, Sandbox,
+    SandboxError, SandboxFacts, Stopper, Trace,
 };
 pub use sink::{ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 pub use source::{Content, ContentReader, Entry, Source, SourceError, SourceEvent, SourceInfo};

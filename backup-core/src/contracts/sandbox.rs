@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::report::{RecoveryPoint, Report, Tool};
+use super::report::{Report, Tool};
 use super::target::Target;
 use crate::cancel::Cancel;
 use crate::model::{Id, Node, SnapshotPath};
@@ -20,7 +20,7 @@ use crate::observe::Amount;
 ///
 /// The drill calls, from one thread and in this order: [`Sandbox::start`], [`Sandbox::target`] (which it drops when the
 /// restore has ended), [`Sandbox::ready`], [`Sandbox::examine`], [`Sandbox::ask`] for each question,
-/// [`Sandbox::recovery_point`], and [`Sandbox::remove`] on every path, after a failure of any of them as well.
+/// [`Sandbox::newest`], and [`Sandbox::remove`] on every path, after a failure of any of them as well.
 ///
 /// What holds for every one of them:
 ///
@@ -83,15 +83,46 @@ pub trait Sandbox: Send + Debug {
     /// Asks one of the user's questions (level 5), without the right to change anything.
     fn ask(&mut self, question: &Question, cancel: &Cancel) -> Result<Answer, SandboxError>;
 
-    /// The state that the restored data itself shows: a heartbeat's newest row, the last transaction replayed. `None`
-    /// where the data says nothing of it.
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError>;
+    /// The newest trace of a change in the restored data that nobody has to ask for, no later than the `until` of
+    /// [`Sandbox::examine`], which was before. `None` where the data has none, or none that a restore keeps.
+    fn newest(&mut self) -> Option<Newest>;
 
     /// What a reader of the result must know beside the checks.
     fn caveats(&self) -> Caveats;
 
     /// Stops and removes everything. An error says what is left, and where.
     fn remove(self: Box<Self>) -> Result<(), SandboxError>;
+}
+
+/// The newest trace of a change in restored data: the state that came back is at least as new. It is no recovery point, since
+/// it is as old when nobody has changed anything as when something is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newest {
+    /// When it was changed, as the data says.
+    pub time: Timestamp,
+    /// What of it says so.
+    pub from: Trace,
+}
+
+/// What of restored data tells when something was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Trace {
+    /// The time of a file.
+    File,
+    /// An identifier of a document that has the time of its making in it.
+    ObjectId,
+    /// The answer to a question of the user's for something that must not be too old.
+    Answer,
+}
+
+impl Newest {
+    /// The newer of two.
+    #[must_use]
+    pub fn or_newer(self, other: Option<Self>) -> Self {
+        other.filter(|other| other.time > self.time).unwrap_or(self)
+    }
 }
 
 /// See [`Sandbox::stopper`].
@@ -150,6 +181,8 @@ pub struct Expected<'a> {
     /// The entries of what was restored, depth first, a folder before what is in it, as the snapshot has them. Read from
     /// the repository as it is asked for. An engine's sandbox has no use for it.
     pub entries: &'a mut dyn Iterator<Item = Result<ExpectedEntry, SandboxError>>,
+    /// The state that it returns to, as its source said: what claims to be newer is no witness.
+    pub until: Timestamp,
 }
 
 impl Debug for Expected<'_> {

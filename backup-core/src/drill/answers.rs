@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::contracts::{Answer, Check, Level, Question};
+use crate::contracts::{Answer, Check, Level, Newest, Question, Trace};
 use crate::model::Id;
 
 /// A question with what its answer must be.
@@ -63,6 +63,13 @@ impl UserCheck {
     pub(super) fn recovery_point(&self, answer: &Answer, point: Timestamp) -> Option<Timestamp> {
         let Must::Heartbeat(_) = self.must else { return None };
         instant(answer.0.as_deref()?.trim()).filter(|shown| *shown <= point)
+    }
+
+    /// The trace of a change that an answer is, where the question was for the age of something.
+    pub(super) fn newest(&self, answer: &Answer, point: Timestamp) -> Option<Newest> {
+        let (Must::NotOlderThan(_) | Must::Heartbeat(_)) = self.must else { return None };
+        let time = instant(answer.0.as_deref()?.trim()).filter(|shown| *shown <= point)?;
+        Some(Newest { time, from: Trace::Answer })
     }
 }
 
@@ -182,6 +189,15 @@ mod tests {
         assert_eq!(of(Must::Heartbeat(five), "2026-01-01T12:00:01Z"), None, "after the backup began");
         assert_eq!(of(Must::Heartbeat(five), "soon"), None);
         assert_eq!(of(Must::NotOlderThan(five), "2026-01-01T11:58:30Z"), None);
+        let newest = |must: Must, text: &str| {
+            let check = UserCheck { name: None, question: Question::Sql(String::new()), must };
+            let point = "2026-01-01T12:00:00Z".parse().unwrap();
+            check.newest(&Answer(Some(text.to_owned())), point).map(|newest| newest.time.to_string())
+        };
+        let shown = newest(Must::NotOlderThan(five), "2026-01-01T11:58:30Z");
+        assert_eq!(shown.as_deref(), Some("2026-01-01T11:58:30Z"), "but that something was changed then");
+        assert_eq!(newest(Must::NotOlderThan(five), "2026-01-01T12:00:01Z"), None);
+        assert_eq!(newest(Must::Hold, "2026-01-01T11:58:30Z"), None, "nobody said that it is an age");
         assert!(!holds(Must::Heartbeat(five), Some("2026-01-01T11:58:30Z")), "judged as any other age is");
     }
 

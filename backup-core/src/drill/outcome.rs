@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::stages::{Stage, StageName, total};
-use crate::contracts::{Check, CheckResult, Level, RecoveryPoint, SandboxFacts, SinkErrorKind};
+use crate::contracts::{Check, CheckResult, Level, Newest, RecoveryPoint, SandboxFacts, SinkErrorKind};
 use crate::pipeline::RestoreOutcome;
 use crate::{Error, ErrorKind};
 
@@ -113,6 +113,8 @@ pub struct DrillOutcome {
     pub restored: Option<RestoreOutcome>,
     /// The state that the snapshot returns to, and where that is known from.
     pub recovery_point: Option<(RecoveryPoint, PointSource)>,
+    /// The newest trace of a change that was found in the restored data.
+    pub newest: Option<Newest>,
     /// The commands that restored it, as a runbook has them; none where this program did it by itself.
     pub commands: Vec<String>,
     /// What is unusual and no failure.
@@ -159,6 +161,7 @@ impl DrillOutcome {
             stored_bytes: None,
             restored: None,
             recovery_point: None,
+            newest: None,
             commands: Vec::new(),
             warnings: Vec::new(),
             not_tested: Vec::new(),

@@ -11,7 +11,7 @@ use super::stop::stopping;
 use crate::cancel::Cancel;
 use crate::care::{SnapshotPresence, snapshot_presence};
 use crate::contracts::{
-    Check, CheckResult, Entrance, Expected, Level, NotReady, RecoveryPoint, Report, Sandbox, SandboxError,
+    Check, CheckResult, Entrance, Expected, Level, Newest, NotReady, RecoveryPoint, Report, Sandbox, SandboxError,
 };
 use crate::limits::{DRILL_PROBLEMS_NAMED_MAX, DRILL_STOP_GRACE};
 use crate::model::{Snapshot, SnapshotId, SnapshotPath};
@@ -90,6 +90,7 @@ pub fn drill_by(
         stored_bytes: None,
         restored: None,
         point: None,
+        newest: None,
         commands: Vec::new(),
         restorer,
         is_made: false,
@@ -102,7 +103,7 @@ pub fn drill_by(
     if let Err(error) = run.watch.time(StageName::Remove, || sandbox.remove()) {
         warnings.push(format!("the sandbox could not be removed: {error}"));
     }
-    let Run { watch, checks, told, stored_bytes, restored, point, commands, .. } = run;
+    let Run { watch, checks, told, stored_bytes, restored, point, newest, commands, .. } = run;
     let mut not_tested = caveats.not_tested;
     if !commands.is_empty() {
         not_tested.push("the command's own target: the sandbox was put in its place".to_owned());
@@ -118,6 +119,7 @@ pub fn drill_by(
         stored_bytes,
         restored,
         recovery_point: point,
+        newest,
         commands,
         warnings,
         not_tested,
@@ -157,6 +159,7 @@ struct Run<'a, 'r> {
     stored_bytes: Option<u64>,
     restored: Option<RestoreOutcome>,
     point: Option<(RecoveryPoint, PointSource)>,
+    newest: Option<Newest>,
     commands: Vec<String>,
     restorer: Option<&'a mut Restorer<'r>>,
     is_made: bool,
@@ -193,11 +196,11 @@ impl Run<'_, '_> {
         self.stands(ready, sandbox, "restored data answers", Level::Restored)?;
         self.checks.push(Check::passed("restored data answers", Level::Restored));
         self.examine(sandbox, index)?;
-        self.ask(sandbox)?;
-        if let Ok(Some(point)) = sandbox.recovery_point() {
-            self.point = Some((point, PointSource::RestoredData));
+        // Of what is not as it was nothing is a witness.
+        if self.stop_if_failed().is_ok() {
+            self.newest = sandbox.newest();
         }
-        Ok(())
+        self.ask(sandbox)
     }
 
     /// Level 0.
@@ -347,9 +350,10 @@ impl Run<'_, '_> {
     fn examine(&mut self, sandbox: &mut dyn Sandbox, index: &Index) -> Result<(), Verdict> {
         let (task, cancel, observer) = (self.task, self.cancel, self.observer);
         observer.event(Event::Phase { phase: Phase::Verify, total: None });
+        let until = self.point.as_ref().map_or(task.snapshot.time, |(point, _)| point.time);
         let compare = || {
             with_entries(task.repository, index, task.snapshot, task.part.as_ref(), cancel, |entries| {
-                sandbox.examine(Expected { report: task.report, entries }, cancel)
+                sandbox.examine(Expected { report: task.report, entries, until }, cancel)
             })
         };
         let examined = self.watch.time(StageName::Examine, compare);
@@ -376,6 +380,8 @@ impl Run<'_, '_> {
         for (check, answer) in answers {
             match answer {
                 Ok(answer) => {
+                    let newest = check.newest(&answer, point).map(|newest| newest.or_newer(self.newest));
+                    self.newest = newest.or(self.newest);
                     if let Some(shown) = check.recovery_point(&answer, point) {
                         self.point = Some((shown.into(), PointSource::RestoredData));
                     }

@@ -9,7 +9,7 @@ use super::canonical::canonical;
 use super::chain::Head;
 use super::controls::CONTROLS;
 use super::key::PublicKey;
-use crate::contracts::{Check, CheckResult, Consistency, Level, RecoveryPoint, SandboxFacts, Tool};
+use crate::contracts::{Check, CheckResult, Consistency, Level, Newest, RecoveryPoint, SandboxFacts, Tool};
 use crate::drill::{DrillOutcome, PointSource, Stage, Verdict};
 use crate::limits::EVIDENCE_CHECKS_LISTED_MAX;
 use crate::model::{Id, SnapshotId};
@@ -170,6 +170,9 @@ pub struct SnapshotFigures {
     /// Where that is known from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_point_from: Option<PointSource>,
+    /// The newest trace of a change that was found in the restored data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Newest>,
     /// How its parts fit together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
@@ -297,6 +300,7 @@ impl EvidenceRecord {
         let snapshot = context.snapshot.clone().map(|snapshot| SnapshotFigures {
             recovery_point_from: point.as_ref().map(|(_, from)| *from),
             recovery_point: point.map(|(point, _)| point),
+            newest: outcome.newest,
             logical_bytes: outcome.restored.as_ref().map(|restored| restored.bytes),
             stored_bytes: outcome.stored_bytes,
             ..snapshot
@@ -398,6 +402,7 @@ pub(super) mod tests {
                 paths: vec!["/a".to_owned()],
                 recovery_point: None,
                 recovery_point_from: None,
+                newest: None,
                 consistency: None,
                 tools: Vec::new(),
                 logical_bytes: None,

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
-    SandboxFacts, Target,
+    Answer, Caveats, Check, Entrance, Expected, ExpectedEntry, Level, Newest, NotReady, Question, Sandbox,
+    SandboxError, SandboxFacts, Target, Trace,
 };
+use backup_core::model::NodeKind;
 use backup_core::observe::Amount;
+use jiff::Timestamp;
 
 use super::SandboxFolder;
 use super::Walls;
@@ -48,6 +50,7 @@ pub struct FilesSandbox {
     place: Place,
     meaning: Meaning,
     live: Option<Live>,
+    newest: Option<Newest>,
     warnings: Vec<String>,
     not_tested: Vec<String>,
     /// What the user's programs see besides.
@@ -80,7 +83,7 @@ impl FilesSandbox {
 
     fn at(place: Place, meaning: Meaning) -> Self {
         let (warnings, not_tested) = (Vec::new(), Vec::new());
-        Self { place, meaning, live: None, warnings, not_tested, shown: Vec::new(), walls: None }
+        Self { place, meaning, live: None, newest: None, warnings, not_tested, shown: Vec::new(), walls: None }
     }
 
     /// Shows the user's programs these paths, to read.
@@ -204,6 +207,7 @@ impl Sandbox for FilesSandbox {
             }
             let entry = entry?;
             comparison.entry(&entry)?;
+            self.newest = of_file(&entry, expected.until).map(|of_file| of_file.or_newer(self.newest)).or(self.newest);
             if let Some(live) = &mut live {
                 live.offer(&entry)?;
             }
@@ -238,8 +242,10 @@ impl Sandbox for FilesSandbox {
         }
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        Ok(None)
+    /// A folder's time changes when something is put beside something else, and a command's output is as old as its backup:
+    /// neither tells when data was changed.
+    fn newest(&mut self) -> Option<Newest> {
+        self.newest.filter(|_| self.meaning == Meaning::Data)
     }
 
     fn caveats(&self) -> Caveats {
@@ -261,6 +267,13 @@ impl Sandbox for FilesSandbox {
         let Place::Made(folder) = self.place else { return Ok(()) };
         folder.clear_away()
     }
+}
+
+/// When a file was changed, by the time that it came back with, unless that lies after `until`.
+fn of_file(entry: &ExpectedEntry, until: Timestamp) -> Option<Newest> {
+    let is_file = matches!(entry.node.kind, NodeKind::File { .. });
+    let time = entry.node.metadata.mtime.filter(|time| is_file && *time <= until)?;
+    Some(Newest { time, from: Trace::File })
 }
 
 fn cannot_use(folder: &Path, error: &std::io::Error) -> NotReady {

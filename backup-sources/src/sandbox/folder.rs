@@ -106,6 +106,12 @@ impl SandboxFolder {
         command
     }
 
+    /// The mark by itself, for programs that others start for the drill.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn mark(&self) -> (&'static str, std::ffi::OsString) {
+        (MARK, self.name().to_owned())
+    }
+
     /// Takes over a container that was started for this drill.
     #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
     pub(super) fn keep(&mut self, container: Container) -> &Container {

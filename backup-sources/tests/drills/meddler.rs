@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts, Target,
+    Answer, Caveats, Check, Expected, Newest, NotReady, Question, Sandbox, SandboxError, SandboxFacts, Target,
 };
 use backup_core::observe::Amount;
 
@@ -63,8 +63,8 @@ impl<S: Sandbox> Sandbox for Meddler<S> {
         self.inner.ask(question, cancel)
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        self.inner.recovery_point()
+    fn newest(&mut self) -> Option<Newest> {
+        self.inner.newest()
     }
 
     fn caveats(&self) -> Caveats {

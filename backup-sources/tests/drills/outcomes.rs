@@ -1,11 +1,11 @@
 //! Each way in which a drill of files can end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{CheckResult, Level, NotReady, Question, Report, Sandbox};
+use backup_core::contracts::{CheckResult, Level, NotReady, Question, Report, Sandbox, Trace};
 use backup_core::drill::{
     DrillOutcome, DrillTask, Must, Restored, Restorer, StageName, Stopwatch, UserCheck, Verdict, drill_by,
 };
@@ -32,6 +32,39 @@ fn a_good_backup_passes_and_is_proven() {
     let names: Vec<_> = outcome.stages.iter().map(|stage| stage.name).collect();
     assert!(names.contains(&StageName::Restore) && names.last() == Some(&StageName::Remove), "{names:?}");
     assert!(outcome.checks.iter().all(|check| check.result == CheckResult::Passed), "{:?}", outcome.checks);
+}
+
+#[test]
+fn the_newest_trace_of_a_change_is_a_files_time_or_an_answer_and_none_of_what_is_not_as_it_was() {
+    let trial = Trial::new();
+    for (name, time) in [
+        ("a folder/large", "2020-01-01T00:00:00Z"),
+        ("a folder/small", "2021-01-01T00:00:00Z"),
+        ("a folder/empty", "2199-01-01T00:00:00Z"),
+        ("shut/inside", "2019-01-01T00:00:00Z"),
+    ] {
+        let time: Timestamp = time.parse().unwrap();
+        File::open(trial.source.path().join(name)).unwrap().set_modified(time.into()).unwrap();
+    }
+    trial.back_up();
+    let newest = |sandbox: Box<dyn Sandbox>, questions: &[UserCheck]| {
+        let newest = trial.drill_in(sandbox, questions).newest;
+        newest.map(|newest| (newest.time.to_string(), newest.from))
+    };
+    let of_files = Some(("2021-01-01T00:00:00Z".to_owned(), Trace::File));
+    assert_eq!(newest(Box::new(trial.sandbox()), &[]), of_files, "one of the future is no witness");
+    let asked = |answer: &str| {
+        let question = Question::Program(["/bin/echo", answer].map(str::to_owned).to_vec());
+        vec![UserCheck { name: None, question, must: Must::NotOlderThan(SignedDuration::MAX) }]
+    };
+    let newer = Some(("2022-01-01T00:00:00Z".to_owned(), Trace::Answer));
+    assert_eq!(newest(Box::new(trial.sandbox()), &asked("2022-01-01 00:00:00")), newer);
+    assert_eq!(newest(Box::new(trial.sandbox()), &asked("2018-01-01T00:00:00Z")), of_files);
+    let altered = |folder: &Path| fs::write(folder.join("a folder/large"), "other").unwrap();
+    let altered = Meddler::new(trial.sandbox(), trial.parent.path(), trial.source.path(), altered);
+    assert_eq!(newest(Box::new(altered), &[]), None);
+    let output = FilesSandbox::new(trial.parent.path().to_owned(), Meaning::Output);
+    assert_eq!(newest(Box::new(output), &[]), None, "a command's output is as old as its backup");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use backup_core::cancel::Cancel;
 use backup_core::contracts::{Check, CheckResult, Expected, NotReady, Report, Sandbox, Target, TargetError};
 use backup_core::model::{Metadata, Node, NodeKind, SnapshotPath};
 use backup_core::observe::Amount;
+use jiff::Timestamp;
 
 use crate::repository::Repo;
 
@@ -33,7 +34,8 @@ pub(crate) fn load(sandbox: &mut dyn Sandbox, files: &[(&str, &[u8])]) -> Result
     write(&*target, files)
 }
 
-fn write(target: &dyn Target, files: &[(&str, &[u8])]) -> Result<(), TargetError> {
+/// Writes files into a target as a restore does, to the end.
+pub(crate) fn write(target: &dyn Target, files: &[(&str, &[u8])]) -> Result<(), TargetError> {
     let bytes = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     target.begin(Amount { items: files.len() as u64, bytes })?;
     let metadata = Metadata { mode: 0o700, ..Metadata::default() };
@@ -62,7 +64,7 @@ fn write(target: &dyn Target, files: &[(&str, &[u8])]) -> Result<(), TargetError
 /// What is found when it is compared with a report.
 #[track_caller]
 pub(crate) fn examined(sandbox: &mut dyn Sandbox, report: &Report) -> Vec<Check> {
-    let expected = Expected { report, entries: &mut std::iter::empty() };
+    let expected = Expected { report, entries: &mut std::iter::empty(), until: Timestamp::MAX };
     let checks = sandbox.examine(expected, &Cancel::new()).unwrap();
     assert!(checks.iter().any(|check| check.result == CheckResult::Passed), "nothing passed: {checks:?}");
     checks

@@ -5,6 +5,7 @@
 
 mod drill;
 mod full_disk;
+mod hanging;
 mod loads;
 mod mongodb;
 mod mongodb_refused;

@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{Answer, CheckResult, NotReady, Question, Sandbox, Tool};
+use backup_core::contracts::{Answer, CheckResult, NotReady, Question, Sandbox, Tool, Trace};
 use backup_sources::databases::mongodb::{MongodbDump, MongodbSandbox, MongodbScratch};
 use backup_sources::sandbox::SandboxPlace;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime, Document, doc};
 use tempfile::TempDir;
 
@@ -43,6 +44,8 @@ fn a_good_snapshot_passes_and_is_asked() {
     for kind in Kind::all() {
         let (server, repo, parent) = (Server::new(kind), Repo::new(), open_folder());
         fill(&server, "app");
+        let id = ObjectId::from_bytes([0xf0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        server.insert("app", "ids", &[doc! {"_id": id, "same": 1}]);
         let dump = back_up(&server, &repo);
         let mut sandbox = restored(sandbox(kind, &dump, &parent), &repo, "/mongodb/app");
         let checks = examined(&mut *sandbox, &dump.manifest.report);
@@ -50,6 +53,8 @@ fn a_good_snapshot_passes_and_is_asked() {
         for id in ["collection users count", "collection users content", "index users.mail definition"] {
             assert!(checks.iter().any(|check| check.id == id && check.result == CheckResult::Passed), "{id}");
         }
+        let newest = sandbox.newest().map(|newest| (newest.time.as_second(), newest.from));
+        assert_eq!(newest, Some((0xf000_0000, Trace::ObjectId)));
         assert_eq!(asked(&mut *sandbox, "users", r#"[{"$count": "n"}]"#).unwrap().as_deref(), Some("3000"));
         let newest = r#"[{"$group": {"_id": null, "at": {"$max": "$date"}}}]"#;
         assert_eq!(asked(&mut *sandbox, "types", newest).is_ok(), kind.is_real(), "FerretDB groups by $sum alone");

@@ -55,7 +55,11 @@ fn an_image_that_is_cut_off_or_empty_is_not_restored() {
         let loaded = load(&mut sandbox, &[("app.db", &image[..length])]);
         // An empty file is an empty database.
         let is_found = loaded.is_err() || {
-            let expected = backup_core::contracts::Expected { report: &report, entries: &mut std::iter::empty() };
+            let expected = backup_core::contracts::Expected {
+                report: &report,
+                entries: &mut std::iter::empty(),
+                until: jiff::Timestamp::MAX,
+            };
             let checks = sandbox.examine(expected, &Cancel::new()).unwrap();
             failed(&checks).contains(&"image") && failed(&checks).contains(&"table left_side")
         };

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expected, Left, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
-    SandboxFacts, Target, TargetError, TargetFile, WriteOrder,
+    Answer, Caveats, Check, Entrance, Expected, Left, Newest, NotReady, Question, Sandbox, SandboxError, SandboxFacts,
+    Target, TargetError, TargetFile, WriteOrder,
 };
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
@@ -142,8 +142,8 @@ impl Sandbox for Crowded {
         self.inner.ask(question, cancel)
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        self.inner.recovery_point()
+    fn newest(&mut self) -> Option<Newest> {
+        self.inner.newest()
     }
 
     fn caveats(&self) -> Caveats {

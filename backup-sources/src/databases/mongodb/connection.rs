@@ -1,15 +1,17 @@
 //! The driver, for callers that block.
 //!
 //! Its runtime belongs to a thread of its own: a connection may be used and dropped on any thread, inside of any runtime
-//! or without one. Dropping it ends what is still under way.
+//! or without one. Dropping it ends what is still under way, and so does the stop that its settings name: whoever waits then
+//! has an answer, also where the server says nothing.
 
 use std::future::Future;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use backup_core::cancel::Cancel;
 use backup_core::contracts::Tool;
-use backup_core::limits::{DATABASE_SILENCE_SECONDS_MAX, RUNTIME_BLOCKING_THREADS_MAX};
+use backup_core::limits::{DATABASE_CONNECT_SECONDS, DATABASE_SILENCE_SECONDS_MAX, RUNTIME_BLOCKING_THREADS_MAX};
 use backup_core::{Error, ErrorKind, Result};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
@@ -21,6 +23,9 @@ use super::settings::MongodbSettings;
 
 /// Threads of the driver: they pass bytes on; what costs time happens where those are read.
 const DRIVER_THREADS: usize = 2;
+
+/// How often it is looked whether a stop was asked for.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -34,6 +39,9 @@ pub(super) struct Connection {
     thread: Option<JoinHandle<()>>,
     location: String,
     server: Server,
+    cancel: Option<Cancel>,
+    /// How long the server may take for one answer.
+    silence_max: Duration,
 }
 
 /// What answered.
@@ -107,18 +115,32 @@ impl Connection {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("backup-mongodb".to_owned());
+        let cancel = settings.cancel.clone();
         let thread = thread
-            .spawn(move || keep(runtime, stopped))
+            .spawn(move || keep(runtime, stopped, cancel))
             .map_err(|error| broken("no thread could be started").caused_by(error))?;
-        let mut connection =
-            Self { handle, client: None, stop: Some(stop), thread: Some(thread), location, server: Server::default() };
+        let mut connection = Self {
+            handle,
+            client: None,
+            stop: Some(stop),
+            thread: Some(thread),
+            location,
+            server: Server::default(),
+            cancel: settings.cancel.clone(),
+            silence_max: settings.silence_max,
+        };
         let settings = settings.clone();
-        let client = connection.run(async move {
+        let (client, selection) = connection.run(async move {
             let options = settings.options().await?;
-            Client::with_options(options).map_err(|error| failure::of(&settings.location(), "connect", &error))
+            let selection = options.server_selection_timeout.unwrap_or_default();
+            let client = Client::with_options(options);
+            let client = client.map_err(|error| failure::of(&settings.location(), "connect", &error))?;
+            Ok::<_, Error>((client, selection))
         })??;
         connection.client = Some(client);
-        connection.look()?;
+        // The driver looks for the server first, and gives up by itself when it finds none.
+        let patience = selection.saturating_add(Duration::from_secs(DATABASE_CONNECT_SECONDS));
+        connection.look(patience.min(connection.silence_max))?;
         Ok(connection)
     }
 
@@ -163,9 +185,18 @@ impl Connection {
         database: &str,
         command: Document,
     ) -> Result<std::result::Result<Document, mongodb::error::Error>> {
+        self.ask_within(self.silence_max, database, command)
+    }
+
+    fn ask_within(
+        &self,
+        limit: Duration,
+        database: &str,
+        command: Document,
+    ) -> Result<std::result::Result<Document, mongodb::error::Error>> {
         let database = self.client()?.database(database);
-        let answer = self.run(async move { tokio::time::timeout(PATIENCE, database.run_command(command)).await })?;
-        answer.map_err(|_| Error::new(ErrorKind::Source(failure::silent(PATIENCE)), self.location.as_str()))
+        let answer = self.run(async move { tokio::time::timeout(limit, database.run_command(command)).await })?;
+        answer.map_err(|_| Error::new(ErrorKind::Source(failure::silent(limit)), self.location.as_str()))
     }
 
     /// Runs a command on `database` that has to succeed; `action` says what for.
@@ -173,16 +204,27 @@ impl Connection {
         self.ask(database, command)?.map_err(|error| failure::of(&self.location, action, &error))
     }
 
-    fn look(&mut self) -> Result<()> {
-        let hello = match self.ask("admin", doc! {"hello": 1})? {
+    /// The same as [`Self::command`] for what may take so long.
+    pub(super) fn command_within(
+        &self,
+        limit: Duration,
+        database: &str,
+        action: &str,
+        command: Document,
+    ) -> Result<Document> {
+        self.ask_within(limit, database, command)?.map_err(|error| failure::of(&self.location, action, &error))
+    }
+
+    fn look(&mut self, limit: Duration) -> Result<()> {
+        let hello = match self.ask_within(limit, "admin", doc! {"hello": 1})? {
             Ok(hello) => hello,
             // Servers before 4.4.2 have another word for it.
             Err(error) if matches!(&*error.kind, mongodb::error::ErrorKind::Command(_)) => {
-                self.command("admin", "connect", doc! {"isMaster": 1})?
+                self.command_within(limit, "admin", "connect", doc! {"isMaster": 1})?
             }
             Err(error) => return Err(failure::of(&self.location, "connect", &error)),
         };
-        let info = self.command("admin", "ask for the version", doc! {"buildInfo": 1})?;
+        let info = self.command_within(limit, "admin", "ask for the version", doc! {"buildInfo": 1})?;
         let version = info.get_str("version").unwrap_or_default().to_owned();
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
         let release = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
@@ -192,6 +234,9 @@ impl Connection {
     }
 
     fn gone(&self) -> Error {
+        if let Some(stopped) = self.cancel.as_ref().and_then(|cancel| cancel.check().err()) {
+            return stopped;
+        }
         Error::new(ErrorKind::Source("the connection is gone".to_owned()), self.location.as_str())
     }
 }
@@ -214,8 +259,20 @@ impl Drop for Connection {
     }
 }
 
-/// Keeps the runtime until nobody needs it: it may not be dropped inside of another one.
-fn keep(runtime: Runtime, stopped: oneshot::Receiver<()>) {
-    let _ = runtime.block_on(stopped);
+/// Keeps the runtime until nobody needs it, or until a stop is asked for: it may not be dropped inside of another one. What
+/// was under way goes with it.
+fn keep(runtime: Runtime, stopped: oneshot::Receiver<()>, cancel: Option<Cancel>) {
+    runtime.block_on(async {
+        let asked = async {
+            let Some(cancel) = cancel else { return std::future::pending().await };
+            while !cancel.requested() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            _ = stopped => {}
+            () = asked => {}
+        }
+    });
     runtime.shutdown_timeout(GOODBYE);
 }

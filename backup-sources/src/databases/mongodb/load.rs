@@ -32,6 +32,31 @@ struct State {
     failure: Option<String>,
 }
 
+/// A batch that is under way. However it ends, also with its connection, whoever waits for it is told.
+struct Busy {
+    shared: Arc<(Mutex<State>, Condvar)>,
+    /// What became of it.
+    outcome: Result<(), String>,
+}
+
+impl Busy {
+    fn end(mut self, outcome: Result<(), String>) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let (state, changed) = &*self.shared;
+        let mut state = lock(state);
+        state.busy -= 1;
+        if let Err(why) = std::mem::replace(&mut self.outcome, Ok(())) {
+            state.failure.get_or_insert(why);
+        }
+        changed.notify_all();
+    }
+}
+
 /// Documents for one collection.
 #[derive(Debug, Default)]
 struct Batch {
@@ -68,20 +93,15 @@ impl Flow {
         let mut state = self.idle(if is_ordered { 0 } else { self.jobs - 1 })?;
         state.busy += 1;
         drop(state);
-        let (shared, namespace) = (Arc::clone(&self.state), namespace.to_owned());
+        let busy = Busy { shared: Arc::clone(&self.state), outcome: Err("the connection is gone".to_owned()) };
+        let namespace = namespace.to_owned();
         let collection = client.database(&self.database).collection::<RawDocumentBuf>(&namespace);
         self.connection.spawn(async move {
             let insert = collection.insert_many(&batch.documents).ordered(is_ordered);
             // They were valid when they were written, or the validator came later.
             let sent = within(insert.bypass_document_validation(true).into_future()).await;
-            let (state, changed) = &*shared;
-            let mut state = lock(state);
-            state.busy -= 1;
-            if let Err(error) = sent {
-                let why = || format!("the server refuses documents of {namespace}: {}", failure::told(&error));
-                state.failure.get_or_insert_with(why);
-            }
-            changed.notify_all();
+            let told = |error| format!("the server refuses documents of {namespace}: {}", failure::told(&error));
+            busy.end(sent.map(drop).map_err(told));
         });
         Ok(())
     }

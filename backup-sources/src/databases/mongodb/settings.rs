@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use backup_core::limits::DATABASE_CONNECT_SECONDS;
+use backup_core::cancel::Cancel;
+use backup_core::limits::{DATABASE_CONNECT_SECONDS, DATABASE_SILENCE_SECONDS_MAX};
 use backup_core::{Error, Result};
 use mongodb::options::ClientOptions;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -20,12 +21,17 @@ pub struct MongodbSettings {
     url: DatabaseUrl,
     /// The password, where the URL has none.
     pub password: Option<Password>,
+    /// Connections end once this was asked for, whatever the server still owes.
+    pub cancel: Option<Cancel>,
+    /// How long the server may take for one answer.
+    pub silence_max: Duration,
 }
 
 impl MongodbSettings {
     /// The deployment of `url`.
     pub fn new(url: &DatabaseUrl) -> Self {
-        Self { url: url.clone(), password: None }
+        let silence_max = Duration::from_secs(DATABASE_SILENCE_SECONDS_MAX);
+        Self { url: url.clone(), password: None, cancel: None, silence_max }
     }
 
     /// Where it is, for people.

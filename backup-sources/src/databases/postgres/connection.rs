@@ -3,18 +3,31 @@
 //! It lives on a thread of its own with a runtime of its own: it may be used and dropped on any thread, inside of any
 //! runtime or without one, and it answers the server's signs of life while nobody asks it anything. Dropping it ends the
 //! connection, and with it its transaction.
+//!
+//! What is always true: a server that accepts and says nothing is waited for only so long, and nobody waits for one once
+//! the stop was asked for that the server was given ([`super::server::Bounds`]). A question may take as long as it takes,
+//! unless these say otherwise.
 
-use std::sync::mpsc;
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backup_core::limits::DATABASE_CONNECT_SECONDS;
 use backup_core::{Error, ErrorKind, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
-use super::server::Server;
+use super::server::{Bounds, Server};
 use super::tls::Protection;
+
+/// How often it is looked whether a stop was asked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Rows of texts; `None` is null.
 pub(super) type Answer = Vec<Vec<Option<String>>>;
@@ -31,6 +44,7 @@ pub(super) struct Connection {
     questions: Option<UnboundedSender<Question>>,
     thread: Option<JoinHandle<()>>,
     location: String,
+    bounds: Bounds,
 }
 
 impl Connection {
@@ -55,22 +69,63 @@ impl Connection {
         let run = move || serve(&config, protection, asked, &ready);
         let broken = |what| Error::new(ErrorKind::Broken(what), server.location());
         let thread = thread.spawn(run).map_err(|error| broken("no thread could be started").caused_by(error))?;
-        match opened.recv() {
-            Ok(Ok(())) => Ok(Self { questions: Some(questions), thread: Some(thread), location: server.location() }),
+        let (location, bounds) = (server.location(), server.bounds.clone());
+        let mut connection = Self { questions: Some(questions), thread: Some(thread), location, bounds };
+        match connection.wait(&opened, None) {
+            Ok(Ok(())) => Ok(connection),
             Ok(Err(Refusal::Runtime(error))) => Err(broken("no runtime could be started").caused_by(error)),
             Ok(Err(Refusal::Server(error))) => Err(refused(server, &error)),
-            Err(_) => Err(broken("a thread ended")),
+            Ok(Err(Refusal::Silence(limit))) => Err(connection.silent(limit).with_hint(SILENT)),
+            Err(error) => {
+                // It ends when its time is over.
+                connection.thread = None;
+                Err(error)
+            }
         }
+    }
+
+    /// From now on a stop that was asked for does not end it.
+    pub(super) fn outlast(&mut self) {
+        self.bounds.cancel = None;
     }
 
     /// Asks, in the simple protocol: several statements may stand in one text.
     pub(super) fn ask(&self, sql: &str) -> Result<Answer> {
-        let gone = || Error::new(ErrorKind::Source("the connection is gone".to_owned()), self.location.as_str());
+        self.ask_within(self.bounds.silence, sql)
+    }
+
+    /// The same for what may take so long; as long as it takes without a limit.
+    pub(super) fn ask_within(&self, limit: Option<Duration>, sql: &str) -> Result<Answer> {
         let (answer, answered) = mpsc::channel();
-        let questions = self.questions.as_ref().ok_or_else(gone)?;
-        questions.send(Question { sql: sql.to_owned(), answer }).map_err(|_| gone())?;
-        let answer = answered.recv().map_err(|_| gone())?;
+        let questions = self.questions.as_ref().ok_or_else(|| self.gone())?;
+        questions.send(Question { sql: sql.to_owned(), answer }).map_err(|_| self.gone())?;
+        let answer = self.wait(&answered, limit)?;
         answer.map_err(|error| Error::new(ErrorKind::Source(told(&error)), self.location.as_str()))
+    }
+
+    /// Waits for what the connection's thread has to say: until a stop is asked for, and no longer than `limit`.
+    fn wait<T>(&self, said: &mpsc::Receiver<T>, limit: Option<Duration>) -> Result<T> {
+        let began = Instant::now();
+        loop {
+            match said.recv_timeout(LOOK) {
+                Ok(said) => return Ok(said),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.gone()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.bounds.check()?;
+            if let Some(limit) = limit.filter(|limit| began.elapsed() > *limit) {
+                return Err(self.silent(limit));
+            }
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::new(ErrorKind::Source("the connection is gone".to_owned()), self.location.as_str())
+    }
+
+    fn silent(&self, limit: Duration) -> Error {
+        let what = format!("the server has not answered for {} seconds", limit.as_secs());
+        Error::new(ErrorKind::Source(what), self.location.as_str())
     }
 
     /// The one value that is asked for; `None` when it is null, or when there is no row.
@@ -83,7 +138,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.questions = None;
         if let Some(thread) = self.thread.take() {
-            // It ends as soon as nobody can ask any more.
+            // It ends as soon as nobody can ask any more, whatever the server still owes.
             let _ = thread.join();
         }
     }
@@ -92,7 +147,12 @@ impl Drop for Connection {
 enum Refusal {
     Runtime(std::io::Error),
     Server(tokio_postgres::Error),
+    /// For so long.
+    Silence(Duration),
 }
+
+/// What to try with a server that accepts and says nothing.
+const SILENT: &str = "it takes connections and does not answer: look whether it hangs, and whether it is PostgreSQL";
 
 fn config(server: &Server, host: usize, database: &str, protection: &Protection) -> Result<Config> {
     let wrong = |what: &str| Error::invalid(server.location(), what);
@@ -137,23 +197,52 @@ fn serve(
         }
     };
     runtime.block_on(async {
-        let (client, connection) = match config.connect(protection.connector).await {
+        // The driver's own limit is for the way to the server; what the server then has to say may take as long again.
+        let limit = config.get_connect_timeout().map(|limit| *limit * 2);
+        let connecting = config.connect(protection.connector);
+        let connected = match limit {
+            Some(limit) => timeout(limit, connecting).await.map_err(|_| Refusal::Silence(limit)),
+            None => Ok(connecting.await),
+        };
+        let (client, connection) = match connected.and_then(|connected| connected.map_err(Refusal::Server)) {
             Ok(connected) => connected,
-            Err(error) => {
-                let _ = ready.send(Err(Refusal::Server(error)));
+            Err(refusal) => {
+                let _ = ready.send(Err(refusal));
                 return;
             }
         };
         // Its error reaches whoever asks next.
         let driver = tokio::spawn(connection);
         let _ = ready.send(Ok(()));
-        while let Some(Question { sql, answer }) = asked.recv().await {
-            // Whoever asked may have gone.
-            let _ = answer.send(ask(&client, &sql).await);
+        let mut waiting = VecDeque::new();
+        while let Some(Question { sql, answer }) = next(&mut waiting, &mut asked).await {
+            let mut answering = pin!(ask(&client, &sql));
+            loop {
+                tokio::select! {
+                    said = &mut answering => {
+                        // Whoever asked may have gone.
+                        let _ = answer.send(said);
+                        break;
+                    }
+                    other = asked.recv() => match other {
+                        Some(other) => waiting.push_back(other),
+                        // Nobody is there any more who could wait for it.
+                        None => return driver.abort(),
+                    },
+                }
+            }
         }
         drop(client);
-        let _ = driver.await;
+        let _ = timeout(GOODBYE, driver).await;
     });
+}
+
+/// The next question; `None` when nobody can ask any more.
+async fn next(waiting: &mut VecDeque<Question>, asked: &mut UnboundedReceiver<Question>) -> Option<Question> {
+    match waiting.pop_front() {
+        Some(question) => Some(question),
+        None => asked.recv().await,
+    }
 }
 
 async fn ask(client: &Client, sql: &str) -> Result<Answer, tokio_postgres::Error> {

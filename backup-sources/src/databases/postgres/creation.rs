@@ -1,5 +1,7 @@
 //! A new database, made as the one was that was dumped.
 
+use std::time::Duration;
+
 use backup_core::Result;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use serde_json::{Map, Value};
@@ -7,8 +9,14 @@ use serde_json::{Map, Value};
 use super::connection::Connection;
 
 /// Creates the database with the encoding and the locale that a manifest's details tell. When the server does not have
-/// the locale it is made with the server's own, and what a person should know of that is returned.
-pub(super) fn create(connection: &Connection, name: &str, details: &Map<String, Value>) -> Result<Option<String>> {
+/// the locale it is made with the server's own, and what a person should know of that is returned. `limit` is how long the
+/// server may take.
+pub(super) fn create(
+    connection: &Connection,
+    name: &str,
+    details: &Map<String, Value>,
+    limit: Option<Duration>,
+) -> Result<Option<String>> {
     let detail = |name: &str| details.get(name).and_then(|value| value.as_str());
     let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", escape_identifier(name));
     if let Some(encoding) = detail("encoding") {
@@ -29,8 +37,8 @@ pub(super) fn create(connection: &Connection, name: &str, details: &Map<String, 
         }
         _ => {}
     }
-    let Err(refused) = connection.ask(&localized) else { return Ok(None) };
-    connection.ask(&sql).map_err(|_| refused)?;
+    let Err(refused) = connection.ask_within(limit, &localized) else { return Ok(None) };
+    connection.ask_within(limit, &sql).map_err(|_| refused)?;
     let locale = detail("collate").unwrap_or("?");
     Ok(Some(format!("the server does not have the locale {locale}: texts may be sorted in another way")))
 }

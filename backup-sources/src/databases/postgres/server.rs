@@ -5,9 +5,12 @@
 //! both reach the same server.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use backup_core::cancel::Cancel;
 use backup_core::limits::DATABASE_CONNECT_SECONDS;
 use backup_core::{Error, Result};
 
@@ -85,6 +88,25 @@ pub struct Server {
     settings: Settings,
     url: DatabaseUrl,
     environment: Environment,
+    pub(super) bounds: Bounds,
+    /// A variable that the programs have besides, by which they are found.
+    mark: Option<(&'static str, OsString)>,
+}
+
+/// How long it is waited for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bounds {
+    /// Nobody waits any more once this was asked for.
+    pub(super) cancel: Option<Cancel>,
+    /// How long one question may take; as long as it takes, without.
+    pub(super) silence: Option<Duration>,
+}
+
+impl Bounds {
+    /// An error once a stop was asked for.
+    pub(super) fn check(&self) -> Result<()> {
+        self.cancel.as_ref().map_or(Ok(()), Cancel::check)
+    }
 }
 
 /// What programs find in their environment besides what is said of the server.
@@ -130,7 +152,8 @@ impl Server {
         let password = password.or_else(|| settings.password.clone());
         let (settings, folders, url) = (settings.clone(), settings.folders.clone(), url.clone());
         let environment = Environment::Inherited;
-        Ok(Self { hosts, user, password, parameters, folders, settings, url, environment })
+        let (bounds, mark) = (Bounds::default(), None);
+        Ok(Self { hosts, user, password, parameters, folders, settings, url, environment, bounds, mark })
     }
 
     /// The server with its socket in `folder`, whose programs find nothing of this process's environment.
@@ -153,6 +176,16 @@ impl Server {
         let mut server = self.clone();
         server.parameters.insert("application_name".to_owned(), name.to_owned());
         server
+    }
+
+    /// The same, waited for within these bounds.
+    pub(super) fn within(&self, bounds: Bounds) -> Self {
+        Self { bounds, ..self.clone() }
+    }
+
+    /// The same, whose programs have this variable besides.
+    pub(super) fn marked(&self, mark: (&'static str, OsString)) -> Self {
+        Self { mark: Some(mark), ..self.clone() }
     }
 
     /// Where it is, for people.
@@ -222,6 +255,9 @@ impl Server {
         }
         if let Some(path) = authorities {
             command.env("PGSSLROOTCERT", path);
+        }
+        if let Some((name, value)) = &self.mark {
+            command.env(name, value);
         }
         if self.parameter("connect_timeout").is_none() {
             command.env("PGCONNECT_TIMEOUT", DATABASE_CONNECT_SECONDS.to_string());

@@ -206,7 +206,7 @@ impl PostgresTarget {
                 let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", escape_identifier(&self.loaded));
                 connection.ask(&drop).map_err(|error| failed("drop what an earlier restore left", &error))?;
             }
-            let warning = create(&connection, &self.loaded, &self.manifest.details).map_err(|error| {
+            let warning = create(&connection, &self.loaded, &self.manifest.details, None).map_err(|error| {
                 failed("create the database", &error)
                     .with_hint("the user needs CREATEDB; or create it, empty, beforehand")
             })?;

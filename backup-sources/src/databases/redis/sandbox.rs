@@ -14,7 +14,7 @@ use std::time::Duration;
 use backup_core::cancel::Cancel;
 use backup_core::clock::Clock;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expectation, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, Newest, NotReady, Question, Sandbox, SandboxError,
     SandboxFacts, Stopper, Target, Tool,
 };
 use backup_core::observe::Amount;
@@ -255,8 +255,8 @@ impl Sandbox for RedisSandbox {
         }
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        Ok(None)
+    fn newest(&mut self) -> Option<Newest> {
+        None
     }
 
     fn caveats(&self) -> Caveats {

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
-    SandboxError, SandboxFacts, Stopper, Target, Tool,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, Newest, NotReady, Question, Sandbox, SandboxError,
+    SandboxFacts, Stopper, Target, Tool,
 };
 use backup_core::limits::READ_BUFFER_BYTES;
 use backup_core::observe::Amount;
@@ -234,8 +234,8 @@ impl Sandbox for SqliteSandbox {
         }
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        Ok(None)
+    fn newest(&mut self) -> Option<Newest> {
+        None
     }
 
     fn caveats(&self) -> Caveats {

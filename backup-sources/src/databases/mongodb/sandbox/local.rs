@@ -9,10 +9,11 @@ use std::process::Command;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Answer, Caveats, Check, Entrance, Expected, Newest, NotReady, Question, Sandbox, SandboxError, SandboxFacts,
     Stopper, Target,
 };
 use backup_core::observe::Amount;
+use jiff::Timestamp;
 use mongodb::bson::doc;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
@@ -50,6 +51,8 @@ pub struct MongodbSandbox {
     programs: Vec<PathBuf>,
     facts: SandboxFacts,
     product: Option<Product>,
+    /// See [`Expected::until`].
+    until: Option<Timestamp>,
     running: Option<Running>,
 }
 
@@ -70,7 +73,7 @@ impl MongodbSandbox {
     /// `programs`, in this order, or in the place's container.
     pub fn new(dump: MongodbDump, place: SandboxPlace, programs: Vec<PathBuf>) -> Self {
         let facts = place.facts();
-        Self { dump, place, programs, facts, product: None, running: None }
+        Self { dump, place, programs, facts, product: None, until: None, running: None }
     }
 
     fn running(&self) -> Result<&Running, SandboxError> {
@@ -144,6 +147,7 @@ impl Sandbox for MongodbSandbox {
     }
 
     fn examine(&mut self, expected: Expected<'_>, cancel: &Cancel) -> Result<Vec<Check>, SandboxError> {
+        self.until = Some(expected.until);
         self.running()?.restored.examine(expected.report, cancel)
     }
 
@@ -155,8 +159,8 @@ impl Sandbox for MongodbSandbox {
         ask_program(clients.asked(folder), words, &variables, cancel)
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        Ok(None)
+    fn newest(&mut self) -> Option<Newest> {
+        self.running.as_ref()?.restored.newest(self.until?)
     }
 
     fn caveats(&self) -> Caveats {

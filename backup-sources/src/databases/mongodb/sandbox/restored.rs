@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{Answer, Check, Expectation, Level, Question, Report, SandboxError, Target};
+use backup_core::contracts::{
+    Answer, Check, Expectation, Level, Newest, Question, Report, SandboxError, Target, Trace,
+};
+use jiff::Timestamp;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::ask;
@@ -14,6 +18,9 @@ use crate::databases::mongodb::connection::Connection;
 use crate::databases::mongodb::settings::MongodbSettings;
 use crate::databases::mongodb::target::{LoadOptions, MongodbTarget};
 use crate::databases::mongodb::{failure, metadata, observe};
+
+/// Collections that are asked for their newest identifier: it takes a question each.
+const COLLECTIONS_ASKED_MAX: usize = 1_000;
 
 /// What is known of a dump before it is restored.
 #[derive(Clone, Debug)]
@@ -90,6 +97,16 @@ impl Restored {
         Ok(found)
     }
 
+    /// The newest time that an identifier of a document has in it: most programs let the driver make them, from its clock.
+    /// What cannot be asked is no witness.
+    pub(super) fn newest(&self, until: Timestamp) -> Option<Newest> {
+        let connection = self.connect().ok()?;
+        let collections = catalog::list(&connection, &self.database).ok()?;
+        let documents = collections.iter().filter(|it| it.sort == Sort::Collection).take(COLLECTIONS_ASKED_MAX);
+        let newest = documents.filter_map(|it| newest_of(&connection, &self.database, &it.name, until)).max();
+        newest.map(|time| Newest { time, from: Trace::ObjectId })
+    }
+
     pub(super) fn ask(&self, question: &Question) -> Result<Answer, SandboxError> {
         let failed = |why: String| SandboxError::new("ask the restored database", why);
         let Question::Aggregation { collection, pipeline } = question else {
@@ -152,6 +169,22 @@ impl Reading for Words {
     fn may_differ(&self, _expected: &Expectation) -> Option<String> {
         None
     }
+}
+
+/// The time of the newest identifier that is no later than `until`: the last of an index that each collection has. Only those
+/// of this kind are compared with one.
+fn newest_of(connection: &Connection, database: &str, collection: &str, until: Timestamp) -> Option<Timestamp> {
+    let mut last = [0xff; 12];
+    last[..4].copy_from_slice(&u32::try_from(until.as_second()).unwrap_or(u32::MAX).to_be_bytes());
+    let question = doc! {
+        "find": collection, "filter": {"_id": {"$lte": ObjectId::from_bytes(last)}}, "sort": {"_id": -1}, "limit": 1,
+        "projection": {"_id": 1}, "singleBatch": true,
+    };
+    let said = connection.ask(database, question).ok()?.ok()?;
+    let batch = said.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).ok()?;
+    let id = batch.first()?.as_document()?.get_object_id("_id").ok()?;
+    let seconds = u32::from_be_bytes(id.bytes()[..4].try_into().ok()?);
+    Timestamp::from_second(seconds.into()).ok().filter(|time| *time <= until)
 }
 
 /// The server's own look at a collection: its documents, and that its indexes fit to them.

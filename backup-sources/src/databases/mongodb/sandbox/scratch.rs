@@ -7,17 +7,20 @@
 //!
 //! While a drill lives it renews its line in the list. Databases whose line has grown old are leftovers of killed drills,
 //! and a later drill drops them.
+//!
+//! The server may hang as any other. What is asked of it as a server has [`SANDBOX_SERVER_SILENCE_MAX`] for an answer; what is
+//! asked of the restored data ends with the drill's stop, the connection that drops the database does not.
 
 use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
-    Target,
+    Answer, Caveats, Check, Entrance, Expected, Newest, NotReady, Question, Sandbox, SandboxError, SandboxFacts, Target,
 };
-use backup_core::limits::SANDBOX_SERVER_BYTES;
+use backup_core::limits::{DATABASE_SILENCE_SECONDS_MAX, SANDBOX_SERVER_BYTES, SANDBOX_SERVER_SILENCE_MAX};
 use backup_core::observe::Amount;
 use backup_core::{Error, ErrorKind, Result};
+use jiff::Timestamp;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use super::product::Product;
@@ -40,6 +43,9 @@ const OF_THE_SERVER: [&str; 3] = ["admin", "config", "local"];
 /// How often a drill says that it lives.
 const BEAT: Duration = Duration::from_secs(60);
 
+/// How long a server may take to drop a database with its files.
+const DROPPING_MAX: Duration = Duration::from_secs(DATABASE_SILENCE_SECONDS_MAX);
+
 /// A drill that has said nothing for so long is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
 
@@ -48,9 +54,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
 pub struct MongodbScratch {
     dump: MongodbDump,
     settings: MongodbSettings,
+    silence_max: Duration,
     facts: SandboxFacts,
     warnings: Vec<String>,
     product: Option<Product>,
+    /// See [`Expected::until`].
+    until: Option<Timestamp>,
     made: Option<Made>,
 }
 
@@ -74,7 +83,14 @@ impl MongodbScratch {
     /// For this dump, on the server of `settings`.
     pub fn new(dump: MongodbDump, settings: MongodbSettings) -> Self {
         let facts = SandboxFacts { provider: "server".to_owned(), ..SandboxFacts::default() };
-        Self { dump, settings, facts, warnings: Vec::new(), product: None, made: None }
+        let silence_max = SANDBOX_SERVER_SILENCE_MAX;
+        Self { dump, settings, silence_max, facts, warnings: Vec::new(), product: None, until: None, made: None }
+    }
+
+    /// Waits no longer than this for what the server has to say of itself.
+    #[must_use]
+    pub fn with_silence_max(self, silence_max: Duration) -> Self {
+        Self { silence_max, ..self }
     }
 
     fn made(&self) -> Result<&Made, SandboxError> {
@@ -127,10 +143,19 @@ impl Sandbox for MongodbScratch {
         self.facts.clone()
     }
 
-    fn start(&mut self, expected: Amount, _cancel: &Cancel) -> Result<(), NotReady> {
-        let connection = Connection::open(&self.settings)
-            .map_err(|error| NotReady::cannot_run(format!("the server for drills: {error}")))?;
+    fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
+        let mut lasting = self.settings.clone();
+        lasting.silence_max = self.silence_max;
+        self.settings.cancel = Some(cancel.clone());
+        let mut looking = lasting.clone();
+        looking.cancel.clone_from(&self.settings.cancel);
+        let open = |settings: &MongodbSettings| {
+            Connection::open(settings).map_err(|error| NotReady::cannot_run(format!("the server for drills: {error}")))
+        };
+        let connection = open(&looking)?;
         self.look(&connection, expected)?;
+        // This one drops the database when the drill was asked to stop as well.
+        let connection = open(&lasting)?;
         let failed = |error: Error| SandboxError::new("make the database", error).ours();
         self.warnings = drop_leftovers(&connection).map_err(failed)?;
         let database = Database::make(connection).map_err(failed)?;
@@ -153,6 +178,7 @@ impl Sandbox for MongodbScratch {
     }
 
     fn examine(&mut self, expected: Expected<'_>, cancel: &Cancel) -> Result<Vec<Check>, SandboxError> {
+        self.until = Some(expected.until);
         let found = self.made()?.restored.examine(expected.report, cancel);
         // Had somebody taken it away meanwhile, what is missing would say nothing of the backup.
         self.made()?;
@@ -163,8 +189,8 @@ impl Sandbox for MongodbScratch {
         self.made()?.restored.ask(question)
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        Ok(None)
+    fn newest(&mut self) -> Option<Newest> {
+        self.made.as_ref()?.restored.newest(self.until?)
     }
 
     fn caveats(&self) -> Caveats {
@@ -243,7 +269,7 @@ impl Drop for Database {
 
 /// Drops a database of a drill, and then its line.
 fn forget(connection: &Connection, name: &str) -> Result<()> {
-    connection.command(name, &format!("drop {name}"), doc! {"dropDatabase": 1})?;
+    connection.command_within(DROPPING_MAX, name, &format!("drop {name}"), doc! {"dropDatabase": 1})?;
     let line = doc! {"delete": LIST, "deletes": [{"q": {"_id": name}, "limit": 1}]};
     connection.command(LISTS, "write into the list of drills", line).map(drop)
 }

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, NotReady, Question, RecoveryPoint, Sandbox,
-    SandboxError, SandboxFacts, Stopper, Target, Tool,
+    Answer, Caveats, Check, Entrance, Expectation, Expected, Level, Newest, NotReady, Question, Sandbox, SandboxError,
+    SandboxFacts, Stopper, Target, Tool,
 };
 use backup_core::observe::Amount;
 use jiff::civil::DateTime;
@@ -201,8 +201,8 @@ impl Sandbox for MysqlSandbox {
         }
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        Ok(None)
+    fn newest(&mut self) -> Option<Newest> {
+        None
     }
 
     fn caveats(&self) -> Caveats {

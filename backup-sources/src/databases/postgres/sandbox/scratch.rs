@@ -8,14 +8,19 @@
 //!
 //! While a drill lives it has a session under its database's name. Databases of drills without such a session are
 //! leftovers of killed ones, and the next drill drops them.
+//!
+//! The server may hang as any other: it gets [`SANDBOX_SERVER_SILENCE_MAX`] for an answer to what is asked of it as a
+//! server. What is asked of the restored data takes as long as it takes, until a stop is asked for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Entrance, Expected, NotReady, Question, RecoveryPoint, Sandbox, SandboxError, SandboxFacts,
+    Answer, Caveats, Check, Entrance, Expected, Newest, NotReady, Question, Sandbox, SandboxError, SandboxFacts,
     Stopper, Target, Tool,
 };
+use backup_core::limits::{DATABASE_SILENCE_SECONDS_MAX, SANDBOX_SERVER_SILENCE_MAX};
 use backup_core::observe::Amount;
 use backup_core::{Error, ErrorKind, Result};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
@@ -27,13 +32,16 @@ use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::creation::create;
 use crate::databases::postgres::programs::Programs;
-use crate::databases::postgres::server::Server;
+use crate::databases::postgres::server::{Bounds, Server};
 use crate::databases::postgres::target::maintenance;
 use crate::databases::postgres::view::{Version, system_of};
 use crate::sandbox::SandboxFolder;
 
 /// How the names of databases begin that drills make.
 const PREFIX: &str = "backup_drill_";
+
+/// How long the server may take to make a database, and to drop one with its files.
+const MAKING_MAX: Option<Duration> = Some(Duration::from_secs(DATABASE_SILENCE_SECONDS_MAX));
 
 /// A database of its own on a server that is there for drills.
 #[derive(Debug)]
@@ -129,7 +137,7 @@ impl Sandbox for PostgresScratch {
         self.facts.clone()
     }
 
-    fn start(&mut self, expected: Amount, _cancel: &Cancel) -> Result<(), NotReady> {
+    fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
         let major = version_of(&self.manifest)?;
         if let Some(what) = of_superusers(&self.manifest) {
             return Err(not_there(&what));
@@ -140,10 +148,15 @@ impl Sandbox for PostgresScratch {
         let folder = folder_with_room(&self.parent, expected.bytes)?;
         let name = format!("{PREFIX}{}", random().map_err(NotReady::cannot_run)?);
         let word = format!("made by a drill, {}", random().map_err(NotReady::cannot_run)?);
-        let (connection, server) = maintenance(&self.server.with_application(&name), &name)
+        let bounds = Bounds { cancel: Some(cancel.clone()), silence: Some(SANDBOX_SERVER_SILENCE_MAX) };
+        let (mut connection, server) = maintenance(&self.server.with_application(&name).within(bounds), &name)
             .map_err(|error| NotReady::cannot_run(format!("the server for drills: {}", told(&error))))?;
+        let bounds = Bounds { cancel: Some(cancel.clone()), silence: None };
+        let server = server.within(bounds).marked(folder.mark());
         self.look(&connection, major)?;
         look_for_extensions(&connection, &self.manifest)?;
+        // It drops the database when the drill was asked to stop as well.
+        connection.outlast();
 
         let failed = |error: Error| SandboxError::new("make the database", told(&error)).ours();
         let mut warnings = drop_leftovers(&connection).map_err(failed)?;
@@ -170,8 +183,12 @@ impl Sandbox for PostgresScratch {
     /// The server is not ours to end; every session of the drill's database is.
     fn stopper(&self) -> Option<Stopper> {
         let made = self.made.as_ref()?;
-        let (server, name) = (self.server.clone(), made.database.name.clone());
+        let bounds = Bounds { cancel: None, silence: Some(SANDBOX_SERVER_SILENCE_MAX) };
+        let (server, name) = (self.server.within(bounds), made.database.name.clone());
+        let of_clients = made.folder.stopper();
         Some(Box::new(move || {
+            // First of all, since the server may say nothing at all.
+            of_clients();
             let end = format!(
                 "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {}",
                 escape_literal(&name)
@@ -193,8 +210,8 @@ impl Sandbox for PostgresScratch {
         self.restored()?.ask(question)
     }
 
-    fn recovery_point(&mut self) -> Result<Option<RecoveryPoint>, SandboxError> {
-        Ok(None)
+    fn newest(&mut self) -> Option<Newest> {
+        None
     }
 
     fn caveats(&self) -> Caveats {
@@ -214,7 +231,7 @@ impl Sandbox for PostgresScratch {
 
 impl Database {
     fn make(connection: Connection, name: &str, word: String, manifest: &Manifest) -> Result<(Self, Option<String>)> {
-        let warning = create(&connection, name, &manifest.details)?;
+        let warning = create(&connection, name, &manifest.details, MAKING_MAX)?;
         let mut made = Self { connection, name: name.to_owned(), number: String::new(), word, is_there: true };
         let comment = format!("COMMENT ON DATABASE {} IS {}", escape_identifier(name), escape_literal(&made.word));
         made.connection.ask(&comment)?;
@@ -238,7 +255,8 @@ impl Database {
             let why = "it is another than the one that was made, so it was left alone".to_owned();
             return Err(Error::new(ErrorKind::Target(why), self.name.as_str()));
         }
-        self.connection.ask(&format!("DROP DATABASE {} WITH (FORCE)", escape_identifier(&self.name))).map(drop)
+        let drop_it = format!("DROP DATABASE {} WITH (FORCE)", escape_identifier(&self.name));
+        self.connection.ask_within(MAKING_MAX, &drop_it).map(drop)
     }
 }
 
@@ -261,7 +279,8 @@ fn drop_leftovers(connection: &Connection) -> Result<Vec<String>> {
     ))?;
     let mut told_of = Vec::new();
     for name in left.into_iter().flatten().flatten() {
-        match connection.ask(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", escape_identifier(&name))) {
+        let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", escape_identifier(&name));
+        match connection.ask_within(MAKING_MAX, &drop_it) {
             Ok(_) => told_of.push(format!("the database {name} of a killed drill was dropped")),
             Err(error) => told_of.push(format!("the database {name} of a killed drill is still there: {error}")),
         }
