@@ -271,6 +271,12 @@ pub const DRILL_STOP_GRACE: Duration = Duration::from_secs(10);
 /// Space in bytes that a server takes in a sandbox before anything is restored: its own tables, its logs of changes.
 pub const SANDBOX_SERVER_BYTES: u64 = 256 * 1024 * 1024;
 
+/// What a drill leaves of a disk to everybody else: of a large one, this.
+pub const SANDBOX_KEPT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Of a smaller one, a part in so many.
+pub const SANDBOX_KEPT_PART: u64 = 32;
+
 /// A sandbox with less than this left has no space: an engine that then fails has failed for want of it, whatever it says.
 /// Servers take space in such pieces (a segment of PostgreSQL's log is 16 MiB), so they fail before the last byte is gone.
 pub const SANDBOX_LEFT_BYTES_MIN: u64 = 32 * 1024 * 1024;

@@ -63,8 +63,8 @@ pub trait Sandbox: Send + Debug {
         None
     }
 
-    /// What ends everything that works in it, at once and from another thread: for a drill that is to stop, since whoever
-    /// waits for an engine cannot look whether it should. Whatever is under way then fails. It may be called more than
+    /// What ends everything that works in it, at once and from another thread: for a drill that is to stop, or takes what
+    /// others need, since whoever waits for an engine cannot look whether it should. Whatever is under way then fails. It may be called more than
     /// once. Asked once the sandbox was started; `None` where nothing runs that one would wait for.
     fn stopper(&self) -> Option<Stopper> {
         None
@@ -126,7 +126,19 @@ impl Newest {
 }
 
 /// See [`Sandbox::stopper`].
-pub type Stopper = Box<dyn Fn() + Send>;
+pub struct Stopper {
+    /// Ends what works in it, at once.
+    pub end: Box<dyn Fn() + Send>,
+    /// What everybody else on this machine begins to lack because of it, so that it has to end: space. `None` as long as there
+    /// is enough.
+    pub takes_too_much: Box<dyn Fn() -> Option<String> + Send>,
+}
+
+impl Debug for Stopper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stopper")
+    }
+}
 
 /// How another program gets into a sandbox.
 #[derive(Clone)]

@@ -184,7 +184,12 @@ impl Run<'_, '_> {
         self.provision(sandbox, expected)?;
         // A command of a runbook ends by itself when it is asked to, and gives its lock back.
         let grace = if self.restorer.is_some() { DRILL_STOP_GRACE } else { Duration::ZERO };
-        stopping(cancel, sandbox.stopper(), grace, || self.within(sandbox, &index))?;
+        let (ended, lacking) = stopping(cancel, sandbox.stopper(), grace, || self.within(sandbox, &index));
+        match (ended, lacking) {
+            // Whatever its programs complained of then.
+            (Err(_), Some(lacking)) => return Err(Verdict::NotRun { reason: format!("disk: {lacking}") }),
+            (ended, _) => ended?,
+        }
         cancel.check().map_err(|error| Verdict::of_error(&error))?;
         lock.check().map_err(|error| Verdict::of_error(&error))
     }
@@ -390,7 +395,7 @@ impl Run<'_, '_> {
                     self.told.extend(told);
                 }
                 Err(error) if error.is_ours || cancel.requested() => return Err(not_run(error)),
-                Err(error) if is_disk_full(&error.reason) => {
+                Err(error) if is_disk_full(&error.reason) || sandbox.shortage().is_some() => {
                     return Err(Verdict::NotRun { reason: format!("disk: {} could not be asked", check.id()) });
                 }
                 // What the engine says of it may quote the data.

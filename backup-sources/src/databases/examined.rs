@@ -6,7 +6,7 @@ use std::path::Path;
 use backup_core::contracts::{Check, Expectation, Level, NotReady};
 use backup_core::limits::SANDBOX_SERVER_BYTES;
 
-use crate::sandbox::{SandboxFolder, no_room};
+use crate::sandbox::{SandboxFolder, kept_bytes, no_room};
 
 /// What an engine's words mean where its own comparison differs from the plain one.
 pub(super) trait Reading {
@@ -103,9 +103,10 @@ fn compare(id: &str, expected: &Expectation, found: &Expectation, reading: &dyn 
 pub(super) fn folder_with_room(parent: &Path, bytes: u64) -> Result<SandboxFolder, NotReady> {
     let folder = SandboxFolder::create(parent)
         .map_err(|error| NotReady::cannot_run(format!("no folder can be made in {}: {error}", parent.display())))?;
-    let needed = bytes.saturating_add(SANDBOX_SERVER_BYTES);
-    let free =
-        folder.free_bytes().map_err(|error| NotReady::cannot_run(format!("the space for it is not known: {error}")))?;
+    let unknown = |error: std::io::Error| NotReady::cannot_run(format!("the space for it is not known: {error}"));
+    let kept = kept_bytes(folder.path()).map_err(unknown)?;
+    let needed = bytes.saturating_add(SANDBOX_SERVER_BYTES).saturating_add(kept);
+    let free = folder.free_bytes().map_err(unknown)?;
     if free >= needed {
         return Ok(folder);
     }

@@ -23,7 +23,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use backup_core::cancel::Cancel;
-use backup_core::contracts::{NotReady, Stopper, Tool};
+use backup_core::contracts::{NotReady, Tool};
 
 use super::folder::{MARK, PREFIX};
 use super::run_as::{RunAs, own_uid};
@@ -191,7 +191,7 @@ impl Container {
     }
 
     /// What ends it, with all that runs in it, from another thread.
-    pub(super) fn killer(&self) -> Stopper {
+    pub(super) fn killer(&self) -> Box<dyn Fn() + Send> {
         let inside = self.inside.clone();
         Box::new(move || {
             let mut command = inside.client.command();

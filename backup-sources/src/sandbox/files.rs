@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Entrance, Expected, ExpectedEntry, Level, Newest, NotReady, Question, Sandbox,
-    SandboxError, SandboxFacts, Target, Trace,
+    SandboxError, SandboxFacts, Stopper, Target, Trace,
 };
 use backup_core::model::NodeKind;
 use backup_core::observe::Amount;
@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use super::SandboxFolder;
 use super::Walls;
 use super::compare::Comparison;
-use super::folder::{free_bytes, no_room};
+use super::folder::{free_bytes, kept_bytes, no_room};
 use super::live::Live;
 use super::program::{Asked, ask_program};
 use super::without_devices::WithoutDevices;
@@ -152,8 +152,9 @@ impl Sandbox for FilesSandbox {
                 folder.clone()
             }
         };
-        let needed =
-            expected.bytes.saturating_add(expected.items.saturating_mul(BLOCK_BYTES)).saturating_add(SPARE_BYTES);
+        let kept = kept_bytes(&parent).map_err(|error| cannot_use(&parent, &error))?;
+        let of_entries = expected.items.saturating_mul(BLOCK_BYTES);
+        let needed = [expected.bytes, of_entries, SPARE_BYTES, kept].into_iter().fold(0, u64::saturating_add);
         let free = free_bytes(&parent).map_err(|error| cannot_use(&parent, &error))?;
         if free < needed {
             return Err(no_room(&parent, needed, free));
@@ -180,6 +181,14 @@ impl Sandbox for FilesSandbox {
         let root = self.root().map_err(|error| error.to_string())?;
         let target = root.to_str().ok_or_else(|| "the folder's name is not UTF-8".to_owned())?;
         Ok(folder.entrance(target.to_owned()))
+    }
+
+    /// A command of the user's, which parses what may be hostile.
+    fn stopper(&self) -> Option<Stopper> {
+        match &self.place {
+            Place::Made(folder) => Some(folder.stopper()),
+            Place::In(_) | Place::Given(_) => None,
+        }
     }
 
     fn shortage(&self) -> Option<String> {

@@ -16,10 +16,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
-use backup_core::contracts::Stopper;
-use backup_core::contracts::{Entrance, NotReady, SandboxError};
-use backup_core::limits::SANDBOX_LEFT_BYTES_MIN;
+use backup_core::contracts::{Entrance, NotReady, SandboxError, Stopper};
+use backup_core::limits::{SANDBOX_KEPT_BYTES_MAX, SANDBOX_KEPT_PART, SANDBOX_LEFT_BYTES_MIN};
 use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
 use zeroize::Zeroizing;
 
@@ -165,14 +163,27 @@ impl SandboxFolder {
     }
 
     /// See [`backup_core::contracts::Sandbox::stopper`]: ends every process that was started for it.
-    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
     pub(crate) fn stopper(&self) -> Stopper {
         let name = self.name().to_owned();
+        #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
         let container = self.container().map(Container::killer);
-        Box::new(move || {
+        let end = move || {
+            #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
             container.iter().for_each(|kill| kill());
             // What does not end now is ended with the folder.
             let _ = end_processes(&name);
+        };
+        Stopper { end: Box::new(end), takes_too_much: self.takes_too_much() }
+    }
+
+    /// See [`Stopper::takes_too_much`]: whether less is left of the disk than a drill leaves to others. A dump may make its
+    /// engine write without end.
+    pub(crate) fn takes_too_much(&self) -> Box<dyn Fn() -> Option<String> + Send> {
+        let path = self.path.clone();
+        Box::new(move || {
+            let (free, kept) = (free_bytes(&path).ok()?, kept_bytes(&path).ok()?);
+            let place = path.parent().unwrap_or(&path).display();
+            (free < kept).then(|| format!("{place} has {free} bytes left, and a drill leaves {kept} to others"))
         })
     }
 
@@ -235,6 +246,12 @@ pub(crate) fn no_room(place: &Path, needed: u64, free: u64) -> NotReady {
 pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let space = statvfs(folder)?;
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// What a drill leaves of the disk that `folder` is on.
+pub(crate) fn kept_bytes(folder: &Path) -> io::Result<u64> {
+    let space = statvfs(folder)?;
+    Ok((space.f_blocks.saturating_mul(space.f_frsize) / SANDBOX_KEPT_PART).min(SANDBOX_KEPT_BYTES_MAX))
 }
 
 /// Ends the processes that bear the folder's name and removes the folder.

@@ -43,7 +43,7 @@ pub(crate) use container::Wanted;
 pub use files::{FilesSandbox, Meaning};
 pub use folder::SandboxFolder;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
-pub(crate) use folder::no_room;
+pub(crate) use folder::{kept_bytes, no_room};
 pub use leftovers::{Leftover, remove_leftovers};
 pub use live::Live;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]

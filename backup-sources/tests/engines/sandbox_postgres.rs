@@ -83,9 +83,12 @@ fn a_good_backup_passes(namespaces: Namespaces, script: &str) {
         Some("2026-02-11T16:00:00Z")
     );
     assert_eq!(asked(&mut *sandbox, "SELECT v FROM empty"), None);
-    for wrong in
-        ["DELETE FROM users RETURNING 1", "SELECT id FROM users", "SELECT lo_unlink(oid) FROM pg_largeobject_metadata"]
-    {
+    for wrong in [
+        "SELECT repeat('x', 100000000)",
+        "DELETE FROM users RETURNING 1",
+        "SELECT id FROM users",
+        "SELECT lo_unlink(oid) FROM pg_largeobject_metadata",
+    ] {
         assert!(sandbox.ask(&Question::Sql(wrong.into()), &Cancel::new()).is_err(), "{wrong}");
     }
     let psql = server.programs.join("psql").display().to_string();

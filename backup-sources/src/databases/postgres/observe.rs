@@ -16,7 +16,6 @@ use super::contents::Contents;
 use super::directory;
 use super::dump::Dump;
 use super::failure;
-use super::programs::Programs;
 use super::server::Server;
 use super::source::{DumpOptions, Form, dump_command};
 use super::tls::Protection;
@@ -30,7 +29,8 @@ use super::view::Version;
 pub fn observe(server: &Server, database: &str, options: &DumpOptions) -> Result<Vec<Expectation>> {
     let (connection, server) = Connection::open(server, database)?;
     let version = Version::of(&connection)?;
-    let programs = Programs::find(&server.folders, version.major)
+    let programs = server
+        .programs(version.major)
         .map_err(|(what, hint)| Error::invalid(server.location(), what).with_hint(hint))?;
     let protection = Protection::of(&server)?;
     let failed = |why: String| Error::new(ErrorKind::Source(why), server.location());

@@ -15,7 +15,7 @@ use backup_core::limits::DATABASE_CONNECT_SECONDS;
 use backup_core::{Error, Result};
 
 use super::passfile;
-use super::programs::Folders;
+use super::programs::{Folders, Programs};
 use crate::databases::url::{DatabaseUrl, Host, Password};
 
 /// What can be said of a connection, in libpq's words, and the variable that says it to its programs.
@@ -89,6 +89,8 @@ pub struct Server {
     url: DatabaseUrl,
     environment: Environment,
     pub(super) bounds: Bounds,
+    /// The programs, where it is known already which they are.
+    programs: Option<Programs>,
     /// A variable that the programs have besides, by which they are found.
     mark: Option<(&'static str, OsString)>,
 }
@@ -152,18 +154,18 @@ impl Server {
         let password = password.or_else(|| settings.password.clone());
         let (settings, folders, url) = (settings.clone(), settings.folders.clone(), url.clone());
         let environment = Environment::Inherited;
-        let (bounds, mark) = (Bounds::default(), None);
-        Ok(Self { hosts, user, password, parameters, folders, settings, url, environment, bounds, mark })
+        let (bounds, programs, mark) = (Bounds::default(), None, None);
+        Ok(Self { hosts, user, password, parameters, folders, settings, url, environment, bounds, programs, mark })
     }
 
-    /// The server with its socket in `folder`, whose programs find nothing of this process's environment.
-    pub(super) fn alone(folder: &Path, user: &str, programs: &Path) -> Result<Self> {
+    /// The server with its socket in `folder`, whose programs are these, and find nothing of this process's environment.
+    pub(super) fn alone(folder: &Path, user: &str, programs: &Programs) -> Result<Self> {
         let parameters = [("host", folder.display().to_string()), ("sslmode", "disable".to_owned())];
         let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let folders = Folders { only: Some(programs.to_owned()), also: Vec::new() };
+        let folders = Folders { only: Some(programs.folder().to_owned()), also: Vec::new() };
         let url = DatabaseUrl::parse(format!("postgres://{user}@/"))?;
         let server = Self::new(&url, &Settings { parameters, folders, ..Settings::default() })?;
-        Ok(Self { environment: Environment::Empty, ..server })
+        Ok(Self { environment: Environment::Empty, programs: Some(programs.clone()), ..server })
     }
 
     /// The same for another user, who needs no password there.
@@ -176,6 +178,14 @@ impl Server {
         let mut server = self.clone();
         server.parameters.insert("application_name".to_owned(), name.to_owned());
         server
+    }
+
+    /// The programs that fit a server of version `major`, as [`Programs::find`].
+    pub(super) fn programs(&self, major: u32) -> std::result::Result<Programs, (String, String)> {
+        match self.programs.as_ref().filter(|programs| programs.major >= major) {
+            Some(programs) => Ok(programs.clone()),
+            None => Programs::find(&self.folders, major),
+        }
     }
 
     /// The same, waited for within these bounds.

@@ -159,7 +159,7 @@ impl PostgresSource {
                     .to_owned(),
             ));
         }
-        let programs = Programs::find(&server.folders, version.major).map_err(|(what, hint)| unfit(what, hint))?;
+        let programs = server.programs(version.major).map_err(|(what, hint)| unfit(what, hint))?;
         let protection = Protection::of(&server)?;
         let origin = view::origin(&connection, version.major);
         let view = View::take(&connection, version.major)?;

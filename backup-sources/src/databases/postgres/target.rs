@@ -122,8 +122,8 @@ impl PostgresTarget {
         let version = Version::of(&connection)?;
         let dumped_by = manifest.report.tools.iter().find(|tool| tool.name == "pg_dump");
         let dumped_by = dumped_by.and_then(|tool| major(&tool.version)).unwrap_or(version.major);
-        let programs = Programs::find(&server.folders, version.major.max(dumped_by))
-            .map_err(|(what, hint)| wrong(what).with_hint(hint))?;
+        let programs =
+            server.programs(version.major.max(dumped_by)).map_err(|(what, hint)| wrong(what).with_hint(hint))?;
         let mut warnings = Vec::new();
         if dumped_by > version.major {
             warnings.push(format!(

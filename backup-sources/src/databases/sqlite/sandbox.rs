@@ -152,11 +152,12 @@ impl Sandbox for SqliteSandbox {
     /// Nothing runs beside this process; a question that never ends can be interrupted.
     fn stopper(&self) -> Option<Stopper> {
         let asked = Arc::clone(&self.asked.0);
-        Some(Box::new(move || {
+        let end = move || {
             if let Some(asked) = &*asked.lock().unwrap_or_else(PoisonError::into_inner) {
                 asked.interrupt();
             }
-        }))
+        };
+        Some(Stopper { end: Box::new(end), takes_too_much: self.folder.as_ref()?.takes_too_much() })
     }
 
     fn shortage(&self) -> Option<String> {

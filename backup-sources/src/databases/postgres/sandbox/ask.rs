@@ -7,11 +7,14 @@ use super::restored::told;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::server::Server;
 
+/// The longest answer, in bytes: a value of a dump may be a gigabyte. The server sends no more characters than this.
+const ANSWER_MAX: usize = 64 * 1024;
+
 /// Asks it.
 ///
 /// # Errors
 ///
-/// When the server refuses it, or when it has more than one row.
+/// When the server refuses it, when it has more than one row, or when the answer is too long.
 pub(super) fn ask(reader: &Server, database: &str, sql: &str) -> Result<Answer, SandboxError> {
     let failed = |why: String| SandboxError::new(format!("ask {sql:?}"), why);
     let of_server = |error: &backup_core::Error| failed(told(error));
@@ -22,11 +25,12 @@ pub(super) fn ask(reader: &Server, database: &str, sql: &str) -> Result<Answer, 
     // The type tells how the text is read. What follows a comment in the question must not be part of it.
     let sql = sql.trim().trim_end_matches(';');
     let rows = connection
-        .ask(&format!("SELECT pg_catalog.pg_typeof(v)::text, v::text FROM (\n{sql}\n) AS q(v) LIMIT 2"))
+        .ask(&format!("SELECT pg_catalog.pg_typeof(v)::text, pg_catalog.left(v::text, {ANSWER_MAX}) FROM (\n{sql}\n) AS q(v) LIMIT 2"))
         .map_err(|error| of_server(&error))?;
     match &rows[..] {
         [] => Ok(Answer(None)),
         [row] => match &row[..] {
+            [_, Some(value)] if value.len() >= ANSWER_MAX => Err(failed("its answer is too long".to_owned())),
             [Some(kind), Some(value)] => Ok(Answer(Some(plain(kind, value)))),
             _ => Ok(Answer(None)),
         },

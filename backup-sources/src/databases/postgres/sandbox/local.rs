@@ -14,7 +14,7 @@ use backup_core::contracts::{
 };
 use backup_core::observe::Amount;
 
-use super::needs::{IsSuperuser, look_for_extensions, of_superusers, unrestrained, version_of};
+use super::needs::{IsSuperuser, has_extensions, look_for_extensions, of_superusers, unrestrained, version_of};
 use super::restored::{Endpoint, Restored, Rights, Spool};
 use crate::databases::examined::folder_with_room;
 use crate::databases::manifest::Manifest;
@@ -133,7 +133,10 @@ impl Sandbox for PostgresSandbox {
         self.facts.isolation = walls.isolation();
         let socket = walls.socket(".s.PGSQL.5432")?;
         let who = if walls.are_up() { IsSuperuser::Yes } else { IsSuperuser::No };
-        look_for_extensions(&self.manifest, &share(&programs, &walls, &folder)?, who, &|path| walls.read(path))?;
+        // It takes a program to find out where they are, which a small drill notices.
+        if has_extensions(&self.manifest) {
+            look_for_extensions(&self.manifest, &share(&programs, &walls, &folder)?, who, &|path| walls.read(path))?;
+        }
         if who == IsSuperuser::No {
             if let Some(what) = of_superusers(&self.manifest) {
                 return Err(unrestrained(&what));
@@ -148,7 +151,7 @@ impl Sandbox for PostgresSandbox {
             command.args(["-c", setting]);
         }
         let served = Served::start("postgres", command, &folder.path().join("server.log"))?;
-        let server = Server::alone(walls.own(), SUPERUSER, programs.folder())
+        let server = Server::alone(walls.own(), SUPERUSER, &programs)
             .map_err(|error| SandboxError::new("reach postgres", error).ours())?;
         let (connection, version) = served.wait(cancel, || {
             let (connection, _) = Connection::open(&server, "template1").map_err(|error| error.to_string())?;
@@ -160,7 +163,7 @@ impl Sandbox for PostgresSandbox {
         let clients = Clients::beside(&walls, &folder, &way, &[programs.folder().to_owned()], &self.place.shown)?;
         self.facts.isolation.push(clients.isolation().to_owned());
         let programs = behind(&clients, programs, &folder)?;
-        let server = Server::alone(&way, SUPERUSER, programs.folder())
+        let server = Server::alone(&way, SUPERUSER, &programs)
             .map_err(|error| SandboxError::new("reach postgres", error).ours())?;
         self.facts.tuned = TUNED.map(str::to_owned).to_vec();
         let endpoint = prepare(&connection, &server, &data, who, version.major)

@@ -27,6 +27,11 @@ pub(super) fn version_of(manifest: &Manifest) -> Result<u32, NotReady> {
         .ok_or_else(|| NotReady::cannot_run("the manifest does not tell the server's version"))
 }
 
+/// Whether the dump names extensions.
+pub(super) fn has_extensions(manifest: &Manifest) -> bool {
+    !of_kind(manifest, "extension").is_empty()
+}
+
 /// Whether every extension is among those of a server's folder `share`, and may be made by who restores. `read` gives the
 /// text of a file there, if it is there.
 pub(super) fn look_for_extensions(

@@ -31,7 +31,6 @@ use crate::databases::examined::folder_with_room;
 use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::creation::create;
-use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::{Bounds, Server};
 use crate::databases::postgres::target::maintenance;
 use crate::databases::postgres::view::{Version, system_of};
@@ -142,8 +141,8 @@ impl Sandbox for PostgresScratch {
         if let Some(what) = of_superusers(&self.manifest) {
             return Err(not_there(&what));
         }
-        let programs = Programs::find(&self.server.folders, major)
-            .map_err(|(reason, hint)| NotReady::CannotRun { reason, hint: Some(hint) })?;
+        let programs =
+            self.server.programs(major).map_err(|(reason, hint)| NotReady::CannotRun { reason, hint: Some(hint) })?;
         // The copy of the dump is here, what becomes of it on the server.
         let folder = folder_with_room(&self.parent, expected.bytes)?;
         let name = format!("{PREFIX}{}", random().map_err(NotReady::cannot_run)?);
@@ -186,16 +185,18 @@ impl Sandbox for PostgresScratch {
         let bounds = Bounds { cancel: None, silence: Some(SANDBOX_SERVER_SILENCE_MAX) };
         let (server, name) = (self.server.within(bounds), made.database.name.clone());
         let of_clients = made.folder.stopper();
-        Some(Box::new(move || {
+        let Stopper { end: end_clients, takes_too_much } = of_clients;
+        let end = move || {
             // First of all, since the server may say nothing at all.
-            of_clients();
+            end_clients();
             let end = format!(
                 "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {}",
                 escape_literal(&name)
             );
             // Whoever cannot be ended now ends when the database is dropped.
             let _ = maintenance(&server, &name).and_then(|(connection, _)| connection.ask(&end));
-        }))
+        };
+        Some(Stopper { end: Box::new(end), takes_too_much })
     }
 
     fn ready(&mut self) -> Result<(), SandboxError> {
