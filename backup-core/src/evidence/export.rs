@@ -96,10 +96,10 @@ fn page(records: &[&EvidenceRecord], reports: &[ChainReport], range: Export) -> 
     line(
         &mut text,
         format_args!(
-            "| ended (UTC) | number | job | policy | copy | where | immutable until | verdict | level | recovery point age | RTO technical | RTO verified | reason |"
+            "| ended (UTC) | chain | number | job | policy | copy | where | immutable until | verdict | level | recovery point age | RTO technical | RTO verified | reason |"
         ),
     );
-    line(&mut text, format_args!("|---|---|---|---|---|---|---|---|---|---|---|---|---|"));
+    line(&mut text, format_args!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"));
     let mut sorted = records.to_vec();
     sorted.sort_by_key(|record| (record.times.ended, record.sequence));
     for record in sorted {
@@ -108,6 +108,7 @@ fn page(records: &[&EvidenceRecord], reports: &[ChainReport], range: Export) -> 
         };
         let cells = [
             format!("{:.0}", record.times.ended),
+            record.chain.clone(),
             record.sequence.to_string(),
             record.job.clone().unwrap_or_else(|| "-".to_owned()),
             record.policy.map_or("-".to_owned(), |policy| format!("{policy:.12}")),
@@ -146,7 +147,11 @@ fn figures(records: &[&EvidenceRecord]) -> String {
 fn chains(reports: &[ChainReport]) -> String {
     let mut text = String::from("\n## What was verified when this was exported\n");
     for report in reports {
-        let who = if report.chain == UNSIGNED { "not signed".to_owned() } else { format!("key {}", report.chain) };
+        let who = if report.chain == UNSIGNED {
+            "records without a signature".to_owned()
+        } else {
+            format!("the key {}", report.chain)
+        };
         let head = report.head.map_or("it is empty".to_owned(), |head| {
             format!("its end is number {} with the hash `{}`", head.sequence, head.hash)
         });
@@ -175,6 +180,11 @@ Needed are a POSIX shell, `openssl` 3 and `sha256sum`. `sh verify.sh` in this fo
    `openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in RECORD.json -sigfile RECORD.sig`
 2. Each record names the SHA-256 of the file before it: `sha256sum RECORD.json` and the field `previous` of the next.
 3. The numbers (`sequence`) follow each other.
+4. Each record names the key that it is signed with (`signer.public_key`), which is that of `key.pem`.
+
+**`sh verify.sh YOURS.pem` takes the key that you were given** (or several), and finds what is signed with another, or that nothing is signed
+with yours. Without it whoever made this folder has chosen the key. Chains stand in the column `chain` by their keys; what is
+in `unsigned` anybody can have written.
 
 Compare `key.pem` with the key that you were given when the chain began, and the end of the chain with the one that you
 noted down last time: nothing in this folder can show that records were taken away from the end. An export of a part of
@@ -240,6 +250,7 @@ mod tests {
         let page = String::from_utf8(files["README.md"].clone()).unwrap();
         assert!(page.contains("3 drills: 0 passed, 3 failed"), "{page}");
         assert!(page.contains("taken away from the end"));
+        assert!(page.contains(&format!("| {} | 3 |", key.public().id())), "chains are told apart: {page}");
         assert!(page.contains(r"a \| b \<script\> \*x\*"), "what others wrote is no markup: {page}");
         assert!(String::from_utf8(files["controls.md"].clone()).unwrap().contains("DORA"));
     }
@@ -254,6 +265,11 @@ mod tests {
 
     /// Runs the script over an export, as an auditor would. Returns whether it was content, and what it said.
     fn verified(files: &HashMap<String, Vec<u8>>) -> (bool, String) {
+        verified_by(files, None)
+    }
+
+    /// The same with the key that the auditor was given.
+    fn verified_by(files: &HashMap<String, Vec<u8>>, given: Option<&str>) -> (bool, String) {
         let folder = tempfile::tempdir().unwrap();
         for (path, bytes) in files {
             let path = folder.path().join(path);
@@ -262,6 +278,10 @@ mod tests {
         }
         let mut command = Command::new("sh");
         command.arg("verify.sh").current_dir(folder.path());
+        if let Some(given) = given {
+            std::fs::write(folder.path().join("given.pem"), given).unwrap();
+            command.arg("given.pem");
+        }
         // By name, as the script does, from where the tool was installed.
         if let Some(openssl) = std::env::var_os("BACKUP_TEST_OPENSSL").map(std::path::PathBuf::from) {
             let path = std::env::var("PATH").unwrap_or_default();
@@ -300,5 +320,31 @@ mod tests {
         }
         let (is_content, said) = verified(&swapped);
         assert!(!is_content && said.contains("does not follow"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "needs openssl"]
+    fn with_the_auditors_key_the_script_finds_a_chain_that_somebody_else_has_signed() {
+        let [(key, _), (other, _)] = [SigningKey::generate().unwrap(), SigningKey::generate().unwrap()];
+        let good = exported(&chain(Some(&key), 2), Export::default());
+        let (is_content, said) = verified_by(&good, Some(&key.public().pem()));
+        assert!(is_content && said.contains("compare the ends"), "{said}");
+
+        let forged = exported(&chain(Some(&other), 2), Export::default());
+        assert!(verified(&forged).0, "nobody can see it who does not know the key");
+        let unsigned = exported(&chain(None, 2), Export::default());
+        for files in [&forged, &unsigned] {
+            let (is_content, said) = verified_by(files, Some(&key.public().pem()));
+            assert!(!is_content && said.contains("no record signed with the key of given.pem"), "{said}");
+        }
+        let (is_content, said) = verified_by(&good, Some("no key"));
+        assert!(!is_content && said.contains("is no public key"), "{said}");
+
+        // The key beside the records was changed, and not what they say of it.
+        let mut exchanged = good.clone();
+        let beside = exchanged.keys().find(|path| path.ends_with("key.pem")).unwrap().clone();
+        exchanged.insert(beside, other.public().pem().into_bytes());
+        let (is_content, said) = verified(&exchanged);
+        assert!(!is_content && said.contains("names another key"), "{said}");
     }
 }
