@@ -64,8 +64,9 @@ pub trait Sandbox: Send + Debug {
     }
 
     /// What ends everything that works in it, at once and from another thread: for a drill that is to stop, or takes what
-    /// others need, since whoever waits for an engine cannot look whether it should. Whatever is under way then fails. It may be called more than
-    /// once. Asked once the sandbox was started; `None` where nothing runs that one would wait for.
+    /// others need, since whoever waits for an engine cannot look whether it should. Whatever is under way then fails. It
+    /// may be called more than once. Asked once the sandbox was started; `None` where nothing runs that one would wait
+    /// for.
     fn stopper(&self) -> Option<Stopper> {
         None
     }

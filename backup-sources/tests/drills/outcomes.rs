@@ -123,7 +123,7 @@ fn whatever_is_not_as_it_was_backed_up_is_found_by_reading_it_again() {
     let keep_time = |path: &Path, change: &dyn Fn()| {
         let time = fs::metadata(path).unwrap().modified().unwrap();
         change();
-        fs::File::open(path).unwrap().set_modified(time).unwrap();
+        File::open(path).unwrap().set_modified(time).unwrap();
     };
     let outcome = meddled(move |folder| {
         let path = folder.join("a folder/large");
