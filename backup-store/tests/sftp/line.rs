@@ -99,7 +99,8 @@ fn port_of(server: &Server) -> u16 {
     settings.lines().find_map(|line| line.strip_prefix("Port ")?.parse().ok()).unwrap()
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, trouble: Option<Trouble>, (troubles, most): (&AtomicU64, u64)) {
+fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, trouble: Option<Trouble>, counted: (&AtomicU64, u64)) {
+    let (troubles, most) = counted;
     let comes_to_harm = || {
         let one_more = |count| (count < most).then_some(count + 1);
         troubles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
