@@ -5,6 +5,8 @@
 //! gives to nobody, and a test claims each one until its process ends. Two tests never have the same, in whichever
 //! processes they run.
 
+#![expect(clippy::expect_used, reason = "a machine without a free port has no place for the test")]
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};

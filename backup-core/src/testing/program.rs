@@ -4,6 +4,8 @@
 //! child that another thread starts meanwhile has all that is open, until it turns into its own program. So another
 //! process writes here, and has ended when the program is run.
 
+#![expect(clippy::expect_used, reason = "a test whose program cannot be written cannot go on")]
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
