@@ -19,6 +19,10 @@ use super::tls::Protection;
 /// Rows of texts; `None` is null.
 pub(super) type Answer = Vec<Vec<Option<String>>>;
 
+/// What is asked is asked of the server itself. Otherwise whoever owns a database could have his own functions and operators
+/// called in their place, by who backs it up: `ALTER DATABASE … SET search_path`.
+const OWN_NAMES: &str = "SET search_path = pg_catalog";
+
 /// A question, and where its answer goes.
 struct Question {
     sql: String,
@@ -146,6 +150,10 @@ fn serve(
         };
         // Its error reaches whoever asks next.
         let driver = tokio::spawn(connection);
+        if let Err(error) = client.simple_query(OWN_NAMES).await {
+            let _ = ready.send(Err(Refusal::Server(error)));
+            return;
+        }
         let _ = ready.send(Ok(()));
         while let Some(Question { sql, answer }) = asked.recv().await {
             // Whoever asked may have gone.

@@ -37,7 +37,7 @@ impl View {
     /// Opens the transaction that the view lasts as long as.
     pub(super) fn take(connection: &Connection, major: u32) -> Result<Self> {
         let mut settings = "SET statement_timeout = 0; SET lock_timeout = 0; \
-            SET idle_in_transaction_session_timeout = 0; SET search_path = pg_catalog"
+            SET idle_in_transaction_session_timeout = 0"
             .to_owned();
         if major >= 14 {
             settings.push_str("; SET idle_session_timeout = 0");
