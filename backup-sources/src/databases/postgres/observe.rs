@@ -30,6 +30,7 @@ use super::view::Version;
 pub fn observe(server: &Server, database: &str, options: &DumpOptions) -> Result<Vec<Expectation>> {
     let (connection, server) = Connection::open(server, database)?;
     let version = Version::of(&connection)?;
+    let server = server.writing_alike(&connection);
     let programs = Programs::find(&server.folders, version.major)
         .map_err(|(what, hint)| Error::invalid(server.location(), what).with_hint(hint))?;
     let protection = Protection::of(&server)?;
