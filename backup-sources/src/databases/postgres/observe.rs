@@ -20,7 +20,7 @@ use super::programs::Programs;
 use super::server::Server;
 use super::source::{DumpOptions, Form, dump_command};
 use super::tls::Protection;
-use super::view::Version;
+use super::view::{Version, writing_alike};
 
 /// Reads all of a database and tells what is in it.
 ///
@@ -30,7 +30,7 @@ use super::view::Version;
 pub fn observe(server: &Server, database: &str, options: &DumpOptions) -> Result<Vec<Expectation>> {
     let (connection, server) = Connection::open(server, database)?;
     let version = Version::of(&connection)?;
-    let server = server.writing_alike(&connection);
+    let server = writing_alike(server, &connection);
     let programs = Programs::find(&server.folders, version.major)
         .map_err(|(what, hint)| Error::invalid(server.location(), what).with_hint(hint))?;
     let protection = Protection::of(&server)?;

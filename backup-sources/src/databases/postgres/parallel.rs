@@ -189,8 +189,8 @@ pub(super) fn start(
     let failed = |why: String| SourceError::new("dump", shared.path.clone(), why);
     let dumping = Arc::new(Dumping::start(command, spool).map_err(failed)?);
     let contents = contents_of(&dumping, shared)?;
-    if let Some(complaint) = rewritten::complaint(&shared.rewritten()?, &contents) {
-        return Err(rewritten::failure(shared.path.clone(), complaint));
+    if let Some(failure) = rewritten::failure(&shared.path, &shared.rewritten()?, &contents) {
+        return Err(failure);
     }
     let mut streams = vec![(CONTENTS.to_owned(), Kind::Contents(Head::default()))];
     let mut has_objects = false;

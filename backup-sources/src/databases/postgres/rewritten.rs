@@ -23,17 +23,13 @@ pub(super) fn rewritten(connection: &Connection) -> Result<HashSet<u32>> {
     Ok(rows.into_iter().flatten().flatten().filter_map(|number| number.parse().ok()).collect())
 }
 
-/// The first of these tables whose rows are to be in a dump, as a complaint.
-pub(super) fn complaint(rewritten: &HashSet<u32>, contents: &Contents) -> Option<String> {
+/// The failure of a dump in which rows of one of these tables would be missing.
+pub(super) fn failure(path: &SnapshotPath, rewritten: &HashSet<u32>, contents: &Contents) -> Option<SourceError> {
     let mut entries = contents.entries();
     let entry = entries.find(|entry| entry.table.is_some_and(|number| rewritten.contains(&number)))?;
-    Some(format!(
+    let why = format!(
         "the table {} was emptied or written anew as the dump began, so that rows of it would be missing",
         entry.object()
-    ))
-}
-
-/// The same as a failure of the dump.
-pub(super) fn failure(path: SnapshotPath, complaint: String) -> SourceError {
-    SourceError::new("dump", path, complaint).with_hint("run it again; no snapshot was made")
+    );
+    Some(SourceError::new("dump", path.clone(), why).with_hint("run it again; no snapshot was made"))
 }

@@ -11,7 +11,6 @@ use std::process::Command;
 use backup_core::limits::DATABASE_CONNECT_SECONDS;
 use backup_core::{Error, Result};
 
-use super::connection::Connection;
 use super::passfile;
 use super::programs::Folders;
 use crate::databases::url::{DatabaseUrl, Host, Password};
@@ -153,21 +152,6 @@ impl Server {
     pub(super) fn with_application(&self, name: &str) -> Self {
         let mut server = self.clone();
         server.parameters.insert("application_name".to_owned(), name.to_owned());
-        server
-    }
-
-    /// The same, whose sessions write binary values in the one way in which they are compared, when those of `connection`,
-    /// which is one, do not: the database or the role says so, and one that it is restored to may not.
-    pub(super) fn writing_alike(self, connection: &Connection) -> Self {
-        const USUAL: &str = "hex";
-        let is_usual = connection.value("SHOW bytea_output").is_ok_and(|value| value.as_deref() == Some(USUAL));
-        let mut server = self;
-        if !is_usual {
-            let options = server.parameters.entry("options".to_owned()).or_default();
-            options.push_str(if options.is_empty() { "" } else { " " });
-            options.push_str("-c bytea_output=");
-            options.push_str(USUAL);
-        }
         server
     }
 

@@ -163,7 +163,7 @@ impl PostgresSource {
         }
         let programs = Programs::find(&server.folders, version.major).map_err(|(what, hint)| unfit(what, hint))?;
         let protection = Protection::of(&server)?;
-        let server = server.writing_alike(&connection);
+        let server = view::writing_alike(server, &connection);
         let is_whole = options.schemas.is_empty() && options.tables.is_empty();
         let mut warnings = if is_whole { absent(&connection) } else { Vec::new() };
         let origin = view::origin(&connection, version.major);
@@ -248,7 +248,7 @@ fn dump(shared: &Arc<Shared>, command: Command) -> File {
     let open = move || {
         let dump = Dump::start(command).map_err(|why| SourceError::new("dump", shared.path.clone(), why))?;
         // It has written its first bytes, and before those it has locked what it dumps.
-        let rewritten = Some(shared.rewritten()?);
+        let rewritten = Some(shared.rewritten());
         Ok(Box::new(DumpStream { dump, shared, rewritten, complaint: None }) as Box<dyn Stream>)
     };
     File { name: "dump", chunking: None, turn: Turn::Any, open: Box::new(open) }
@@ -400,10 +400,11 @@ impl Shared {
 struct DumpStream {
     dump: Dump,
     shared: Arc<Shared>,
-    /// Tables that may be without their rows, until it is known which are dumped.
-    rewritten: Option<HashSet<u32>>,
+    /// Tables that may be without their rows, until it is known which are dumped. When that could not be asked, pg_dump's own
+    /// failure is told before it, if there is one.
+    rewritten: Option<Result<HashSet<u32>, SourceError>>,
     /// Why the rest need not be read.
-    complaint: Option<String>,
+    complaint: Option<SourceError>,
 }
 
 impl Stream for DumpStream {
@@ -415,7 +416,11 @@ impl Stream for DumpStream {
         if self.rewritten.is_some()
             && let Some(contents) = self.dump.contents()
         {
-            self.complaint = self.rewritten.take().and_then(|rewritten| rewritten::complaint(&rewritten, contents));
+            self.complaint = match self.rewritten.take() {
+                Some(Ok(rewritten)) => rewritten::failure(&self.shared.path, &rewritten, contents),
+                Some(Err(error)) => Some(error),
+                None => None,
+            };
         }
         Ok(length)
     }
@@ -423,7 +428,7 @@ impl Stream for DumpStream {
     fn finish(self: Box<Self>) -> Result<(), SourceError> {
         let Self { dump, shared, complaint, .. } = *self;
         if let Some(complaint) = complaint {
-            return Err(rewritten::failure(shared.path.clone(), complaint));
+            return Err(complaint);
         }
         let failed = |ended: &Ended| failure::of_dump(shared.path.clone(), ended, Some(&shared.connection()));
         let (found, ended) = dump.finish(&shared.path, failed)?;

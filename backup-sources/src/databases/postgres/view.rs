@@ -10,6 +10,7 @@ use serde_json::{Map, json};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::connection::Connection;
+use super::server::Server;
 
 /// A server's version.
 pub(super) struct Version {
@@ -25,6 +26,20 @@ impl Version {
         let text = text.split_whitespace().next().unwrap_or_default().to_owned();
         Ok(Self { major: number.unwrap_or_default() / 10_000, text })
     }
+}
+
+/// The same server, whose sessions write binary values in the one way in which they are compared, when those of
+/// `connection`, which is one, do not: the database or the role says so, and one that it is restored to may not.
+pub(super) fn writing_alike(mut server: Server, connection: &Connection) -> Server {
+    const USUAL: &str = "hex";
+    let is_usual = connection.value("SHOW bytea_output").is_ok_and(|value| value.as_deref() == Some(USUAL));
+    if !is_usual {
+        let options = server.parameters.entry("options".to_owned()).or_default();
+        options.push_str(if options.is_empty() { "" } else { " " });
+        options.push_str("-c bytea_output=");
+        options.push_str(USUAL);
+    }
+    server
 }
 
 /// A view of the database that others can take too.
