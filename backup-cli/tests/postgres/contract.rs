@@ -32,6 +32,6 @@ async fn a_source_may_live_and_die_inside_of_a_runtime() {
     };
     let database = Database::new(&DatabaseUrl::parse(server.url("app")).unwrap(), &settings).unwrap();
     drop(PostgresSource::connect(&database, "app", &DumpOptions::default()).unwrap());
-    let left = server.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backup'");
-    assert_eq!(left, "0");
+    // The server ends a session in its own time, once nobody is there any more.
+    while server.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backup'") != "0" {}
 }
