@@ -27,3 +27,5 @@ mod protected;
 mod server;
 #[cfg(test)]
 mod target;
+#[cfg(test)]
+mod unusual;

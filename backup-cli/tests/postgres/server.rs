@@ -49,6 +49,26 @@ impl Server {
         server
     }
 
+    /// A standby of this one, with what it has now.
+    pub(crate) fn standby(&self) -> Self {
+        let world = World::with_repository();
+        let folder = world.path().join("pg");
+        fs::create_dir(&folder).unwrap();
+        if is_root() {
+            fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let mut copy = as_nobody(&self.programs.join("pg_basebackup"), &folder);
+        copy.env("PGHOST", &self.folder).env("PGPORT", &self.port).env("PGUSER", "postgres");
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"]).arg(folder.join("data"));
+        let made = copy.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let child = run(&self.programs, &folder, &[]);
+        let server = Self { programs: self.programs.clone(), folder, port: port(&[]), child, world };
+        server.wait();
+        server
+    }
+
     /// Stops it at once, as a crash would.
     pub(crate) fn crash(&mut self) {
         let id = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());

@@ -6,6 +6,7 @@ use backup_core::testing::write_program;
 use serde_json::json;
 
 use crate::driver::Ran;
+use crate::fails::write_program;
 use crate::server::Server;
 
 fn restore(server: &Server, database: &str, options: &[&str]) -> Ran {
@@ -71,6 +72,37 @@ fn a_restore_that_fails_costs_the_database_nothing_and_leaves_no_copy() {
 
 #[test]
 #[ignore = "needs postgres-15"]
+fn the_programs_are_told_no_password_and_read_a_copy_that_nobody_else_can_enter_by_several_connections() {
+    let server = Server::start(15, &[]);
+    app(&server);
+    let (folder, said) = (server.world.path().join("bin"), server.world.path().join("said"));
+    fs::create_dir(&folder).unwrap();
+    for name in ["pg_dump", "pg_dumpall", "pg_restore"] {
+        let real = server.programs().join(name);
+        // The dump is the last word; it lies in a folder within the closed one.
+        let script = format!(
+            "[ \"$1\" = --version ] && exec {0} $1\necho {name} \"$@\" >> {1}\nfor last; do :; done\n\
+             [ {name} = pg_restore ] && stat -c %a \"$(dirname \"$(dirname \"$last\")\")\" >> {1}\nexec {0} \"$@\"",
+            real.display(),
+            said.display()
+        );
+        write_program(&folder.join(name), &script);
+    }
+    let url = |database: &str| server.url(database).replace("postgres@", "postgres:s3cret@");
+    for arguments in [&["create", &url("app")][..], &["restore", "latest", "--jobs", "3", "--to", &url("again")]] {
+        let mut command = server.backup();
+        command.args(arguments).args(["--pg-bin", folder.to_str().unwrap()]);
+        Ran::of(&command.output().unwrap()).succeeds();
+    }
+    let said = fs::read_to_string(said).unwrap();
+    for words in ["pg_dump --", "pg_dumpall --", "--jobs=3", "\n700\n"] {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
 fn one_table_comes_back_beside_others_and_never_into_one_that_is_there() {
     let server = Server::start(15, &[]);
     app(&server);
@@ -94,10 +126,15 @@ fn missing_roles_are_made_and_those_that_are_there_stay() {
     server.database(
         "app",
         "CREATE ROLE gone LOGIN PASSWORD 'p' CREATEDB; CREATE ROLE stays CREATEDB; GRANT stays TO gone;
-         CREATE TABLE t (n integer); ALTER TABLE t OWNER TO gone;",
+         CREATE TABLE t (n integer); ALTER TABLE t OWNER TO gone;
+         COMMENT ON ROLE gone IS 'it''s; gone'; COMMENT ON ROLE stays IS 'old'; GRANT SET ON PARAMETER log_statement TO gone;",
     );
     server.create("app", &[]);
-    server.sql("app", "DROP TABLE t; REVOKE stays FROM gone; DROP ROLE gone; ALTER ROLE stays NOCREATEDB;");
+    server.sql(
+        "app",
+        "DROP TABLE t; REVOKE stays FROM gone; DROP OWNED BY gone; DROP ROLE gone; ALTER ROLE stays NOCREATEDB;
+         COMMENT ON ROLE stays IS 'new'",
+    );
     server.restart(&[]);
     let restored = server.restore("again", &[]);
     assert_eq!(restored["warnings"], json!([]));
@@ -105,7 +142,10 @@ fn missing_roles_are_made_and_those_that_are_there_stay() {
     let roles = "SELECT string_agg(rolname || rolcreatedb || rolcanlogin, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname IN ('gone', 'stays')";
     assert_eq!(server.sql("again", roles), "gonetruetrue staysfalsefalse");
     assert_eq!(server.sql("again", "SELECT pg_has_role('gone', 'stays', 'MEMBER')"), "t");
-    server.sql("again", "DROP TABLE t; DROP ROLE gone");
+    let comments = "SELECT string_agg(shobj_description(oid, 'pg_authid'), ' ' ORDER BY rolname) FROM pg_roles WHERE rolname IN ('gone', 'stays')";
+    assert_eq!(server.sql("again", comments), "it's; gone new");
+    assert_eq!(server.sql("again", "SELECT has_parameter_privilege('gone', 'log_statement', 'SET')"), "t");
+    server.sql("again", "DROP TABLE t; DROP OWNED BY gone; DROP ROLE gone");
     server.restore("without", &["--no-roles"]);
     assert_eq!(server.sql("without", "SELECT tableowner FROM pg_tables WHERE tablename = 't'"), "postgres");
 }

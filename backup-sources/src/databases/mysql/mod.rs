@@ -14,6 +14,7 @@
 mod client;
 mod defaults;
 mod grants;
+mod history;
 mod inventory;
 mod rows;
 mod sandbox;

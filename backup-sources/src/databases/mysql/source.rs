@@ -20,6 +20,7 @@ use super::super::url::Engine;
 use super::client::{Client, Dump, ended, quoted};
 use super::defaults::Flavour;
 use super::grants::{Rights, with_roles};
+use super::history::History;
 use super::inventory::Inventory;
 use super::rows::{DumpReader, Longest};
 use super::settings::MysqlSettings;
@@ -170,6 +171,11 @@ impl Looked {
         }
         let dump = client.dump(settings, flavour, version)?;
         let mut arguments = ALWAYS.to_vec();
+        match if is_mariadb { History::of(&client, &database, version)? } else { History::None } {
+            History::None => {}
+            History::Kept => arguments.push("--dump-history"),
+            History::LeftOut(told) => warnings.push(told),
+        }
         let is_log_seen = rights.sees_log() && (is_mariadb || rights.may_pause());
         match (flavour, log_bin == "1" && is_log_seen) {
             (Flavour::Mariadb, true) => arguments.extend(["--master-data=2", "--gtid"]),

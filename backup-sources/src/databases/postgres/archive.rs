@@ -81,6 +81,9 @@ pub(super) struct Inspector {
 pub(super) struct Found {
     /// What a restore must show.
     pub(super) expectations: Vec<Expectation>,
+    /// The rows of partitions that came for the whole table, each for itself: which they belong to may be another after a
+    /// restore, but not in the dump.
+    pub(super) apart: Vec<Expectation>,
     /// How many tables came with data, were they empty or not.
     pub(super) tables: usize,
     /// Whether the format is one that can be looked into. When it is not, nothing is expected, and nothing checked.
@@ -166,6 +169,11 @@ impl Inspector {
     /// Whether the whole table of contents has passed.
     pub(super) fn has_contents(&self) -> bool {
         !matches!(self.state, State::Head | State::Contents(_))
+    }
+
+    /// The table of contents, when it has passed.
+    pub(super) fn contents(&self) -> Option<&Contents> {
+        self.has_contents().then_some(&self.contents)
     }
 
     /// The table of contents, when it has passed; of a directory, when nothing follows it. `None` for a format that is
@@ -340,18 +348,26 @@ impl Found {
     /// What a dump with these contents holds, when all of its data has come.
     pub(super) fn of(contents: &Contents, mut data: Data) -> Result<Self, ArchiveError> {
         let mut found = Self { is_understood: true, ..Self::default() };
+        let mut roots: BTreeMap<String, Rows> = BTreeMap::new();
         for entry in contents.entries() {
             if !entry.has_data {
                 found.expectations.extend(entry.expectation());
             } else if entry.is_table_data() {
                 let rows = data.rows.remove(&entry.number).filter(Rows::is_at_end);
                 let rows = rows.ok_or_else(|| ArchiveError::Missing(entry.object()))?;
-                found.expectations.push(rows.expectation(entry.object()));
+                match entry.root() {
+                    None => found.expectations.push(rows.expectation(entry.object())),
+                    Some(root) => {
+                        found.apart.push(rows.expectation(entry.object()));
+                        roots.entry(root).or_insert_with(|| Rows::new(None)).join(&rows);
+                    }
+                }
                 found.tables += 1;
             } else if entry.is_large_objects() && data.large_objects.is_none() {
                 return Err(ArchiveError::Missing("the large objects".to_owned()));
             }
         }
+        found.expectations.extend(roots.into_iter().map(|(root, rows)| rows.expectation(root)));
         found.expectations.extend(data.large_objects.map(|objects| objects.expectation()));
         found.expectations.sort_by(|a, b| (&a.kind, &a.object).cmp(&(&b.kind, &b.object)));
         Ok(found)

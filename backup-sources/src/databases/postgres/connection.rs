@@ -32,6 +32,10 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// Rows of texts; `None` is null.
 pub(super) type Answer = Vec<Vec<Option<String>>>;
 
+/// What is asked is asked of the server itself. Otherwise whoever owns a database could have his own functions and operators
+/// called in their place, by who backs it up: `ALTER DATABASE … SET search_path`.
+const OWN_NAMES: &str = "SET search_path = pg_catalog";
+
 /// A question, and where its answer goes.
 struct Question {
     sql: String,
@@ -213,6 +217,10 @@ fn serve(
         };
         // Its error reaches whoever asks next.
         let driver = tokio::spawn(connection);
+        if let Err(error) = client.simple_query(OWN_NAMES).await {
+            let _ = ready.send(Err(Refusal::Server(error)));
+            return;
+        }
         let _ = ready.send(Ok(()));
         let mut waiting = VecDeque::new();
         while let Some(Question { sql, answer }) = next(&mut waiting, &mut asked).await {

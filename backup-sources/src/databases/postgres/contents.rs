@@ -8,7 +8,7 @@ use backup_core::contracts::Expectation;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::archive::{ArchiveError, Input, Layout, Stop};
-use super::properties;
+use super::{copy, properties};
 
 /// The first version whose entries tell the access method, and the kind of the relation.
 const RELATION_KIND: (u8, u8) = (1, 16);
@@ -36,6 +36,9 @@ pub(super) struct Contents {
     columns: HashMap<i32, Vec<u8>>,
     /// Tables that have columns of a parent, by schema and name.
     heirs: HashSet<(Vec<u8>, Vec<u8>)>,
+    /// Tables that get the rows of their partitions, by schema and name: the columns of the first partition that came, if
+    /// those of all others are the same.
+    roots: HashMap<(Vec<u8>, Vec<u8>), Option<Vec<Vec<u8>>>>,
 }
 
 /// One entry.
@@ -58,6 +61,12 @@ pub(super) struct Entry {
     /// A hash of the statement that makes it.
     definition: u128,
     is_heir: bool,
+    /// The table itself, by its number in the server's catalogue.
+    pub(super) table: Option<u32>,
+    /// Of a partition whose rows are given to the whole table: that, by schema and name.
+    root: Option<(Vec<u8>, Vec<u8>)>,
+    /// Where it lies, when that is not where its database does.
+    pub(super) tablespace: Option<String>,
     copy: Vec<u8>,
     /// The file that has its data, in the directory format.
     file: Option<String>,
@@ -80,7 +89,14 @@ impl Contents {
         }
         let name = (entry.schema.clone().unwrap_or_default(), entry.name.clone());
         let copy = std::mem::take(&mut entry.copy);
-        if entry.has_data && self.heirs.contains(&name) {
+        if let Some(root) = entry.root.clone() {
+            let columns = copy::columns(&copy);
+            let first = self.roots.entry(root).or_insert_with(|| columns.clone());
+            if *first != columns {
+                *first = None;
+            }
+            self.columns.insert(entry.number, copy);
+        } else if entry.has_data && self.heirs.contains(&name) {
             self.columns.insert(entry.number, copy);
         } else if entry.is_heir {
             self.heirs.insert(name);
@@ -97,9 +113,14 @@ impl Contents {
     }
 
     /// In which order the fields of a table's rows are hashed, when it is not that of the columns: a table that inherits
-    /// columns may have them in another order once it was restored, so its fields are taken in the order of their names.
+    /// columns may have them in another order once it was restored, so its fields are taken in the order of their names. So
+    /// are those of partitions that have them in several orders, and whose rows may move.
     pub(super) fn sorted_columns(&self, number: i32) -> Option<Vec<usize>> {
-        let names = column_names(self.columns.get(&number)?)?;
+        let names = copy::columns(self.columns.get(&number)?)?;
+        let entry = self.entries.iter().rev().find(|entry| entry.number == number && entry.root.is_some());
+        if entry.and_then(|entry| self.roots.get(entry.root.as_ref()?)).is_some_and(Option::is_some) {
+            return None;
+        }
         let mut order: Vec<usize> = (0..names.len()).collect();
         order.sort_by(|&a, &b| names[a].cmp(&names[b]));
         Some(order)
@@ -112,7 +133,7 @@ impl Entry {
         let number = input.integer()?;
         let has_data = input.integer()? != 0;
         input.text()?; // The catalogue's table that the object is in, and its number there.
-        input.text()?;
+        let object = input.text()?.unwrap_or_default();
         let name = input.text()?.unwrap_or_default();
         let kind = input.text()?.unwrap_or_default();
         input.integer()?; // Section.
@@ -120,7 +141,7 @@ impl Entry {
         input.text()?; // How to drop it.
         let copy = input.text()?.unwrap_or_default();
         let schema = input.text()?.filter(|schema| !schema.is_empty());
-        input.text()?; // Tablespace.
+        let tablespace = input.text()?.unwrap_or_default();
         input.text()?; // Access method.
         if version >= RELATION_KIND {
             input.integer()?;
@@ -141,12 +162,16 @@ impl Entry {
         };
         let kind = String::from_utf8_lossy(kind).into_owned();
         let is_of_database = kind == "DATABASE PROPERTIES" || (schema.is_none() && name.starts_with(OF_DATABASE));
+        let table = if has_data && kind == "TABLE DATA" { copy::table(copy) } else { None };
         let of_database = is_of_database.then(|| String::from_utf8(definition.to_vec()).ok()).flatten();
         Ok(Self {
             number,
             has_data,
             needs,
             owner: (kind == "DATABASE").then(|| String::from_utf8(owner.to_vec()).ok()).flatten(),
+            table: table.as_ref().and_then(|_| str::from_utf8(object).ok()?.parse().ok()),
+            root: table.filter(|(of, called)| (Some(&**of), &**called) != (schema, name)),
+            tablespace: (!tablespace.is_empty()).then(|| String::from_utf8_lossy(tablespace).into_owned()),
             is_heir: kind == "TABLE" && memchr::memmem::find(definition, b"\nINHERITS (").is_some(),
             definition: match &of_database {
                 // The same for whatever name it is restored under.
@@ -176,6 +201,9 @@ impl Entry {
             owner: None,
             definition: 0,
             is_heir: false,
+            table: None,
+            root: None,
+            tablespace: None,
             copy: Vec::new(),
             file: None,
         }
@@ -202,6 +230,11 @@ impl Entry {
             Some(schema) => format!("{}.{}", quoted(schema), quoted(&self.name)),
             None => text(&self.name).into_owned(),
         }
+    }
+
+    /// Of a partition whose rows are given to the whole table: that, as the engine writes it.
+    pub(super) fn root(&self) -> Option<String> {
+        self.root.as_ref().map(|(schema, name)| format!("{}.{}", quoted(schema), quoted(name)))
     }
 
     /// What a restore must show of it: that it is there, made by the same words. `None` for what is no object.
@@ -243,32 +276,6 @@ fn file_name(name: &[u8]) -> Result<Option<String>, Stop> {
         }
         _ => Err(Stop::Failed(ArchiveError::Damaged("its table of contents names a file elsewhere"))),
     }
-}
-
-/// The names between the first parentheses of `COPY schema.table (a, "b, c") FROM stdin;`, still quoted.
-fn column_names(copy: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut names = vec![Vec::new()];
-    let (mut is_quoted, mut is_inside) = (false, false);
-    for &byte in copy {
-        match byte {
-            b'"' => is_quoted = !is_quoted,
-            b'(' if !is_quoted && !is_inside => {
-                is_inside = true;
-                continue;
-            }
-            b')' if !is_quoted && is_inside => return Some(names),
-            b',' if !is_quoted && is_inside => {
-                names.push(Vec::new());
-                continue;
-            }
-            b' ' if !is_quoted => continue,
-            _ => {}
-        }
-        if is_inside {
-            names.last_mut()?.push(byte);
-        }
-    }
-    None
 }
 
 /// A name as SQL writes it, in quotes where it needs them.

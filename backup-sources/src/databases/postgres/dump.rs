@@ -7,6 +7,7 @@ use backup_core::contracts::SourceError;
 use backup_core::model::SnapshotPath;
 
 use super::archive::{Found, HEAD_BYTES, Inspector, Layout, forget_instant};
+use super::contents::Contents;
 use super::failure;
 use crate::program::{Ended, Program};
 
@@ -45,6 +46,11 @@ impl Dump {
         };
         self.inspector.look(&buffer[..length]).map_err(io::Error::other)?;
         Ok(length)
+    }
+
+    /// The table of contents, when it has passed.
+    pub(super) fn contents(&self) -> Option<&Contents> {
+        self.inspector.contents()
     }
 
     /// What was in it, and how the program ended; or why it is not whole. `failed` tells what a program that failed

@@ -15,7 +15,11 @@ const TOO_LARGE: [&str; 3] =
 const LOCKED: &str = "somebody holds a lock on a table: try again later, or wait longer with --lock-wait";
 
 /// What else is worth a hint: what the server says, and what to try.
-const KNOWN: [(&str, &str); 11] = [
+const KNOWN: [(&str, &str); 12] = [
+    (
+        "permission denied for large object",
+        "back up as a superuser, or GRANT SELECT ON LARGE OBJECT …: no role reads all of them",
+    ),
     ("permission denied", "let this user read everything: GRANT pg_read_all_data TO …; no snapshot was made"),
     ("row-level security", "back up as a role with BYPASSRLS: rows that are hidden from it would be missing"),
     // pg_dump waits for locks under this name, and has switched off the timeout itself.

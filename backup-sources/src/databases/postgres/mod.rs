@@ -14,9 +14,11 @@
 //! copy of the dump in a folder of its own, which only this user can read, and which is removed at its end; so does a dump
 //! by several connections.
 
+mod absent;
 mod archive;
 mod connection;
 mod contents;
+mod copy;
 mod creation;
 mod databases;
 mod directory;
@@ -30,6 +32,7 @@ mod passfile;
 mod present;
 mod programs;
 mod properties;
+mod rewritten;
 mod roles;
 mod rows;
 mod sandbox;

@@ -19,7 +19,7 @@ use super::failure;
 use super::server::Server;
 use super::source::{DumpOptions, Form, dump_command};
 use super::tls::Protection;
-use super::view::Version;
+use super::view::{Version, writing_alike};
 
 /// Reads all of a database and tells what is in it.
 ///
@@ -29,6 +29,7 @@ use super::view::Version;
 pub fn observe(server: &Server, database: &str, options: &DumpOptions) -> Result<Vec<Expectation>> {
     let (connection, server) = Connection::open(server, database)?;
     let version = Version::of(&connection)?;
+    let server = writing_alike(server, &connection);
     let programs = server
         .programs(version.major)
         .map_err(|(what, hint)| Error::invalid(server.location(), what).with_hint(hint))?;

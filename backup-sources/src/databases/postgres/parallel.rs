@@ -29,6 +29,7 @@ use super::connection::Connection;
 use super::contents::Contents;
 use super::directory::{CONTENTS, object_file, object_number};
 use super::failure;
+use super::rewritten;
 use super::rows::{LargeObjects, Rows};
 use super::source::Shared;
 use crate::databases::folder::{Entitled, File, Stream, Turn};
@@ -188,6 +189,9 @@ pub(super) fn start(
     let failed = |why: String| SourceError::new("dump", shared.path.clone(), why);
     let dumping = Arc::new(Dumping::start(command, spool).map_err(failed)?);
     let contents = contents_of(&dumping, shared)?;
+    if let Some(failure) = rewritten::failure(&shared.path, &shared.rewritten()?, &contents) {
+        return Err(failure);
+    }
     let mut streams = vec![(CONTENTS.to_owned(), Kind::Contents(Head::default()))];
     let mut has_objects = false;
     for entry in contents.entries() {

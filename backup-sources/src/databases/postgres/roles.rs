@@ -35,7 +35,8 @@ fn wanted(text: &str, present: &HashSet<String>) -> Vec<Statement> {
         .filter(|role| !present.contains(role))
         .collect();
     let about = |statement: &str| {
-        let role = named(statement, "CREATE ROLE ").or_else(|| named(statement, "ALTER ROLE "));
+        let words = ["CREATE ROLE ", "ALTER ROLE ", "COMMENT ON ROLE "];
+        let role = words.iter().find_map(|word| named(statement, word)).or_else(|| of_parameter(statement));
         if let Some(role) = role {
             return made.contains(&role).then_some(role);
         }
@@ -48,6 +49,13 @@ fn wanted(text: &str, present: &HashSet<String>) -> Vec<Statement> {
         Some(Statement { role: about(statement)?, text: without_grantor(statement).to_owned() })
     });
     kept.collect()
+}
+
+/// The role that may set a parameter: `GRANT SET ON PARAMETER parameter TO role`.
+fn of_parameter(statement: &str) -> Option<String> {
+    let (_, granted) = statement.strip_prefix("GRANT ")?.split_once(" ON PARAMETER ")?;
+    let (_, rest) = identifier(granted)?;
+    identifier(rest.strip_prefix(" TO ")?).map(|(role, _)| role)
 }
 
 /// A membership without who granted it: that role may not be there, and it does not matter.
@@ -125,6 +133,10 @@ ALTER ROLE "new; ""one""" SET search_path TO 'a
 b';
 GRANT here TO "new; ""one""" WITH INHERIT TRUE GRANTED BY postgres;
 GRANT pg_monitor TO here;
+COMMENT ON ROLE here IS 'x';
+COMMENT ON ROLE "new; ""one""" IS 'it''s; new';
+GRANT SET ON PARAMETER work_mem TO here;
+GRANT SET,ALTER SYSTEM ON PARAMETER "my.x" TO "new; ""one""" WITH GRANT OPTION;
 CREATE TABLESPACE fast OWNER here LOCATION '/x';
 
 \unrestrict abc
@@ -141,6 +153,8 @@ CREATE TABLESPACE fast OWNER here LOCATION '/x';
                 r#"ALTER ROLE "new; ""one""" WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:a;b''c'"#,
                 "ALTER ROLE \"new; \"\"one\"\"\" SET search_path TO 'a\nb'",
                 r#"GRANT here TO "new; ""one""" WITH INHERIT TRUE"#,
+                r#"COMMENT ON ROLE "new; ""one""" IS 'it''s; new'"#,
+                r#"GRANT SET,ALTER SYSTEM ON PARAMETER "my.x" TO "new; ""one""" WITH GRANT OPTION"#,
             ]
         );
         assert!(wanted(TEXT, &["here".to_owned(), "new; \"one\"".to_owned()].into()).is_empty());

@@ -116,6 +116,12 @@ impl Rows {
         self.is_at_end && self.bytes_behind >= BYTES_BEHIND
     }
 
+    /// Those of `other` too, which came whole.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
     /// What a restore must show of the table `object`.
     pub(super) fn expectation(&self, object: String) -> Expectation {
         let hash = Some(format!("rows-xxh3-128-sum:{:032x}", self.sum));

@@ -1,6 +1,6 @@
 //! A database as a source.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use backup_core::model::SnapshotPath;
 use backup_core::{Error, Result};
 use serde_json::Map;
 
+use super::absent::absent;
 use super::archive::{ArchiveError, Found};
 use super::connection::Connection;
 use super::dump::Dump;
@@ -19,6 +20,7 @@ use super::failure;
 use super::globals::Globals;
 use super::parallel::{self, Progress, Spool};
 use super::programs::Programs;
+use super::rewritten;
 use super::server::Server;
 use super::tls::Protection;
 use super::view::{self, Version, View};
@@ -161,6 +163,9 @@ impl PostgresSource {
         }
         let programs = server.programs(version.major).map_err(|(what, hint)| unfit(what, hint))?;
         let protection = Protection::of(&server)?;
+        let server = view::writing_alike(server, &connection);
+        let is_whole = options.schemas.is_empty() && options.tables.is_empty();
+        let mut warnings = if is_whole { absent(&connection) } else { Vec::new() };
         let origin = view::origin(&connection, version.major);
         let view = View::take(&connection, version.major)?;
         let spool = options.parallel.as_ref().map(|parallel| Spool::make(&parallel.spool, &connection)).transpose()?;
@@ -169,6 +174,7 @@ impl PostgresSource {
             Roles::LeftOut => Globals { text: None, warning: None },
         };
 
+        warnings.extend(globals.warning);
         let time = view.point.time;
         let mut details = view::details(&connection, version.major)?;
         details.extend(origin);
@@ -187,7 +193,7 @@ impl PostgresSource {
             recovery_point: view.point,
             tools: vec![tool("postgresql", &version.text), tool("pg_dump", &programs.version)],
             details,
-            state: Mutex::new(State { warnings: globals.warning.into_iter().collect(), ..State::default() }),
+            state: Mutex::new(State { warnings, ..State::default() }),
         });
         let form = spool.as_ref().zip(options.parallel.as_ref()).map(|(spool, parallel)| (spool.dump(), parallel.jobs));
         let form = form.map_or(Form::Streamed, |(folder, jobs)| Form::Directory { folder, jobs });
@@ -241,7 +247,9 @@ fn dump(shared: &Arc<Shared>, command: Command) -> File {
     let shared = Arc::clone(shared);
     let open = move || {
         let dump = Dump::start(command).map_err(|why| SourceError::new("dump", shared.path.clone(), why))?;
-        Ok(Box::new(DumpStream { dump, shared }) as Box<dyn Stream>)
+        // It has written its first bytes, and before those it has locked what it dumps.
+        let rewritten = Some(shared.rewritten());
+        Ok(Box::new(DumpStream { dump, shared, rewritten, complaint: None }) as Box<dyn Stream>)
     };
     File { name: "dump", chunking: None, turn: Turn::Any, open: Box::new(open) }
 }
@@ -310,6 +318,12 @@ impl Shared {
     /// The connection that sees what pg_dump sees.
     pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tables whose rows the view does not show any more, once pg_dump has locked what it dumps.
+    pub(super) fn rewritten(&self) -> Result<HashSet<u32>, SourceError> {
+        let rewritten = rewritten::rewritten(&self.connection());
+        rewritten.map_err(|error| SourceError::new("dump", self.path.clone(), error.to_string()))
     }
 
     /// Why pg_dump, which has ended, has failed, if it has.
@@ -386,15 +400,36 @@ impl Shared {
 struct DumpStream {
     dump: Dump,
     shared: Arc<Shared>,
+    /// Tables that may be without their rows, until it is known which are dumped. When that could not be asked, pg_dump's own
+    /// failure is told before it, if there is one.
+    rewritten: Option<Result<HashSet<u32>, SourceError>>,
+    /// Why the rest need not be read.
+    complaint: Option<SourceError>,
 }
 
 impl Stream for DumpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.dump.read(buffer)
+        if self.complaint.is_some() {
+            return Ok(0);
+        }
+        let length = self.dump.read(buffer)?;
+        if self.rewritten.is_some()
+            && let Some(contents) = self.dump.contents()
+        {
+            self.complaint = match self.rewritten.take() {
+                Some(Ok(rewritten)) => rewritten::failure(&self.shared.path, &rewritten, contents),
+                Some(Err(error)) => Some(error),
+                None => None,
+            };
+        }
+        Ok(length)
     }
 
     fn finish(self: Box<Self>) -> Result<(), SourceError> {
-        let Self { dump, shared } = *self;
+        let Self { dump, shared, complaint, .. } = *self;
+        if let Some(complaint) = complaint {
+            return Err(complaint);
+        }
         let failed = |ended: &Ended| failure::of_dump(shared.path.clone(), ended, Some(&shared.connection()));
         let (found, ended) = dump.finish(&shared.path, failed)?;
         shared.note(&ended);

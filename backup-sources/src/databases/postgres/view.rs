@@ -10,6 +10,7 @@ use serde_json::{Map, json};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::connection::Connection;
+use super::server::Server;
 
 /// A server's version.
 pub(super) struct Version {
@@ -27,6 +28,20 @@ impl Version {
     }
 }
 
+/// The same server, whose sessions write binary values in the one way in which they are compared, when those of
+/// `connection`, which is one, do not: the database or the role says so, and one that it is restored to may not.
+pub(super) fn writing_alike(mut server: Server, connection: &Connection) -> Server {
+    const USUAL: &str = "hex";
+    let is_usual = connection.value("SHOW bytea_output").is_ok_and(|value| value.as_deref() == Some(USUAL));
+    if !is_usual {
+        let options = server.parameters.entry("options".to_owned()).or_default();
+        options.push_str(if options.is_empty() { "" } else { " " });
+        options.push_str("-c bytea_output=");
+        options.push_str(USUAL);
+    }
+    server
+}
+
 /// A view of the database that others can take too.
 pub(super) struct View {
     pub(super) snapshot: String,
@@ -37,7 +52,7 @@ impl View {
     /// Opens the transaction that the view lasts as long as.
     pub(super) fn take(connection: &Connection, major: u32) -> Result<Self> {
         let mut settings = "SET statement_timeout = 0; SET lock_timeout = 0; \
-            SET idle_in_transaction_session_timeout = 0; SET search_path = pg_catalog"
+            SET idle_in_transaction_session_timeout = 0"
             .to_owned();
         if major >= 14 {
             settings.push_str("; SET idle_session_timeout = 0");

@@ -19,8 +19,9 @@ pub(super) fn ask(reader: &Server, database: &str, sql: &str) -> Result<Answer, 
     let failed = |why: String| SandboxError::new(format!("ask {sql:?}"), why);
     let of_server = |error: &backup_core::Error| failed(told(error));
     let (connection, _) = Connection::open(reader, database).map_err(|error| of_server(&error).ours())?;
+    // The user's words mean what they mean in production.
     connection
-        .ask("SET TIME ZONE 'UTC'; SET DateStyle = ISO; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .ask("RESET search_path; SET TIME ZONE 'UTC'; SET DateStyle = ISO; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .map_err(|error| of_server(&error).ours())?;
     // The type tells how the text is read. What follows a comment in the question must not be part of it.
     let sql = sql.trim().trim_end_matches(';');
