@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::driver::World;
+use crate::proxy::{Fault, Proxy};
 use crate::servers::{BUCKET, Server};
 use crate::{run, tree};
 
@@ -87,6 +88,33 @@ fn what_a_thief_deletes_and_replaces_comes_back() {
     go(&["restore", "latest", "--to", to.to_str().unwrap()]).succeeds();
     let found = tree::differences(&source, &to.join(source.strip_prefix("/").unwrap()));
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+#[ignore = "needs gcs-server"]
+fn a_server_that_is_busy_or_says_no_to_what_it_did_delays_undelete_and_does_not_end_it() {
+    let server = Server::gcs();
+    keep_versions(&server);
+    let (world, place) = (World::new(), server.place("p"));
+    run(&world, &place, server.variables(), &["init"]).succeeds();
+    run(&world, &place, server.variables(), &["create", world.source().to_str().unwrap()]).succeeds();
+    let at = Timestamp::now().to_string();
+    thread::sleep(Duration::from_millis(20));
+    let all = names(&server);
+    for name in &all {
+        assert_eq!(ask(&server, "DELETE", &in_path(name), "").0, 200);
+    }
+    let plan = |number| match number % 5 {
+        1 => Some(Fault::Status(503, Some(0))),
+        3 => Some(Fault::DoneButStatus(503)),
+        _ => None,
+    };
+    let proxy = Proxy::start(([127, 0, 0, 1], server.port).into(), plan);
+    let through = place.replace(&format!("127.0.0.1:{}", server.port), &proxy.address.to_string());
+    run(&world, &through, server.variables(), &["repair", "undelete", "--at", &at]).succeeds();
+    assert_eq!(names(&server), all);
+    assert!(proxy.faults() > 3, "{}", proxy.faults());
+    run(&world, &place, server.variables(), &["check", "--read-data"]).succeeds();
 }
 
 #[test]
