@@ -366,7 +366,7 @@ fn to_see_to(plan: &Plan<'_>, answers: &Answers) -> Vec<String> {
     }
     if !plan.password_file.exists() {
         notes.push(format!(
-            "make the passphrase, and keep a second copy of it elsewhere: (umask 077; head -c 24 /dev/urandom | base64 > {})",
+            "make the passphrase, and keep a second copy of it elsewhere: backup key generate {}",
             plan.password_file.display()
         ));
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::exit::{Exit, Failure};
 use crate::located::Located;
 use crate::network::{Caching, patience};
-use crate::secrets::KEY_COST;
+use crate::secrets::key_cost;
 use crate::secrets::password::{self, Second};
 use crate::session::{Session, identity};
 
@@ -58,8 +58,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-const KEEP_THE_PASSPHRASE: &str = "Without the passphrase nobody can read it, you included: keep a second copy of it \
-    elsewhere, on paper or in a password manager, not only on this machine.";
+pub(crate) const KEEP_THE_PASSPHRASE: &str = "Without the passphrase nobody can read the backups, you included: keep a second copy \
+    of it elsewhere, on paper or in a password manager, not only on this machine.";
 
 /// Creates every repository of the configuration that is not there yet. All cut files as the first does, so that what
 /// is backed up to several in one pass, or copied between them, is stored once.
@@ -124,7 +124,7 @@ fn create(located: &Located, passphrase: &Passphrase, like: Like, session: &Sess
         }
     }
     let sink = located.create(session)?;
-    let options = CreateOptions { like, cost: KEY_COST };
+    let options = CreateOptions { like, cost: key_cost(passphrase) };
     Ok(Repository::create(sink, passphrase, &options, identity(None), Arc::new(SystemClock))?)
 }
 

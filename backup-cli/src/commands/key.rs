@@ -1,14 +1,16 @@
 //! `backup key`: the passphrases that open a repository.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use backup_core::model::KeyId;
-use backup_core::repository::Repository;
+use backup_core::repository::{Passphrase, Repository};
 use serde_json::{Value, json};
 
+use super::init::KEEP_THE_PASSPHRASE;
 use crate::console::{amounts, say, table::Table};
 use crate::exit::{Exit, Failure};
-use crate::secrets::{KEY_COST, password};
+use crate::secrets::{key_cost, password, write_new};
 use crate::session::Session;
 
 #[derive(Debug, clap::Subcommand)]
@@ -25,6 +27,15 @@ pub(crate) enum Command {
     },
     /// Change the passphrase: add the new one, then remove the one in use
     Passwd(NewPassphrase),
+    /// Draw a passphrase at random, for a repository that is to be made or for `add` and `passwd`
+    ///
+    /// Nobody can guess it, so that opening a repository with it takes no half second, and check characters tell when it
+    /// was mistyped. No repository is asked for, and none is changed.
+    Generate {
+        /// Where to write it, readable by its owner alone; never over a file that is there. Else it is printed
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,25 +49,27 @@ pub(crate) struct NewPassphrase {
 }
 
 impl NewPassphrase {
-    fn read(&self, session: &Session) -> Result<backup_core::repository::Passphrase, Failure> {
+    fn read(&self, session: &Session) -> Result<Passphrase, Failure> {
         let (file, command) = (self.new_password_file.as_deref(), self.new_password_command.as_deref());
         password::additional(file, command, &session.console)
     }
 }
 
 pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure> {
-    if !matches!(command, Command::List) {
+    if let Command::Add(_) | Command::Remove { .. } | Command::Passwd(_) = command {
         session.require_locks()?;
     }
-    let repository = session.open()?;
     let reporter = session.console.reporter();
     match command {
-        Command::List => list(&repository, session)?,
+        Command::List => list(&session.open()?, session)?,
         Command::Add(new) => {
-            let id = repository.add_key(&new.read(session)?, KEY_COST, &*reporter)?;
+            let repository = session.open()?;
+            let new = new.read(session)?;
+            let id = repository.add_key(&new, key_cost(&new), &*reporter)?;
             session.console.either(&json!({"added": id}), || format!("added key {id:.8}"))?;
         }
         Command::Remove { key } => {
+            let repository = session.open()?;
             let id = find(&repository, key)?;
             repository.remove_key(id, &*reporter)?;
             session.console.either(&json!({"removed": id}), || {
@@ -66,14 +79,39 @@ pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure>
             })?;
         }
         Command::Passwd(new) => {
+            let repository = session.open()?;
             let old = repository.key_id();
-            let id = repository.change_passphrase(&new.read(session)?, KEY_COST, &*reporter)?;
+            let new = new.read(session)?;
+            let id = repository.change_passphrase(&new, key_cost(&new), &*reporter)?;
             session.console.either(&json!({"added": id, "removed": old}), || {
                 format!("the passphrase was changed: key {id:.8} replaces {old:.8}")
             })?;
         }
+        Command::Generate { file } => generate(file.as_deref(), session)?,
     }
     Ok(Exit::Done)
+}
+
+fn generate(file: Option<&Path>, session: &Session) -> Result<(), Failure> {
+    let passphrase = Passphrase::draw()?;
+    let Some(file) = file else {
+        let printed = json!({"file": null, "passphrase": passphrase.reveal()});
+        return session.console.either(&printed, || passphrase.reveal().to_owned());
+    };
+    write_new(file, &format!("{}\n", passphrase.reveal())).map_err(|error| {
+        let failure = Failure::because(format!("the passphrase file {}", file.display()), &error);
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                failure.with_hint("nothing was written: what it holds may be all that opens a repository")
+            }
+            _ => failure,
+        }
+    })?;
+    session
+        .console
+        .either(&json!({"file": file, "passphrase": null}), || format!("drew a passphrase: {}", file.display()))?;
+    session.console.note(KEEP_THE_PASSPHRASE);
+    Ok(())
 }
 
 fn list(repository: &Repository, session: &Session) -> Result<(), Failure> {

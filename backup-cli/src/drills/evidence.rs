@@ -1,9 +1,9 @@
 //! Evidence on this machine: the key, the journal, and the stores that records go to.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use backup_core::evidence::{Context, EvidenceRecord, Head, Host, Journal, Objectives, SigningKey, journal_records};
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::Drilled;
 use crate::exit::{Exit, Failure};
 use crate::network::{settings_folder, state_folder};
+use crate::secrets::write_new;
 use crate::session::{Session, identity};
 
 /// The file of the key, when nobody says otherwise.
@@ -63,14 +64,8 @@ pub(crate) fn create_key(path: &Path) -> Result<SigningKey, Failure> {
             _ => failure,
         }
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        let mut make = fs::DirBuilder::new();
-        make.recursive(true).mode(0o700).create(folder).map_err(|error| failed(&error))?;
-    }
     let (key, text) = SigningKey::generate()?;
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| failed(&error))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
+    write_new(path, &text).map_err(|error| failed(&error))?;
     Ok(key)
 }
 

@@ -91,6 +91,36 @@ fn rustic_verifies_and_restores_what_we_wrote_after_every_step() {
     });
 }
 
+/// A key of a drawn passphrase asks for less work than any that the judges make themselves.
+fn opens_with_a_drawn_passphrase(kinds: &[Kind]) {
+    let world = World::new();
+    rich::fill(&world.source());
+    let file = world.path().join("drawn");
+    let drawn = ["--password-file", file.to_str().unwrap()];
+    world.run(["key", "generate", drawn[1]]).succeeds();
+    world.run(drawn.iter().chain(&["init"])).succeeds();
+    world.run(drawn.iter().copied().chain(["create", world.source().to_str().unwrap()])).succeeds();
+    let passphrase = fs::read_to_string(&file).unwrap();
+    for kind in kinds {
+        let mut command = Judge::new(*kind, &world).command();
+        command.env("RESTIC_PASSWORD", passphrase.trim()).env("RUSTIC_PASSWORD", passphrase.trim());
+        let ran = command.arg("check").output().unwrap();
+        assert!(ran.status.success(), "{kind:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
+
+#[test]
+#[ignore = "needs restic"]
+fn restic_opens_with_a_drawn_passphrase() {
+    opens_with_a_drawn_passphrase(&[Kind::Restic, Kind::ResticDebian]);
+}
+
+#[test]
+#[ignore = "needs rustic"]
+fn rustic_opens_with_a_drawn_passphrase() {
+    opens_with_a_drawn_passphrase(&[Kind::Rustic]);
+}
+
 #[test]
 #[ignore = "needs restic"]
 fn restic_finds_the_damage_that_it_is_here_to_find() {

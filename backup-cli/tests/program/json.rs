@@ -98,6 +98,9 @@ fn small_changes_are_as_documented() {
     assert_documented(&added, "change.md", "`key add`");
     let id = added["added"].as_str().unwrap();
     assert_documented(&world.json(["key", "remove", id]), "change.md", "`key remove`");
+    assert_documented(&world.json(["key", "generate"]), "change.md", "`key generate`");
+    let file = world.path().join("drawn");
+    assert_documented(&world.json(["key", "generate", file.to_str().unwrap()]), "change.md", "`key generate`");
     assert_documented(&world.json(["unlock"]), "change.md", "`unlock`");
     assert_documented(&world.json(["migrate"]), "change.md", "`migrate`");
     assert_documented(&world.json(["completions", "bash"]), "change.md", "`completions`");

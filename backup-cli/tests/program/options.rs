@@ -183,3 +183,43 @@ fn what_changes_while_it_is_read_is_a_note_and_a_loss_where_that_was_asked_for()
     let told = lines.iter().find(|line| line["event"] == "job").unwrap();
     assert_eq!((&told["outcome"], &told["parts"][0]["losses"]), (&"losses".into(), &1.into()), "{told}");
 }
+
+#[test]
+fn a_drawn_passphrase_opens_as_it_is_typed_costs_no_work_and_tells_when_it_was_mistyped() {
+    let world = World::new();
+    let file = world.path().join("new folder/passphrase");
+    let drawn = ["--password-file", file.to_str().unwrap()];
+    let made = world.run(["key", "generate", drawn[1]]).succeeds();
+    assert!(made.err.contains("keep a second copy"), "{}", made.err);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(&file).unwrap();
+    let again = world.run(["key", "generate", drawn[1]]).ends_with(1);
+    assert!(again.err.contains("nothing was written"), "{}", again.err);
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+
+    world.run(drawn.iter().chain(&["init"])).succeeds();
+    let keys = world.run(drawn.iter().chain(&["--json", "key", "list"])).succeeds();
+    let keys: Value = serde_json::from_str(&keys.out).unwrap();
+    assert_eq!(keys["keys"][0]["scrypt"], serde_json::json!({"n": 1024, "r": 8, "p": 1}));
+
+    let typed = |text: &str| {
+        fs::write(&file, text).unwrap();
+        world.run(drawn.iter().chain(&["snapshots"]))
+    };
+    typed(&text.to_uppercase().replace('-', " ")).succeeds();
+    let mistyped = typed(&text.replacen('-', "-x", 1)).ends_with(12);
+    assert!(mistyped.err.contains("mistyped"), "{}", mistyped.err);
+    let other = world.run(["key", "generate"]).succeeds();
+    let wrong = typed(&other.out).ends_with(12);
+    assert!(!wrong.err.contains("mistyped"), "it is whole, and another one: {}", wrong.err);
+
+    // One that a person chose beside it is made as hard as ever.
+    typed(&text).succeeds();
+    let add = ["key", "add", "--new-password-command", "echo chosen"];
+    world.run(drawn.iter().chain(&add)).succeeds();
+    let keys = world.run(drawn.iter().chain(&["--json", "key", "list"])).succeeds();
+    let keys: Value = serde_json::from_str(&keys.out).unwrap();
+    let work: Vec<_> =
+        keys["keys"].as_array().unwrap().iter().map(|key| key["scrypt"]["n"].as_u64().unwrap()).collect();
+    assert!(work.contains(&1024) && work.contains(&32_768), "{work:?}");
+}

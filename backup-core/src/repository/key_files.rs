@@ -19,7 +19,7 @@ impl Repository {
         Ok(ids.into_iter().map(|(id, bytes)| (id, load_key(self.store(), id, bytes))).collect())
     }
 
-    /// Lets a further passphrase open the repository. `cost` is calibrated on this machine when not given.
+    /// Lets a further passphrase open the repository. `cost` is [`ScryptCost::for_passphrase`] when not given.
     pub fn add_key(&self, passphrase: &Passphrase, cost: Option<ScryptCost>, observer: &dyn Observer) -> Result<KeyId> {
         let lock = self.lock(LockMode::Shared, observer)?;
         lock.confirm(observer)?;
@@ -66,7 +66,7 @@ impl Repository {
         if passphrase.is_empty() {
             return Err(Error::invalid("passphrase", "must not be empty"));
         }
-        let cost = cost.map_or_else(ScryptCost::calibrated, Ok)?;
+        let cost = cost.map_or_else(|| ScryptCost::for_passphrase(passphrase), Ok)?;
         let key = KeyFile::create(self.master_key(), passphrase, cost, self.identity(), self.clock().now())?;
         let id = save_key(self.store(), &key)?;
         self.store().sync()?;

@@ -1,7 +1,6 @@
 //! Key files: a passphrase opens a key file, a key file opens the master key, the master key opens everything else
 //! (restic's design document, *Keys, Encryption and MAC*).
 
-use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,33 +10,11 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::Identity;
+use super::{Identity, Passphrase};
 use crate::codec::MasterKey;
 use crate::limits::{SCRYPT_BYTES_MAX, SCRYPT_WORK_MAX};
 use crate::model::format_timestamp;
 use crate::{Error, ErrorKind, Result};
-
-/// What opens a repository. Wiped from memory when dropped, never shown.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Passphrase(String);
-
-impl Passphrase {
-    /// The passphrase `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Whether it is the empty text, which protects nothing.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Passphrase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Passphrase(…)")
-    }
-}
 
 /// How much work scrypt makes of a passphrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +28,17 @@ pub struct ScryptCost {
 }
 
 impl ScryptCost {
-    /// The least that a new key gets: N = 32768, r = 8 (32 MiB), once.
+    /// The least that a new key of a chosen passphrase gets: N = 32768, r = 8 (32 MiB), once.
     pub const LEAST: Self = Self { n: 32_768, r: 8, p: 1 };
+
+    /// What a key of a drawn passphrase gets: N = 1024, r = 8 (1 MiB), once. It need not be hard to guess a second time.
+    pub const OF_DRAWN: Self = Self { n: 1024, r: 8, p: 1 };
+
+    /// What a new key for this passphrase gets: [`Self::OF_DRAWN`] for one that a program drew, else
+    /// [`Self::calibrated`].
+    pub fn for_passphrase(passphrase: &Passphrase) -> Result<Self> {
+        if passphrase.is_drawn() { Ok(Self::OF_DRAWN) } else { Self::calibrated() }
+    }
 
     /// As many repetitions as take about half a second on this machine, on one core.
     ///
@@ -196,7 +182,7 @@ fn derive(passphrase: &Passphrase, salt: &[u8], cost: ScryptCost) -> Result<Mast
     let log_n = u8::try_from(n.ilog2()).map_err(|_| damaged())?;
     let mut bytes = Zeroizing::new([0; 64]);
     let params = scrypt::Params::new(log_n, r, p).map_err(|_| damaged())?;
-    scrypt::scrypt(passphrase.0.as_bytes(), salt, &params, &mut *bytes).map_err(|_| damaged())?;
+    scrypt::scrypt(passphrase.bytes(), salt, &params, &mut *bytes).map_err(|_| damaged())?;
     Ok(MasterKey::from_bytes(&bytes))
 }
 

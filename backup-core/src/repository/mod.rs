@@ -19,6 +19,7 @@ mod keys;
 pub mod layout;
 mod leases;
 mod lock;
+mod passphrase;
 mod records;
 mod snapshots;
 mod unpacked;
@@ -32,9 +33,10 @@ pub use config::{Config, VERSIONS};
 pub use configurations::KeptConfiguration;
 pub use index::{BlobLocation, Index, IndexBuilder, PackInfo};
 pub use index_file::{IndexBlob, IndexFile, IndexPack};
-pub use keys::{KeyFile, Passphrase, ScryptCost};
+pub use keys::{KeyFile, ScryptCost};
 pub use leases::{Claim, Lease};
 pub use lock::{Lock, LockFile, LockMode, Unlock};
+pub use passphrase::Passphrase;
 pub use records::{ObjectLock, Record, RecordBody};
 pub use snapshots::SnapshotQuery;
 pub use unpacked::Form;
@@ -103,7 +105,7 @@ impl fmt::Debug for Repository {
 pub struct CreateOptions {
     /// Another repository that it takes after.
     pub like: Like,
-    /// How much work a passphrase is made; calibrated on this machine when not given.
+    /// How much work scrypt makes of the passphrase; [`ScryptCost::for_passphrase`] when not given.
     pub cost: Option<ScryptCost>,
 }
 
@@ -173,7 +175,7 @@ impl Repository {
         let master = master.map_or_else(|| MasterKey::generate().map(Arc::new), Ok).map_err(random_failed)?;
         // Without a config a key belongs to nothing: they are of creations that were cut off.
         let orphans = store.list(layout::KEYS)?;
-        let cost = options.cost.map_or_else(ScryptCost::calibrated, Ok)?;
+        let cost = options.cost.map_or_else(|| ScryptCost::for_passphrase(passphrase), Ok)?;
         let key = KeyFile::create(&master, passphrase, cost, &identity, clock.now())?;
         let key_id = save_key(&store, &key)?;
         let sealed = unpacked::seal_unpacked(&master, Form::Plain, &config)?;
@@ -499,6 +501,10 @@ fn open_key(
         None if keys.len() > KEYS_TRIED_MAX => {
             error.caused_by(format!("only the first {KEYS_TRIED_MAX} keys were tried"))
         }
+        None if passphrase.is_mistyped() => error.with_hint(
+            "it looks like one that `key generate` drew, and its check characters say that it was mistyped: compare it, \
+             group by group; nothing was changed",
+        ),
         None => error,
     })
 }
