@@ -75,12 +75,16 @@ mod tests {
         assert_eq!(wait(&mut hangs, Duration::from_millis(300), &|| false).unwrap(), None);
         let mut pid = String::new();
         hangs.stdout.take().unwrap().read_to_string(&mut pid).unwrap();
-        assert!(!std::path::Path::new(&format!("/proc/{}/fd", pid.trim())).exists() || is_dead(pid.trim()), "{pid}");
-        assert!(began.elapsed() < Duration::from_secs(60));
+        // It has let go of its output, and takes a moment to be gone.
+        while !is_gone(pid.trim()) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{pid}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
-    fn is_dead(pid: &str) -> bool {
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+    /// Whether a process has ended, also where nobody has asked how.
+    fn is_gone(pid: &str) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
     }
 
     #[test]

@@ -217,7 +217,8 @@ fn a_full_disk_ends_a_run_and_the_next_one_continues_from_what_was_stored() {
     let memory = Arc::new(MemorySink::new());
     drop(create(Arc::clone(&memory) as _).unwrap());
     let tree = large();
-    let full = FaultySink::new(Arc::clone(&memory) as _).full_after(45_000_000);
+    // Two packs fit, however their pieces were cut: a pack is full at 16 MiB, and its last piece has 8 MiB at most.
+    let full = FaultySink::new(Arc::clone(&memory) as _).full_after(52_000_000);
     let repository = open(Arc::new(full)).unwrap();
     let ended = backup(&repository, &mut tree.source(1_000_000), &BackupOptions::default(), &Cancel::new(), &Silent)
         .unwrap_err();

@@ -22,7 +22,7 @@ use backup_core::{ErrorKind, Result};
 use tokio::runtime::Builder;
 
 /// How long a verb may take to notice that it was asked to stop; only a hang is longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn repository() -> Repository {
     let options = CreateOptions { cost: Some(ScryptCost { n: 2, r: 1, p: 1 }), ..CreateOptions::default() };

@@ -74,7 +74,7 @@ fn a_copy_between_buckets_that_is_cut_off_shows_nothing_half_and_the_next_one_go
         copy.args(["copy", "--to", &there, "--limit-upload", "8MB"]).stdout(Stdio::null()).stderr(Stdio::null());
         let before = packs(&to);
         let mut child = copy.spawn().unwrap();
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(180);
         while packs(&to) == before && Instant::now() < end {
             thread::sleep(Duration::from_millis(50));
         }

@@ -129,7 +129,7 @@ fn a_backup_to_two_places_that_is_killed_in_the_middle_leaves_both_sound_and_the
     let mut create = command(&world, "", server.variables());
     create.args(["create", "-r", &near, "-r", &through, source.to_str().unwrap()]);
     let mut child = create.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     while !is_seen.load(Ordering::Relaxed) && Instant::now() < end {
         assert!(child.try_wait().unwrap().is_none(), "it was through before it could be killed");
         thread::sleep(Duration::from_millis(5));

@@ -52,7 +52,7 @@ fn kill(mut child: Child) {
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        assert!(began.elapsed() < Duration::from_secs(180), "waited in vain until {what}");
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -67,7 +67,7 @@ fn the_image_is_built_and_its_user_backs_up_drills_and_serves() {
         String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
     };
     while !said().contains("http://") {
-        assert!(began.elapsed() < Duration::from_secs(60), "{}", said());
+        assert!(began.elapsed() < Duration::from_secs(180), "{}", said());
         thread::sleep(Duration::from_millis(100));
     }
     let within = |words: &[&str]| podman.said(&[&["exec", "daemon"], words].concat());

@@ -206,7 +206,7 @@ fn a_run_that_was_killed_is_told_and_shown() {
     daemon.wait_for("somebody is told", || {
         fs::read_to_string(&told).is_ok_and(|told| told.contains("was killed by signal 9"))
     });
-    assert!(daemon.get("/").1.contains("run app was killed by signal 9 at "), "{}", daemon.get("/").1);
+    daemon.wait_for("it is shown", || daemon.get("/").1.contains("run app was killed by signal 9 at "));
     let message: serde_json::Value = serde_json::from_str(&fs::read_to_string(&told).unwrap()).unwrap();
     assert_eq!((&message["event"], &message["job"]), (&"failure".into(), &"app".into()), "{message}");
     assert_eq!(daemon.stop().0, 0);

@@ -1,11 +1,12 @@
 //! MongoDB from the command line, against a server that speaks its protocol.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use backup_core::testing::free_port;
 
 use crate::driver::{Ran, World};
 
@@ -23,7 +24,7 @@ impl Server {
     /// One with more options, with its files in a folder of this name.
     fn with(world: &World, name: &str, options: &[&str]) -> Self {
         let program = std::env::var_os("BACKUP_TEST_FERRETDB").expect("scripts/tools ferretdb says where it is");
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = world.path().join(name);
         std::fs::create_dir(&folder).unwrap();
         let folder = folder.display();
@@ -39,7 +40,7 @@ impl Server {
             .unwrap();
         let began = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(50));
         }
         Self { child, port }

@@ -39,7 +39,7 @@ impl Server {
         let server = Self { child, socket };
         let began = Instant::now();
         while server.try_sql("SELECT 1").is_none() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(50));
         }
         server.sql("CREATE USER u@localhost IDENTIFIED BY 's3 cret'; GRANT ALL ON *.* TO u@localhost");

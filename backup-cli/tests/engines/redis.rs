@@ -22,7 +22,7 @@ impl Server {
             .unwrap();
         let began = Instant::now();
         while !said(world, name, &["PING"]).contains("PONG") {
-            assert!(began.elapsed() < Duration::from_secs(30), "the server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(20));
         }
         Self(child)

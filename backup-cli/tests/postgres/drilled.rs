@@ -90,21 +90,29 @@ fn a_drill_that_waits_for_its_engine_ends_when_its_time_is_over() {
     let view = format!("{}CREATE MATERIALIZED VIEW v AS SELECT slow() AS x;", slow("begin return 1; end"));
     server.database("app", &format!("{view}{}", slow("begin perform pg_sleep(500); return 1; end")));
     let path = server.world.path().display();
-    let text = format!(
-        "[repositories.near]\nurl = \"{path}/near\"\npassword_file = \"{path}/passphrase\"\n\
-         [jobs.app]\nsource = {:?}\ndrill = {{ limit = \"8s\" }}\n",
-        server.url("app")
-    );
-    fs::write(server.world.path().join("backup.toml"), text).unwrap();
+    let configure = |limit: &str| {
+        let text = format!(
+            "[repositories.near]\nurl = \"{path}/near\"\npassword_file = \"{path}/passphrase\"\n\
+             [jobs.app]\nsource = {:?}\ndrill = {{ limit = \"{limit}\" }}\n",
+            server.url("app")
+        );
+        fs::write(server.world.path().join("backup.toml"), text).unwrap();
+    };
+    configure("8s");
     fs::write(server.world.path().join("passphrase"), "correct horse\n").unwrap();
     run(&server, &["init"]).succeeds();
     run(&server, &["run"]).succeeds();
-    let began = std::time::Instant::now();
-    let drilled = summaries(&run(&server, &["drill", "app"]).ends_with(4)).pop().unwrap();
-    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
-    assert_eq!(drilled["verdict"], "not_run", "{drilled}");
-    assert!(drilled["reason"].as_str().unwrap().starts_with("time: "), "{drilled}");
-    assert!(drilled["stages"].as_array().unwrap().iter().any(|stage| stage["name"] == "restore"), "{drilled}");
+    // A busy machine may need longer until the view is being filled.
+    let has_restored = ["8s", "30s", "120s"].into_iter().any(|limit| {
+        configure(limit);
+        let drilled = summaries(&run(&server, &["drill", "app"]).ends_with(4)).pop().unwrap();
+        assert_eq!(drilled["verdict"], "not_run", "{drilled}");
+        assert!(drilled["reason"].as_str().unwrap().starts_with("time: "), "{drilled}");
+        let took: u64 = drilled["stages"].as_array().unwrap().iter().filter_map(|it| it["duration_ms"].as_u64()).sum();
+        assert!(took < 400_000, "it waited until the view was filled: {drilled}");
+        drilled["stages"].as_array().unwrap().iter().any(|stage| stage["name"] == "restore")
+    });
+    assert!(has_restored, "it never came to restoring");
     let left = fs::read_dir(server.world.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with("backup-")), "nothing is left");
 }

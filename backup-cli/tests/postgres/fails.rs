@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use backup_core::testing::write_program;
 
 use crate::driver::Ran;
 use crate::server::Server;
@@ -21,6 +23,19 @@ pub(crate) fn assert_failed(server: &Server, ran: &Ran, snapshots: usize, words:
 /// A database whose dump takes a while: rows, and a lock that pg_dump waits for.
 fn app(server: &Server) {
     server.database("app", "CREATE TABLE t AS SELECT n, repeat('x', 500) AS x FROM generate_series(1, 20000) AS n");
+}
+
+/// Somebody who holds the table's lock, and has it already.
+fn hold(server: &Server) -> Child {
+    let mut holder = server.command("psql");
+    for statement in ["BEGIN", "LOCK TABLE t", "SELECT 'held'", "SELECT pg_sleep(600)"] {
+        holder.args(["-c", statement]);
+    }
+    let mut holder = holder.args(["-qAtX", "app"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    holder
 }
 
 #[test]
@@ -58,18 +73,14 @@ fn a_server_that_stops_in_the_middle_fails_the_backup() {
         app(&server);
         server.create("app", &[]);
         // Somebody holds a lock: pg_dump has begun, and waits.
-        let mut holder = server
-            .command("psql")
-            .args(["-qAtX", "app", "-c", "BEGIN; LOCK TABLE t; SELECT 'held'; SELECT pg_sleep(600)"])
-            .args(["-v", "ON_ERROR_STOP=1"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let holder = holder.as_mut().unwrap();
+        let mut holder = hold(&server);
         let running = server.backup().args(["create", "--quiet", &server.url("app")]).stderr(Stdio::piped()).spawn();
         let waits =
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'";
-        while server.sql("postgres", waits) != "1" {}
+        let began = Instant::now();
+        while server.sql("postgres", waits) != "1" {
+            assert!(began.elapsed() < Duration::from_secs(180), "pg_dump does not wait for the lock");
+        }
         if by_connection {
             server.sql(
                 "postgres",
@@ -97,26 +108,7 @@ fn a_server_that_stops_in_the_middle_fails_the_backup() {
 fn a_lock_that_is_not_given_up_ends_the_wait() {
     let server = Server::start(15, &[]);
     app(&server);
-    let mut holder = server
-        .command("psql")
-        .args([
-            "-qAtX",
-            "app",
-            "-c",
-            "BEGIN",
-            "-c",
-            "LOCK TABLE t",
-            "-c",
-            "SELECT 'held'",
-            "-c",
-            "SELECT pg_sleep(600)",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut holder = hold(&server);
     let ran = server.try_create("app", &["--lock-wait", "1"]);
     holder.kill().unwrap();
     holder.wait().unwrap();
@@ -133,7 +125,7 @@ fn programs_that_do_not_fit_are_told_with_both_versions() {
     for (version, words) in [(Some("14.9"), &["version 15", "14.9"][..]), (None, &["no pg_dump in"])] {
         let program = folder.join("pg_dump");
         match version {
-            Some(version) => write_program(&program, &format!("echo 'pg_dump (PostgreSQL) {version}'")),
+            Some(version) => write_script(&program, &format!("echo 'pg_dump (PostgreSQL) {version}'")),
             None => fs::remove_file(&program).unwrap(),
         }
         let ran = server.try_create("app", &["--pg-bin", folder.to_str().unwrap()]);
@@ -157,7 +149,7 @@ fn a_dump_that_is_cut_short_by_a_content_program_is_found_out() {
     for bytes in [30, 700, 1_000_000] {
         let script =
             format!("case $1 in --version) exec {0} $1;; esac\n{0} \"$@\" | head -c {bytes}\nexit 0", real.display());
-        write_program(&folder.join("pg_dump"), &script);
+        write_script(&folder.join("pg_dump"), &script);
         let ran = server.try_create("app", &["--pg-bin", folder.to_str().unwrap()]);
         assert_failed(&server, &ran, 0, &["ends in the middle"]);
     }
@@ -189,7 +181,6 @@ fn what_cannot_be_reached_is_told_with_a_hint() {
     assert!(!ran.err.contains("hidden"), "{}", ran.err);
 }
 
-pub(crate) fn write_program(path: &std::path::Path, script: &str) {
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+pub(crate) fn write_script(path: &std::path::Path, script: &str) {
+    write_program(path, &format!("#!/bin/sh\n{script}\n"));
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::comes_back::ZOO;
 use crate::driver::Ran;
-use crate::fails::{assert_failed, write_program};
+use crate::fails::{assert_failed, write_script};
 use crate::server::Server;
 
 /// A folder for dumps, in which nothing must be left.
@@ -159,7 +159,7 @@ fn wrapped(server: &Server, folder: &Path, script: &str) {
     }
     let real = programs.join("pg_dump");
     let script = format!("real={}\n[ \"$1\" = --version ] && exec $real $1\n{script}", real.display());
-    write_program(&folder.join("pg_dump"), &script);
+    write_script(&folder.join("pg_dump"), &script);
 }
 
 #[test]

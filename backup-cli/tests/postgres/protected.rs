@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use backup_core::testing::free_port;
+
 use crate::driver::Ran;
 use crate::server::Server;
 
@@ -96,8 +98,7 @@ fn certificates(folder: &Path) {
 fn tls_is_what_sslmode_says() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
-    // The system may give the port away before the server takes it, but not twice in a row.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let mut server = guarded(&[]);
     for name in ["server.key", "server.crt"] {
         let path = server.folder().join("data").join(name);

@@ -69,7 +69,7 @@ impl Server {
         let began = Instant::now();
         while !self.command("psql").args(["-c", "SELECT 1", "postgres"]).output().unwrap().status.success() {
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start: {}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use backup_core::testing::write_program;
 use serde_json::json;
 
 use crate::driver::Ran;
@@ -57,8 +58,7 @@ fn a_restore_that_fails_costs_the_database_nothing_and_leaves_no_copy() {
     }
     let script =
         "#!/bin/sh\necho 'pg_restore: error: could not execute query: ERROR:  no such extension' >&2\nexit 1\n";
-    fs::write(broken.join("pg_restore"), script).unwrap();
-    fs::set_permissions(broken.join("pg_restore"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&broken.join("pg_restore"), script);
     let spool = server.world.path().join("spool");
     fs::create_dir(&spool).unwrap();
     let options = ["--clean", "--pg-bin", broken.to_str().unwrap(), "--spool", spool.to_str().unwrap()];

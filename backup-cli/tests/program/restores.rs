@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use backup_core::testing::copy_program;
+
 use crate::driver::{PASSPHRASE, Ran, World};
 
 /// Whose user number nobody has.
@@ -30,8 +32,7 @@ fn as_nobody(world: &World, paths: &[&Path]) -> Command {
     // The program may lie where others cannot go.
     let program = world.path().join("backup");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_backup"), &program).unwrap();
-        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_backup").as_ref(), &program);
     }
     paths.iter().for_each(|path| chown(path, Some(NOBODY), Some(NOBODY)).unwrap());
     let mut command = Command::new(program);

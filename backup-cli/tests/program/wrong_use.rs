@@ -176,7 +176,7 @@ fn a_lock_that_forbids_ends_with_11() {
     let mut holder =
         holder.args(["--quiet", "--json", "create", "--", "/bin/sh", "slow"]).stdout(Stdio::null()).spawn().unwrap();
     let wait_until = |what: &dyn Fn() -> bool| {
-        (0..400).any(|_| {
+        (0..4_800).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(25));
             what()
         })

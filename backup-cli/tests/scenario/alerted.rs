@@ -7,10 +7,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use backup_core::testing::free_port;
+
 use crate::catcher::Catcher;
 use crate::driver::{Ran, World};
 use crate::running::{Daemon, PATIENCE};
-use crate::{Running, free_port, tool};
+use crate::{Running, tool};
 
 fn command(world: &World, arguments: &[&str]) -> Command {
     let mut command = world.command();

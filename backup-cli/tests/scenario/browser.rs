@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use backup_core::testing::free_port;
 use serde_json::{Value, json};
 
-use crate::{Running, free_port, tool};
+use crate::{Running, tool};
 
 /// The key that goes to what comes next, as WebDriver writes it.
 pub(crate) const TAB: &str = "\u{e004}";
@@ -39,7 +40,7 @@ impl Browser {
         let mut browser = Self { _driver: Running(driver), port, session: String::new() };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "chromedriver does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "chromedriver does not start");
             thread::sleep(Duration::from_millis(50));
         }
         // Its own sandbox wants rights that a test may not have; the page is ours.
@@ -100,7 +101,7 @@ impl Browser {
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(180))).unwrap();
         let head =
             format!("{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nContent-Length: {}\r\n", self.port, body.len());
         write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Running, free_port, tool};
+use backup_core::testing::free_port;
+
+use crate::{Running, tool};
 
 /// A running server with a database `events` of three documents.
 pub(crate) struct Server {
@@ -33,7 +35,7 @@ impl Server {
         let server = Self { _process: Running(child), port };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(20));
         }
         server.fill(folder);

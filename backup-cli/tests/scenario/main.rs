@@ -46,12 +46,6 @@ fn tool(variable: &str) -> std::path::PathBuf {
     std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} names no program")).into()
 }
 
-/// A port of this machine that was free a moment ago.
-#[cfg(test)]
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A server that is killed when the test ends, however it ends.
 #[cfg(test)]
 struct Running(std::process::Child);

@@ -7,9 +7,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use backup_core::testing::free_port;
+
 use crate::catcher::Catcher;
 use crate::driver::{Ran, World};
-use crate::{Running, free_port, tool};
+use crate::{Running, tool};
 
 /// A mail server that keeps what it takes in a folder.
 struct MailServer {
@@ -33,7 +35,7 @@ impl MailServer {
         let server = Self { _process: Running(child), port, folder };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the mail server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the mail server does not start");
             thread::sleep(Duration::from_millis(20));
         }
         server

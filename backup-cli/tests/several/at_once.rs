@@ -86,13 +86,16 @@ fn until_not_locked(mut command: impl FnMut() -> Command) -> Ran {
 fn prunes_mark_while_backups_run_and_every_snapshot_restores() {
     let world = World::new();
     world.run(["init"]).succeeds();
-    let deadline = Instant::now() + Duration::from_secs(25);
+    let began = Instant::now();
     let taken = Mutex::new(Vec::new());
     let marked = AtomicU32::new(0);
+    // A prune marks nothing while somebody holds a lock. Until it has, the backups go on, with pauses between them.
+    let are_late = || began.elapsed() > Duration::from_secs(25);
+    let is_over = || are_late() && (marked.load(Ordering::Relaxed) > 0 || began.elapsed() > Duration::from_secs(300));
     thread::scope(|scope| {
         for number in 0..2_u64 {
             let folder = source(&world, &format!("source {number}"), number);
-            let (world, taken) = (&world, &taken);
+            let (world, taken, is_over) = (&world, &taken, &is_over);
             scope.spawn(move || {
                 for round in 0.. {
                     fs::write(folder.join("own"), tree::noise(1_500_000, 1_000 * number + round)).unwrap();
@@ -106,14 +109,17 @@ fn prunes_mark_while_backups_run_and_every_snapshot_restores() {
                     let copy = world.path().join(format!("copy {number} {round}"));
                     Ran::of(&Command::new("cp").arg("-a").arg(&folder).arg(&copy).output().unwrap()).succeeds();
                     taken.lock().unwrap().push((snapshot_of(&ran), folder.clone(), copy));
-                    if Instant::now() > deadline {
+                    if is_over() {
                         break;
+                    }
+                    if are_late() {
+                        thread::sleep(Duration::from_secs(2));
                     }
                 }
             });
         }
         scope.spawn(|| {
-            while Instant::now() < deadline {
+            while !is_over() {
                 // All but the newest go, so that there is something to mark.
                 let forgotten: Vec<_> = {
                     let mut taken = taken.lock().unwrap();

@@ -7,6 +7,7 @@
 //!   kill at any moment would have left of the store.
 //! * [`FaultySink`] fails, lies, fills up, goes dark or damages what is read, when it is told to.
 //! * [`MemoryTree`] is a source and a target without a file system.
+//! * [`free_port`] is for a server that a test starts, [`write_program`] and [`copy_program`] for a program that it runs.
 //!
 //! The three sinks wrap or stand in for any other. Suites and sinks report a broken promise by panicking, as tests do.
 
@@ -16,6 +17,8 @@ mod faulty_sink;
 mod load_suite;
 mod memory_sink;
 mod memory_tree;
+mod port;
+mod program;
 mod recording_sink;
 mod replay;
 mod sink_suite;
@@ -28,6 +31,8 @@ pub use faulty_sink::{Fault, FaultySink};
 pub use load_suite::load_suite;
 pub use memory_sink::MemorySink;
 pub use memory_tree::{MemoryEntry, MemorySource, MemoryTarget, MemoryTree};
+pub use port::free_port;
+pub use program::{copy_program, write_program};
 pub use recording_sink::{Outcome, Record, RecordingSink};
 pub use replay::{Ending, Recording};
 pub use sink_suite::{Exception, sink_suite, sink_suite_except};

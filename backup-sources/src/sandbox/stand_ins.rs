@@ -97,7 +97,23 @@ fn quoted(text: &OsStr) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use backup_core::testing::write_program;
+
     use super::*;
+
+    /// Writes a script that is run at once.
+    fn written(path: &Path, script: Vec<u8>) {
+        write_program(path, &String::from_utf8(script).unwrap());
+    }
+
+    #[test]
+    fn a_script_is_its_owners_to_run_and_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        write(&path, b"#!/bin/sh\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"#!/bin/sh\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 
     #[test]
     fn a_script_of_a_command_has_its_environment_and_the_variables_that_were_named() {
@@ -106,7 +122,7 @@ mod tests {
         stands_for.env_clear().env("OWN", "it's $mine").env("LC_ALL", "C.UTF-8");
         stands_for.args(["-c", "env | sort; echo \"[$1][$2]\"", "its name", "a 'b' $c"]);
         let path = folder.path().join("program");
-        write(&path, &script_of(&stands_for, &["PGHOST", "PGPORT"])).unwrap();
+        written(&path, script_of(&stands_for, &["PGHOST", "PGPORT"]));
         let mut command = Command::new(&path);
         command.arg("x y").env("PGHOST", "/own dir").env("OTHER", "secret").env_remove("PGPORT").env("LC_ALL", "C");
         let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
@@ -119,7 +135,7 @@ mod tests {
     fn a_script_hands_on_its_words_and_the_variables_that_were_named() {
         let folder = tempfile::tempdir().unwrap();
         let client = folder.path().join("it's a client");
-        write(&client, b"#!/bin/sh\nfor word; do echo \"[$word]\"; done; echo \"$OWN-$PGHOST-$OTHER\"\n").unwrap();
+        write_program(&client, "#!/bin/sh\nfor word; do echo \"[$word]\"; done; echo \"$OWN-$PGHOST-$OTHER\"\n");
         let environment = [("OWN".to_owned(), OsString::from("a 'b' $c"))];
         let script = script(&StandIn {
             client: &client,
@@ -130,7 +146,7 @@ mod tests {
             program: "/usr/bin/pg_dump",
         });
         let path = folder.path().join("pg_dump");
-        write(&path, &script).unwrap();
+        written(&path, script);
         let mut command = Command::new(&path);
         command.args(["x y", "$z"]).env("PGHOST", "/own dir").env("OTHER", "secret").env_remove("PGPORT");
         let said = command.env("LC_ALL", "C").output().unwrap();

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use backup_core::contracts::Consistency;
+use backup_core::testing::free_port;
 use backup_sources::databases::mongodb::{DumpOptions, MongodbSource};
 use mongodb::bson::{Document, deserialize_from_slice, doc, serialize_to_vec};
 use tempfile::tempdir;
 
 use crate::mongodb::source;
 use crate::mongodb_server::{Kind, Server, settings, url};
-use crate::redis::{certificates, free_port};
+use crate::redis::certificates;
 use crate::repository::{Repo, words};
 
 /// As `error_codes.yml` of the server has them.
@@ -118,12 +119,13 @@ fn a_server_with_tls_is_asked_with_its_certificate_and_its_name_checked() {
         ],
     );
     server.insert("app", "a", &[doc! {"_id": 1}]);
-    let connect = |host: &str, more: &str| {
-        let url = format!("mongodb://{host}:{port}/app?directConnection=true&serverSelectionTimeoutMS=1500&{more}");
+    let connect = |host: &str, more: &str, patience: u32| {
+        let url =
+            format!("mongodb://{host}:{port}/app?directConnection=true&serverSelectionTimeoutMS={patience}&{more}");
         MongodbSource::connect(&settings(&url), "app", &DumpOptions::default()).map_err(|error| words(&error))
     };
     let trusting = format!("tls=true&tlsCAFile={}", path("ca.pem"));
-    let report = Repo::new().back_up(&mut connect("localhost", &trusting).unwrap()).unwrap().report;
+    let report = Repo::new().back_up(&mut connect("localhost", &trusting, 60_000).unwrap()).unwrap().report;
     assert_eq!(report.rows(), Some(1));
     for (host, more, told) in [
         ("localhost", "tls=true", "certificate"),
@@ -131,7 +133,7 @@ fn a_server_with_tls_is_asked_with_its_certificate_and_its_name_checked() {
         // In plain words to a port that wants others.
         ("localhost", "tls=false", "no server answers"),
     ] {
-        let error = connect(host, more).unwrap_err();
+        let error = connect(host, more, 1_500).unwrap_err();
         assert!(error.contains(told), "{host} {more}: {error}");
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use backup_core::testing::free_port;
 use backup_sources::databases::mongodb::MongodbSettings;
 use backup_sources::databases::url::DatabaseUrl;
 use mongodb::Client;
@@ -57,7 +58,7 @@ impl Server {
     /// One with more options.
     pub(crate) fn with(kind: Kind, options: &[&str]) -> Self {
         let folder = tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let child = command(kind, folder.path(), port).args(options).stdout(Stdio::null()).spawn().unwrap();
         let runtime = Runtime::new().unwrap();
         let url = format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=60000");
@@ -70,7 +71,7 @@ impl Server {
         let began = Instant::now();
         let question = doc! {"hello": 1};
         while !server.run("admin", question.clone()).get_bool("isWritablePrimary").unwrap_or(false) {
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(50));
         }
         server

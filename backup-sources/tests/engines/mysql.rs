@@ -3,14 +3,13 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use backup_core::contracts::Consistency;
-use backup_core::testing::source_suite;
+use backup_core::testing::{source_suite, write_program};
 use backup_sources::databases::differences;
 use backup_sources::databases::mysql::{Existing, MysqlSettings, MysqlTarget, observe};
 use backup_sources::databases::url::Password;
@@ -271,8 +270,7 @@ fn a_dump_that_stops_early_without_a_word_is_noticed() {
             real.join(name).display()
         );
         let program = folder.path().join(name);
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, &script);
         let settings = MysqlSettings { programs: vec![folder.path().to_owned()], ..server.settings("app") };
         let told = Repo::new().fail_to_back_up(&mut source(&settings).unwrap());
         assert!(told.contains("cut short"), "{told}");

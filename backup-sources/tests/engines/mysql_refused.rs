@@ -1,9 +1,7 @@
 //! What is refused of MariaDB and MySQL before anything is written: a way that is not encrypted, programs that are too old, a
 //! server that does not take the longest row, a view that does not work.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-
+use backup_core::testing::write_program;
 use backup_sources::databases::mysql::{Encryption, Existing, MysqlSettings, MysqlTarget, observe};
 use tempfile::tempdir;
 
@@ -78,8 +76,7 @@ fn a_dump_program_that_is_older_than_the_server_is_refused_with_both_versions() 
             false => ("mysqldump", "mysqldump  Ver 5.7.44 for Linux on x86_64 (MySQL Community Server - GPL)"),
         };
         let program = folder.path().join(name);
-        fs::write(&program, format!("#!/bin/sh\necho '{said}'\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, &format!("#!/bin/sh\necho '{said}'\n"));
         for client in ["mariadb", "mysql"].map(|name| flavour.programs().join(name)).iter().filter(|path| path.exists())
         {
             std::os::unix::fs::symlink(client, folder.path().join(client.file_name().unwrap())).unwrap();

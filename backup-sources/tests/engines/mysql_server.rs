@@ -104,7 +104,7 @@ impl Server {
         let server = Self { flavour: flavour.clone(), folder, child: command.spawn().unwrap() };
         let began = Instant::now();
         while server.try_sql("mysql", "SELECT 1").is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(50));
         }
         server

@@ -35,6 +35,7 @@ use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
 use backup_core::contracts::{CheckResult, Level, Sandbox};
 use backup_core::drill::{DrillOutcome, Verdict};
+use backup_core::testing::copy_program;
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::mongodb::{MongodbDump, MongodbSandbox};
 use backup_sources::databases::mysql::MysqlSandbox;
@@ -161,7 +162,7 @@ fn a_killed_one_is_cleaned_up(dumped: &Dumped, parent: &Path) {
     let mut held = held.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while !folder.path().join("started").exists() {
-        let is_well = held.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60);
+        let is_well = held.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(180);
         assert!(is_well, "it does not start");
         thread::sleep(Duration::from_millis(20));
     }
@@ -267,7 +268,7 @@ fn a_plain_user_drills_as_root_does() {
     let folder = open_folder();
     std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
     let program = folder.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    copy_program(&std::env::current_exe().unwrap(), &program);
     let mut tests = as_nobody(&program, folder.path());
     // Where others cannot look, as in root's home, their programs cannot be run.
     for (variable, above) in [

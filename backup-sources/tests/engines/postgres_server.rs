@@ -46,7 +46,7 @@ impl Server {
         let server = Self { programs, folder, child };
         let began = Instant::now();
         while server.try_sql("postgres", "SELECT 1").is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(20));
         }
         server

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use backup_core::clock::{Clock, SystemClock};
 use backup_core::contracts::Consistency;
+use backup_core::testing::free_port;
 use backup_sources::databases::redis::{Address, Existing, RedisSettings, RedisSource, RedisTarget, Tls, observe};
 use backup_sources::databases::url::Password;
 use tempfile::{TempDir, tempdir};
@@ -122,7 +123,7 @@ impl Server {
         let server = Self { folder, kind, program, child };
         let began = Instant::now();
         while !server.cli("PING\n").contains(['P', 'N']) {
-            assert!(began.elapsed() < Duration::from_secs(30), "the server does not start");
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(20));
         }
         server
@@ -374,10 +375,6 @@ pub(crate) fn certificates(folder: &Path) {
         let signed = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names";
         openssl(&format!("x509 -req -in {who}.csr {signed} -out {who}.pem"));
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]

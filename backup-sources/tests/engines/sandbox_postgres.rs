@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{Answer, Check, CheckResult, Expectation, Level, Question, Sandbox};
+use backup_core::testing::{copy_program, write_program};
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::postgres::{Folders, PostgresSandbox, PostgresScratch};
 use backup_sources::sandbox::{Namespaces, SandboxPlace};
@@ -141,8 +141,7 @@ fn a_good_backup_passes_through_client_programs_that_reach_nothing_else() {
         let real = real.display();
         let text =
             format!("#!/bin/bash\n[ $# -lt 2 ] || {{ {script}; }} >\"$HOME/$(basename \"$0\")\"\nexec {real} \"$@\"\n");
-        fs::write(&stands, text).unwrap();
-        fs::set_permissions(&stands, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&stands, &text);
     }
     for namespaces in [Namespaces::WherePossible, Namespaces::Never] {
         let shown = server.programs.parent().map(Path::to_owned).into_iter().collect();
@@ -440,7 +439,7 @@ fn a_plain_user_drills_as_root_does() {
     let folder = open_folder();
     std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
     let program = folder.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    copy_program(&std::env::current_exe().unwrap(), &program);
     let mut tests = as_nobody(&program, folder.path());
     tests.args(["--ignored", "sandbox_postgres::a_good_backup_passes", "sandbox_hostile"]);
     let ended = tests.env("TMPDIR", folder.path()).env("HOME", folder.path()).output().unwrap();

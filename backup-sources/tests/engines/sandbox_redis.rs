@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
@@ -78,9 +77,13 @@ fn a_snapshot_that_is_cut_off_or_empty_is_not_restored() {
 #[ignore = "needs redis-server"]
 fn a_key_that_is_missing_altered_or_besides_fails_and_one_that_expired_does_not() {
     let (server, parent) = (Server::with_zoo(&[]), open_folder());
-    server.cli("SET short-lived x PX 1500\n");
+    server.cli("SET short-lived x EX 100000\n");
     let original = back_up(&server, &Repo::new()).report;
-    thread::sleep(Duration::from_millis(1_600));
+    // Its time is over, and not before the backup is.
+    server.cli("PEXPIRE short-lived 1\n");
+    while server.cli("EXISTS short-lived\n").trim() != "0" {
+        thread::yield_now();
+    }
     for (command, undo, expected) in [
         ("PING", "PING", &[][..]),
         ("DEL number", "SET number 12345", &["database 0 count", "database 0 content"]),

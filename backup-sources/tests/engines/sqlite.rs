@@ -56,7 +56,7 @@ impl Database {
 
     pub(crate) fn connect(&self) -> Connection {
         let connection = Connection::open(&self.path).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
         connection
     }
 

@@ -10,6 +10,7 @@ use backup_core::contracts::{Source, SourceEvent};
 use backup_core::limits;
 use backup_core::model::NodeKind;
 use backup_core::observe::Severity;
+use backup_core::testing::copy_program;
 use backup_sources::files::{Atime, Case, FileSystems, FilesOptions, FilesSource, Gitignore, Marker};
 use rustix::fs::{CWD, FileType, Mode, OFlags, XattrFlags, mkdirat, mknodat, openat, setxattr};
 use tempfile::tempdir;
@@ -317,8 +318,7 @@ pub(crate) fn as_nobody(test: &str) {
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
     // The test program may lie where others cannot go.
     let program = dir.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    copy_program(&std::env::current_exe().unwrap(), &program);
     let output = std::process::Command::new(program)
         .args(["--exact", test])
         .env("TMPDIR", dir.path())

@@ -1,7 +1,7 @@
 //! restic's REST server, started on a free port of this machine for one test.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use backup_core::contracts::Sink;
+use backup_core::testing::free_port;
 use backup_store::{Access, Credentials, Environment, Place, Secret};
 
 /// A running server with a folder of its own. It ends with the test, also when that panics.
@@ -29,7 +30,7 @@ impl Server {
 
     pub(crate) fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
         let program = std::env::var_os("BACKUP_TEST_REST_SERVER").expect("BACKUP_TEST_REST_SERVER names no program");
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let mut child = Command::new(program)
             .args(["--listen", &address.to_string(), "--path"])
             .arg(folder.path())
@@ -44,7 +45,7 @@ impl Server {
         let server = Self { child, address, folder };
         let started = Instant::now();
         while TcpStream::connect(server.address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(30), "the server did not start");
+            assert!(started.elapsed() < Duration::from_secs(180), "the server did not start");
             thread::sleep(Duration::from_millis(20));
         }
         server

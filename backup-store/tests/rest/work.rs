@@ -18,8 +18,8 @@ pub(crate) fn brisk() -> RetryPolicy {
     RetryPolicy {
         wait_first: Duration::from_millis(2),
         wait_max: Duration::from_millis(100),
-        patience: Duration::from_secs(20),
-        patience_at_first: Duration::from_secs(20),
+        patience: Duration::from_secs(120),
+        patience_at_first: Duration::from_secs(120),
         attempt_base: Duration::from_millis(1_500),
         listing_begins: Duration::from_millis(1_500),
         bytes_per_second_min: 64 * 1024 * 1024,

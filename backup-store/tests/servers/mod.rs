@@ -7,12 +7,13 @@
 pub(crate) mod signed;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use backup_core::testing::free_port;
 use tempfile::TempDir;
 
 use signed::{Keys, azure, azure_signature, s3};
@@ -25,7 +26,7 @@ const AZURITE_ACCOUNT: &str = "devstoreaccount1";
 const AZURITE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// How long a server may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running server with a bucket of the name [`BUCKET`].
 pub(crate) struct Server {
@@ -68,9 +69,8 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         fs::create_dir_all(data.join(BUCKET)).unwrap();
-        // Between this and the server's own binding another may take the port; then it is another one's turn.
-        for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        for _ in 0..2 {
+            let port = free_port();
             let mut child = kind.command(&data, folder.path(), port).spawn().unwrap();
             if answers(&mut child, port) {
                 let server = Self { child, folder, port, kind };

@@ -43,6 +43,15 @@ pub(crate) struct Line {
 impl Line {
     /// A line to `server`, where `plan` says what happens to the connection of a number.
     pub(crate) fn start(server: &Server, plan: impl Fn(u64) -> Option<Trouble> + Send + 'static) -> Self {
+        Self::harming(server, u64::MAX, plan)
+    }
+
+    /// A line on which this happens to one connection: the first of which so much has passed.
+    pub(crate) fn once(server: &Server, trouble: Trouble) -> Self {
+        Self::harming(server, 1, move |_| Some(trouble))
+    }
+
+    fn harming(server: &Server, most: u64, plan: impl Fn(u64) -> Option<Trouble> + Send + 'static) -> Self {
         let server = (Ipv4Addr::LOCALHOST, port_of(server));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -59,7 +68,7 @@ impl Line {
                     };
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     let counted = Arc::clone(&counted);
-                    thread::spawn(move || pass(from, to, way, trouble, &counted));
+                    thread::spawn(move || pass(from, to, way, trouble, (&counted, most)));
                 }
             }
         });
@@ -90,17 +99,18 @@ fn port_of(server: &Server) -> u16 {
     settings.lines().find_map(|line| line.strip_prefix("Port ")?.parse().ok()).unwrap()
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, trouble: Option<Trouble>, troubles: &AtomicU64) {
+fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, trouble: Option<Trouble>, counted: (&AtomicU64, u64)) {
+    let (troubles, most) = counted;
+    let comes_to_harm = || {
+        let one_more = |count| (count < most).then_some(count + 1);
+        troubles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    };
     let (mut piece, mut passed) = (vec![0; 16 * 1024], 0);
     while let Ok(count @ 1..) = from.read(&mut piece) {
         passed += count;
         match trouble {
-            Some(Trouble::Cut(of, after)) if of == way && passed >= after => {
-                troubles.fetch_add(1, Ordering::Relaxed);
-                break;
-            }
-            Some(Trouble::Stall(of, after)) if of == way && passed >= after => {
-                troubles.fetch_add(1, Ordering::Relaxed);
+            Some(Trouble::Cut(of, after)) if of == way && passed >= after && comes_to_harm() => break,
+            Some(Trouble::Stall(of, after)) if of == way && passed >= after && comes_to_harm() => {
                 // Swallowed for as long as the other side sends.
                 while matches!(from.read(&mut piece), Ok(1..)) {}
                 break;

@@ -1,7 +1,7 @@
 //! OpenSSH's server on a free port of this machine, with keys of its own.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use backup_core::contracts::Sink;
+use backup_core::testing::free_port;
 use backup_store::{Access, Place};
 
 /// A running server. It ends with the test, also when that panics.
@@ -21,7 +22,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let mut server = Self { child: None, address, folder };
         let path = |name: &str| server.path(name).display().to_string();
         for key in ["host_key", "user_key"] {
@@ -81,7 +82,7 @@ impl Server {
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let started = Instant::now();
         while TcpStream::connect(self.address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(30), "no server: {}", self.log());
+            assert!(started.elapsed() < Duration::from_secs(180), "no server: {}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }

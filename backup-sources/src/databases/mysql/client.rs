@@ -262,7 +262,7 @@ pub(super) fn named(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use backup_core::testing::write_program;
 
     use super::super::settings::Environment;
     use super::*;
@@ -273,8 +273,7 @@ mod tests {
         let program = folder.path().join("mariadb");
         let version = "echo 'mariadb  Ver 15.1 Distrib 10.11.19-MariaDB, for Linux'";
         let script = format!("#!/bin/sh\nif [ \"$1\" = --version ]; then env >version; {version}; else env; fi\n");
-        std::fs::write(&program, script.replace(">version", &format!(">{}/version", folder.path().display()))).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, &script.replace(">version", &format!(">{}/version", folder.path().display())));
         let url = crate::databases::url::DatabaseUrl::parse("mysql://u@h/app").unwrap();
         let seen = |environment| {
             let settings = MysqlSettings {

@@ -148,9 +148,10 @@ pub(super) fn complaint(ended: &Ended) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::ExitStatus;
+
+    use backup_core::testing::write_program;
 
     use super::*;
 
@@ -158,9 +159,7 @@ mod tests {
     fn fake(version: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("pg_dump");
-        fs::write(&program, format!("#!/bin/sh\necho 'pg_dump (PostgreSQL) {version} (Debian {version}-1)'\n"))
-            .unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, &format!("#!/bin/sh\necho 'pg_dump (PostgreSQL) {version} (Debian {version}-1)'\n"));
         folder
     }
 

@@ -282,8 +282,14 @@ fn a_killed_writer_leaves_whole_objects_only() {
     }
     fs::set_permissions(path(&scratch).join("data"), fs::Permissions::from_mode(0o755)).unwrap();
     for round in 0..8_u32 {
+        let before = names(&sink, "data").len();
         let mut child = child("a_killed_writer_leaves_whole_objects_only", &path(&scratch)).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(60 + u64::from(round) * 7));
+        let began = std::time::Instant::now();
+        while names(&sink, "data").len() == before {
+            assert!(began.elapsed() < Duration::from_secs(120), "the child never came to put anything");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 3));
         child.kill().unwrap();
         child.wait().unwrap();
         let infos: Vec<ObjectInfo> = block_on(sink.list("").try_collect()).unwrap();
@@ -291,7 +297,6 @@ fn a_killed_writer_leaves_whole_objects_only() {
             assert_eq!(info.bytes, 1 << 20, "{info:?} is a part");
         }
     }
-    assert!(names(&sink, "data").len() > 1, "the child never came to put anything");
 }
 
 #[test]

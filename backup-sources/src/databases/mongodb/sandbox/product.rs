@@ -106,8 +106,7 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
+    use backup_core::testing::write_program;
 
     use super::*;
 
@@ -131,8 +130,7 @@ mod tests {
     fn a_program_of_the_same_series_is_found_and_another_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mongod");
-        fs::write(&path, "#!/bin/sh\necho 'db version v7.0.5'\necho 'Build Info: {'\n").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, "#!/bin/sh\necho 'db version v7.0.5'\necho 'Build Info: {'\n");
         let folders = [folder.path().join("nothing"), folder.path().to_owned()];
         let place = SandboxPlace::new("/tmp");
         assert_eq!(Product::Mongodb(7, 0).find(&folders, &place).unwrap(), path);
