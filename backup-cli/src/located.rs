@@ -11,7 +11,7 @@ use backup_store::layers::HotColdSink;
 #[cfg(feature = "s3")]
 use backup_store::sinks::S3Archive;
 use backup_store::{Access, Credentials, Place, Secret};
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "gcs"))]
 use backup_store::{Bucket, Provider};
 
 use crate::config;
@@ -36,39 +36,30 @@ pub(crate) struct Located {
     network: Network,
 }
 
-/// What a bucket of S3 is needed for.
-#[cfg(feature = "s3")]
+/// What a bucket is needed for.
+#[cfg(any(feature = "s3", feature = "gcs"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Its versions.
     Versions,
-    /// Its object lock.
-    ObjectLock,
+    /// That its objects can be kept from being removed.
+    Retention,
 }
 
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "gcs"))]
 impl Need {
     /// What another store has instead.
     fn elsewhere(self, place: &Place) -> &'static str {
-        let provider = match place {
-            Place::Bucket(bucket) => Some(bucket.provider),
-            _ => None,
-        };
-        match (self, provider) {
-            (Self::Versions, Some(Provider::Gcs)) => {
-                "soft delete and versioning keep it, and `gcloud storage restore` brings it back: docs/manual/gcs.md"
-            }
-            (Self::Versions, Some(Provider::Azure)) => {
+        let is_azure = matches!(place, Place::Bucket(bucket) if bucket.provider == Provider::Azure);
+        match self {
+            Self::Versions if is_azure => {
                 "soft delete and versioning keep it, and `az storage blob undelete` brings it back: docs/manual/azure.md"
             }
-            (Self::Versions, _) => "this is for s3:// with versioning switched on",
-            (Self::ObjectLock, Some(Provider::Gcs)) => {
-                "a retention policy of the bucket, locked, keeps everybody from deleting: docs/manual/gcs.md"
-            }
-            (Self::ObjectLock, Some(Provider::Azure)) => {
+            Self::Versions => "this is for s3:// and gs:// with versioning switched on",
+            Self::Retention if is_azure => {
                 "an immutability policy of the container keeps everybody from deleting: docs/manual/azure.md"
             }
-            (Self::ObjectLock, _) => "this is for s3:// with object lock",
+            Self::Retention => "this is for s3:// with object lock and gs:// with object retention",
         }
     }
 }
@@ -139,14 +130,13 @@ impl Located {
         Ok(Arc::new(HotColdSink::new(hot, cold)))
     }
 
-    /// The buckets of S3 that it lies in, one or both of a pair, for what works on buckets and knows nothing of
-    /// repositories.
-    #[cfg(feature = "s3")]
+    /// The buckets that it lies in, one or both of a pair, for what works on buckets and knows nothing of repositories.
+    #[cfg(any(feature = "s3", feature = "gcs"))]
     pub(crate) fn buckets(&self, need: Need) -> Result<Vec<&Bucket>, Failure> {
         let each = [Some(&self.place), self.cold.as_ref()].into_iter().flatten();
         let buckets = each.map(|place| match place {
-            Place::Bucket(bucket) if bucket.provider == Provider::S3 => Ok(bucket),
-            place => Err(Failure::usage(format!("{place} is no bucket of S3"), need.elsewhere(place))),
+            Place::Bucket(bucket) if bucket.provider != Provider::Azure => Ok(bucket),
+            place => Err(Failure::usage(format!("{place} is no bucket of S3 or Google"), need.elsewhere(place))),
         });
         buckets.collect()
     }

@@ -228,6 +228,14 @@ pub(crate) fn push_encoded(text: &mut String, raw: &str, plain: &str) {
     }
 }
 
+/// The text as it stands in a URL, where what is in `plain` stands for itself.
+#[cfg(any(feature = "s3", feature = "gcs"))]
+pub(crate) fn encoded(text: &str, plain: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    push_encoded(&mut encoded, text, plain);
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

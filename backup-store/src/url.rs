@@ -12,6 +12,8 @@ use backup_core::{Error, Result};
 
 use crate::access::Access;
 use crate::bucket::{Bucket, Provider};
+#[cfg(any(feature = "s3", feature = "gcs"))]
+use crate::layers::Patience;
 use crate::server::{RestServer, SftpServer};
 use crate::sinks::LocalSink;
 #[cfg(feature = "object")]
@@ -24,6 +26,8 @@ use crate::sinks::gcs;
 use crate::sinks::rest;
 #[cfg(feature = "s3")]
 use crate::sinks::s3;
+#[cfg(any(feature = "s3", feature = "gcs"))]
+use crate::sinks::{ObjectRetention, Versions};
 
 /// Schemes that belong to stores which this crate does not reach, with or without `//` behind the colon: restic and
 /// rclone write some of them without. A path that begins like one has to be written `./s3:…`.
@@ -177,6 +181,39 @@ pub(crate) fn open_object(bucket: &Bucket, access: &Access) -> Result<ObjectSink
         Provider::Azure => azure::open(bucket, access),
         #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
         _ => Err(Error::invalid(bucket.to_string(), "this program was built without support for this provider")),
+    }
+}
+
+#[cfg(any(feature = "s3", feature = "gcs"))]
+impl Bucket {
+    /// What it still has of the past. Asks the store nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used, and for Azure.
+    pub fn versions(&self, access: &Access, patience: Patience) -> Result<Versions> {
+        match self.provider {
+            #[cfg(feature = "s3")]
+            Provider::S3 => Ok(Versions::new(s3::S3Versions::open(self, access, patience)?)),
+            #[cfg(feature = "gcs")]
+            Provider::Gcs => Ok(Versions::new(gcs::GcsVersions::open(self, access, patience)?)),
+            _ => Err(Error::invalid(self.to_string(), "this provider's versions are not known here")),
+        }
+    }
+
+    /// Until when its objects are kept. Asks the store nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used, and for Azure.
+    pub fn retention(&self, access: &Access, patience: Patience) -> Result<ObjectRetention> {
+        match self.provider {
+            #[cfg(feature = "s3")]
+            Provider::S3 => Ok(ObjectRetention::new(s3::S3Retention::open(self, access, patience)?)),
+            #[cfg(feature = "gcs")]
+            Provider::Gcs => Ok(ObjectRetention::new(gcs::GcsRetention::open(self, access, patience)?)),
+            _ => Err(Error::invalid(self.to_string(), "this provider's retention is not known here")),
+        }
     }
 }
 

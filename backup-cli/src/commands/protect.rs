@@ -8,7 +8,7 @@ use backup_core::contracts::ObjectKey;
 use backup_core::model::SnapshotId;
 use backup_core::repository::layout::{self, Named as _};
 use backup_core::repository::{ObjectLock, RecordBody, Repository};
-use backup_store::sinks::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention, Short, ShortReason, Wanted};
+use backup_store::sinks::{COMPLIANCE, Prolong, Retention, RetentionReport, Short, ShortReason, Wanted};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -30,9 +30,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let located = session.locate(session.place()?)?;
-    let buckets = located.buckets(Need::ObjectLock)?;
+    let buckets = located.buckets(Need::Retention)?;
     let access = located.access(session)?;
-    let halves = buckets.iter().map(|bucket| S3Retention::open(bucket, &access, patience(session.console)));
+    let halves = buckets.iter().map(|bucket| bucket.retention(&access, patience(session.console)));
     let halves = halves.collect::<Result<Vec<_>, _>>()?;
     let repository = session.open()?;
     let reporter = session.console.reporter();

@@ -220,7 +220,11 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
         let lock = session.lock(&repository, &*reporter)?;
         let index = repository.load_index(&*reporter)?;
         lock.confirm(&*reporter)?;
-        DumpFolder::open(&repository, &index, &snapshot, &path)?.known(url.engine())?
+        let known =
+            DumpFolder::open(&repository, &index, &snapshot, &path).and_then(|folder| folder.known(url.engine()));
+        // The manifest lies in the archive with the rest: what is told is how much of all does.
+        let wanted = Wanted { repository: &repository, snapshot: &snapshot, path: Some(&path) };
+        known.map_err(|error| restore_failed(error, wanted, session))?
     };
     let manifest = known.manifest.clone();
     let space = if args.no_space_check { SpaceCheck::Skip } else { SpaceCheck::Refuse };

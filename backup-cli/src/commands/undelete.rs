@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use backup_core::bridge::Store;
 use backup_store::Place;
-use backup_store::sinks::{Lost, LostKind, S3Versions};
+use backup_store::sinks::{Lost, LostKind, Versions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exi
     // Both are looked at before anything is done: one without versions is told while nothing is changed.
     for bucket in buckets {
         let store = Store::new(Place::Bucket(bucket.clone()).open(&access)?)?;
-        let versions = Arc::new(S3Versions::open(bucket, &access, patience(session.console))?);
+        let versions = Arc::new(bucket.versions(&access, patience(session.console))?);
         let looking = Arc::clone(&versions);
         let lost = store.start(async move { looking.lost_since(at).await }).wait()?;
         session.cancel.check()?;
@@ -58,7 +58,7 @@ pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exi
 struct Half {
     place: String,
     store: Store,
-    versions: Arc<S3Versions>,
+    versions: Arc<Versions>,
     lost: Vec<Lost>,
 }
 

@@ -11,7 +11,6 @@ use backup_sources::databases::manifest::{MANIFEST, Manifest};
 use backup_sources::databases::url::Engine;
 
 use super::{Known, is_needed_beforehand};
-use crate::exit::Failure;
 
 /// The folder of a dump.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ impl<'a> DumpFolder<'a> {
     }
 
     /// What has to be known of a dump of `engine` before it is restored.
-    pub(crate) fn known(&self, engine: Engine) -> Result<Known, Failure> {
+    pub(crate) fn known(&self, engine: Engine) -> backup_core::Result<Known> {
         let files = self.beforehand(engine)?;
         Ok(Known { manifest: self.manifest(engine, &files)?, files })
     }
@@ -64,9 +63,9 @@ impl<'a> DumpFolder<'a> {
     }
 
     /// The manifest. What an engine's own program has written has none, and is told by what it has.
-    fn manifest(&self, engine: Engine, files: &[(String, Vec<u8>)]) -> Result<Manifest, Failure> {
+    fn manifest(&self, engine: Engine, files: &[(String, Vec<u8>)]) -> backup_core::Result<Manifest> {
         match self.file(MANIFEST) {
-            Err(failure) if files.is_empty() => Err(failure),
+            Err(error) if files.is_empty() => Err(error),
             Err(_) => {
                 let name = String::from_utf8_lossy(self.path.name()).into_owned();
                 let report = backup_core::contracts::Report {
@@ -75,16 +74,16 @@ impl<'a> DumpFolder<'a> {
                 };
                 Ok(Manifest::new(engine, &name, report))
             }
-            Ok(reader) => Ok(Manifest::read(reader)?),
+            Ok(reader) => Manifest::read(reader),
         }
     }
 
     /// A file of it.
-    pub(crate) fn file(&self, name: &str) -> Result<FileReader<'a>, Failure> {
+    pub(crate) fn file(&self, name: &str) -> backup_core::Result<FileReader<'a>> {
         let path = self.path.join(name.as_bytes());
         let missing = || Error::new(ErrorKind::NotFound("there is no such file".to_owned()), path.to_string());
         let (_, node) = self.named().find(|(known, _)| *known == name).ok_or_else(missing)?;
-        Ok(FileReader::of_node(self.repository, self.index, &path, node)?)
+        FileReader::of_node(self.repository, self.index, &path, node)
     }
 
     /// The names and sizes in bytes of its files.

@@ -9,6 +9,8 @@ mod copies;
 #[path = "../program/driver.rs"]
 mod driver;
 #[cfg(test)]
+mod google;
+#[cfg(test)]
 mod immutable;
 #[cfg(test)]
 mod life;

@@ -136,6 +136,16 @@ fn a_database_in_an_archive_comes_out_with_its_manifest() {
     assert!(drilled["reason"].as_str().unwrap().starts_with("thaw: "), "{drilled}");
     let refused = frozen.run(&["--no-cache", "restore", "latest", "--to", &of(&to)]).ends_with(1);
     assert!(refused.err.contains("--thaw") && !refused.err.contains("repair"), "{}", refused.err);
+    // It ends at the manifest, and tells of everything all the same.
+    let packs = frozen.archive.objects();
+    let counted = format!(
+        "{packs} of {} that it needs: data/",
+        if packs == 1 { String::from("1 pack") } else { format!("{packs} packs") }
+    );
+    for word in ["/p/data/", "frozen", counted.as_str()] {
+        assert!(refused.err.contains(word), "{word}: {}", refused.err);
+    }
+    assert!(refused.err.trim_end().lines().count() <= 2, "{}", refused.err);
     let looked = frozen.json(0, &["--no-cache", "restore", "latest", "--to", &of(&to), "--thaw", "--dry-run"]);
     assert!(!looked["thaw"]["frozen"].as_array().unwrap().is_empty(), "{looked}");
     assert!(frozen.archive.requests().is_empty(), "nothing was asked for yet");

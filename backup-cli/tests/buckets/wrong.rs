@@ -18,17 +18,16 @@ fn says(ran: Ran, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn what_only_s3_has_names_what_the_others_have_instead() {
+fn what_only_s3_and_google_have_names_what_the_others_have_instead() {
     let world = World::new();
     let protect = ["protect", "--days", "3"];
     let undelete = ["repair", "undelete", "--at", "2026-01-01"];
     for (place, protected, kept) in [
-        ("gs://bucket/x", "retention policy", "gcloud storage restore"),
         ("az://container/x?account=a", "immutability policy", "az storage blob undelete"),
         ("sftp://host/x", "object lock", "versioning"),
     ] {
         for (verb, word) in [(&protect[..], protected), (&undelete, kept)] {
-            says(run(&world, place, Vec::new(), verb), 2, &["is no bucket of S3", word]);
+            says(run(&world, place, Vec::new(), verb), 2, &["is no bucket of S3 or Google", word]);
         }
     }
 }

@@ -63,16 +63,18 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// What an answer says. The forms are those of S3, GCS (XML) and Azure; of others the first line is kept.
+    /// What an answer says. The forms are those of S3, GCS (XML, and JSON) and Azure; of others the first line is kept.
     pub(crate) fn new(status: u16, header: impl Fn(&str) -> Option<String>, body: &str) -> Self {
         let element = |name: &str| {
             let (_, rest) = body.split_once(&format!("<{name}>"))?;
             let (text, _) = rest.split_once("</")?;
             Some(plain(&unescaped(text)))
         };
-        let code = header("x-ms-error-code").map(|code| plain(&code)).or_else(|| element("Code")).unwrap_or_default();
+        let code = header("x-ms-error-code").map(|code| plain(&code)).or_else(|| element("Code"));
         let is_markup = body.trim_start().starts_with('<');
-        let message = element("Message").or_else(|| (!is_markup).then(|| plain(body))).unwrap_or_default();
+        let message = element("Message").or_else(|| (!is_markup).then(|| plain(body)));
+        let (code, message) = in_json(body).map_or((code, message), |(code, message)| (Some(code), Some(message)));
+        let (code, message) = (code.unwrap_or_default(), message.unwrap_or_default());
         Self {
             status,
             code,
@@ -86,6 +88,20 @@ impl Refusal {
     pub(crate) fn is(&self, codes: &[&str]) -> bool {
         codes.contains(&self.code.as_str())
     }
+}
+
+/// The code and the message of an error as Google's JSON interface tells it.
+#[cfg(feature = "gcs")]
+fn in_json(body: &str) -> Option<(String, String)> {
+    let document: serde_json::Value = serde_json::from_str(body).ok()?;
+    let error = &document["error"];
+    let code = error["errors"][0]["reason"].as_str().unwrap_or_default();
+    Some((plain(code), plain(error["message"].as_str()?)))
+}
+
+#[cfg(not(feature = "gcs"))]
+fn in_json(_: &str) -> Option<(String, String)> {
+    None
 }
 
 impl fmt::Display for Refusal {
@@ -194,6 +210,12 @@ mod tests {
              <AuthenticationErrorDetail>the MAC 'secret'</AuthenticationErrorDetail></Error>",
         );
         assert_eq!(azure.to_string(), "the store says 403 AuthenticationFailed (Server failed to authenticate)");
+        let google = refusal(
+            412,
+            &[],
+            r#"{"error": {"code": 412, "message": "A condition is not met.", "errors": [{"reason": "conditionNotMet"}]}}"#,
+        );
+        assert_eq!(google.to_string(), "the store says 412 conditionNotMet (A condition is not met)");
         let head = refusal(301, &[("x-amz-bucket-region", "eu-central-1")], "");
         assert_eq!((head.to_string().as_str(), head.region.as_deref()), ("the store says 301", Some("eu-central-1")));
         let busy = refusal(503, &[("retry-after", "7")], "slow down\nplease");

@@ -3,6 +3,12 @@
 //! The server is told the CRC32C of every write and verifies it.
 
 mod federated;
+mod requests;
+mod retention;
+mod versions;
+
+pub(crate) use retention::GcsRetention;
+pub(crate) use versions::GcsVersions;
 
 use std::fs;
 use std::path::Path;
@@ -20,30 +26,46 @@ use crate::access::{Access, Credentials, Environment};
 use crate::bucket::Bucket;
 use crate::http::{Network, client};
 
+/// Google's own server.
+const SERVER: &str = "https://storage.googleapis.com";
+
 /// The sink of a bucket. Asks the store nothing yet.
 pub(crate) fn open(bucket: &Bucket, access: &Access) -> Result<ObjectSink> {
-    Ok(ObjectSink::new(Arc::new(store(bucket, access)?), Naming::of(bucket)))
+    Ok(ObjectSink::new(Arc::new(Reach::of(bucket, access)?.store), Naming::of(bucket)))
 }
 
-fn store(bucket: &Bucket, access: &Access) -> Result<GoogleCloudStorage> {
-    let client = client(&Network::new(&access.environment, bucket.settings.ca_certificate.clone()), &bucket.short())?;
-    let service = Service::new(client, Proof::GoogleHash);
+/// How a bucket is reached.
+struct Reach {
+    store: GoogleCloudStorage,
+    service: Service,
+    /// The server, without a slash at the end.
+    server: String,
+}
+
+impl Reach {
+    fn of(bucket: &Bucket, access: &Access) -> Result<Self> {
+        let network = Network::new(&access.environment, bucket.settings.ca_certificate.clone());
+        let service = Service::new(client(&network, &bucket.short())?, Proof::GoogleHash);
+        let server = bucket.settings.endpoint.as_deref().unwrap_or(SERVER).trim_end_matches('/').to_owned();
+        Ok(Self { store: store(bucket, access, &service, &server)?, service, server })
+    }
+}
+
+fn store(bucket: &Bucket, access: &Access, service: &Service, server: &str) -> Result<GoogleCloudStorage> {
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&bucket.name)
+        .with_base_url(server)
         .with_http_connector(service.clone())
         .with_retry(once());
-    if let Some(endpoint) = &bucket.settings.endpoint {
-        builder = builder.with_base_url(endpoint);
-    }
     builder = match &access.credentials {
         Some(Credentials::ServiceAccount(json)) => match federation(json.reveal(), &bucket.to_string())? {
-            Some(federation) => builder.with_credentials(Arc::new(Federated::new(federation, service))),
+            Some(federation) => builder.with_credentials(Arc::new(Federated::new(federation, service.clone()))),
             None => builder.with_service_account_key(json.reveal()),
         },
         Some(_) => return Err(Error::invalid(bucket.to_string(), "GCS takes a service account's key as credentials")),
         // Without a file the machine is asked what it may do.
         None => match file_of(&access.environment) {
-            Some(path) => with_file(builder, &path, service)?,
+            Some(path) => with_file(builder, &path, service.clone())?,
             None => builder,
         },
     };

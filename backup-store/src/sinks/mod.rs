@@ -22,12 +22,14 @@ pub(crate) const SERVER_PARALLELISM: usize = 8;
 pub use local::LocalSink;
 #[cfg(feature = "object")]
 pub use object::ObjectSink;
+#[cfg(any(feature = "s3", feature = "gcs"))]
+pub use object::{
+    COMPLIANCE, Lost, LostKind, ObjectRetention, Prolong, Retention, RetentionReport, Short, ShortReason, Versions,
+    Wanted,
+};
 #[cfg(feature = "rest")]
 pub use rest::RestSink;
 #[cfg(feature = "s3")]
-pub use s3::{
-    COMPLIANCE, Lost, LostKind, Prolong, Retention, RetentionReport, S3Archive, S3Retention, S3Versions, Short,
-    ShortReason, Wanted,
-};
+pub use s3::S3Archive;
 #[cfg(feature = "sftp")]
 pub use sftp::SftpSink;

@@ -19,7 +19,7 @@ fn bucket(place: &str) -> Bucket {
 }
 
 fn bearer(path: &Path) -> std::result::Result<String, String> {
-    let store = store(&bucket("//b"), &access(path)).map_err(|error| error.to_string())?;
+    let store = Reach::of(&bucket("//b"), &access(path)).map_err(|error| error.to_string())?.store;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let credential = runtime.block_on(store.credentials().get_credential()).map_err(|error| error.to_string())?;
     Ok(credential.bearer.clone())

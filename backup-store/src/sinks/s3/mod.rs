@@ -11,8 +11,8 @@ mod role;
 mod versions;
 
 pub use archive::S3Archive;
-pub use retention::{COMPLIANCE, Prolong, Retention, RetentionReport, S3Retention, Short, ShortReason, Wanted};
-pub use versions::{Lost, LostKind, S3Versions};
+pub(crate) use retention::S3Retention;
+pub(crate) use versions::S3Versions;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use object_store::aws::AwsAuthorizer;
 use object_store::client::{HttpRequest, HttpRequestBody, HttpService as _};
 
 use super::Reach;
-use crate::bucket::{Bucket, push_encoded};
+use crate::bucket::{Bucket, encoded};
 use crate::layers::Patience;
 use crate::sinks::object::{Action, sink_error};
 
@@ -110,13 +110,6 @@ impl Requests {
     pub(super) fn not_understood(&self, what: &str) -> SinkError {
         SinkError::new(SinkErrorKind::Other, self.bucket.short()).caused_by(format!("{what} is not understood"))
     }
-}
-
-/// The text as it stands in a URL, where what is in `plain` stands for itself.
-pub(super) fn encoded(text: &str, plain: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    push_encoded(&mut encoded, text, plain);
-    encoded
 }
 
 /// The text of the first element of this name.

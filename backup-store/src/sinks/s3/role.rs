@@ -10,8 +10,10 @@ use object_store::client::{HttpRequest, HttpRequestBody, HttpService as _};
 use super::REGION_DEFAULT;
 use super::handed_out::Printed;
 use super::profile::Profile;
-use super::requests::{element, encoded};
+use super::requests::element;
 use crate::access::Environment;
+use crate::bucket::encoded;
+
 use crate::http::Failure;
 use crate::sinks::object::{Service, failure_in};
 

@@ -190,6 +190,71 @@ fn a_profiles_role_is_taken_on_with_its_sources_credentials() {
 }
 
 #[test]
+fn a_role_that_is_about_to_end_is_taken_on_again_within_a_run_and_one_that_lasts_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config");
+    let text = "[default]\nrole_arn = arn:r\nsource_profile = base\n[base]\naws_access_key_id = B\naws_secret_access_key = b\n";
+    std::fs::write(&config, text).unwrap();
+    let in_four_minutes = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(4);
+    // The second one lasts: so the third request does without another.
+    let given = std::sync::atomic::AtomicU32::new(0);
+    let (address, heard) = fake(move |asked| {
+        if !asked.contains("action=assumerole&") {
+            return ("200 OK", String::from("content"));
+        }
+        let number = given.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let mut answer = ROLE.replace("<AccessKeyId>R", &format!("<AccessKeyId>R{number}"));
+        if number == 1 {
+            answer = answer.replace("2099-01-01T00:00:00Z", &in_four_minutes.to_string());
+        }
+        ("200 OK", answer)
+    });
+    let url = format!("http://{address}/");
+    let access = with(&[("AWS_CONFIG_FILE", config.to_str().unwrap()), ("AWS_ENDPOINT_URL_STS", &url)]);
+    let bucket = Bucket::parse(Provider::S3, &format!("//b?endpoint=http://{address}")).unwrap();
+    let sink = open(&bucket, &access).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for _ in 0..3 {
+        // A fake of few words: that it is asked, and by whom, is what counts.
+        drop(runtime.block_on(sink.get(&ObjectKey::new("config"), None)));
+    }
+    let asked: Vec<_> = heard.try_iter().collect();
+    let by = |who: &str| asked.iter().filter(|request| request.starts_with("get ") && request.contains(who)).count();
+    assert_eq!((by("credential=r1/"), by("credential=r2/"), by("credential=")), (1, 2, 3), "{asked:#?}");
+    assert_eq!(asked.iter().filter(|request| request.starts_with("post ")).count(), 2, "{asked:#?}");
+}
+
+#[test]
+fn a_profile_may_take_its_role_on_with_the_token_in_a_file_which_is_read_each_time() {
+    let (address, heard) = always(
+        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>W</AccessKeyId>\
+         <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>\
+         </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let (config, file) = (folder.path().join("config"), folder.path().join("identity"));
+    let named = |session: &str| {
+        let text = format!("[default]\nrole_arn = arn:r\nweb_identity_token_file = {}\n{session}", file.display());
+        std::fs::write(&config, text).unwrap();
+        let url = format!("http://{address}/");
+        key_of("//b", &with(&[("AWS_CONFIG_FILE", config.to_str().unwrap()), ("AWS_ENDPOINT_URL_STS", &url)]))
+    };
+    for (token, session, told) in [
+        ("who-i-am", "", "rolesessionname=backup"),
+        ("who-i-am-now", "role_session_name = night\n", "rolesessionname=night"),
+    ] {
+        std::fs::write(&file, token).unwrap();
+        assert_eq!(named(session).unwrap(), "W s t");
+        let asked = heard.recv().unwrap();
+        for word in ["assumerolewithwebidentity", "arn%3ar", told, &format!("webidentitytoken={token}")] {
+            assert!(asked.contains(word) || asked.contains(&word.replace("%3a", ":")), "{word} is not in {asked}");
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(named("").is_err(), "without its token there is no role");
+}
+
+#[test]
 fn a_role_that_is_refused_says_so_and_one_that_is_not_answered_may_be_asked_for_again() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config");

@@ -1,59 +1,35 @@
-//! What a bucket with versions still has of the past, and how it comes back.
+//! What a bucket of S3 with versions still has of the past, and how it comes back.
 //!
 //! In such a bucket a delete leaves a marker, and a write leaves what was there before: whoever steals credentials that
 //! can delete and replace, but not remove versions, can hide a repository and not destroy it. Nothing is removed here
 //! either: what comes back is a copy of the old version, which becomes the newest. A crash leaves some objects back and
-//! some not; the next run does the rest, since what is back is known by its tag, or by its hash.
+//! some not; the next run does the rest, since what is back is known by its tag, or by its hash. [`Versions`] calls it.
+//!
+//! [`Versions`]: crate::sinks::Versions
 
 use backup_core::Result;
-use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
+use backup_core::contracts::{SinkError, SinkErrorKind};
 use backup_core::model::Id;
-use backup_core::repository::layout::LOCKS;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
 use jiff::Timestamp;
 
 use super::Reach;
-use super::requests::{Ask, Requests, element, encoded, sha256_of};
+use super::requests::{Ask, Requests, element, sha256_of};
 use crate::access::Access;
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, encoded};
 use crate::layers::Patience;
-use crate::sinks::object::Action;
+use crate::sinks::object::{Action, Lost, LostKind, OBJECTS_MAX, Past, Way, keeps_nothing, key_of};
 use crate::url::percent_decoded;
-
-/// How many copies are under way at once.
-const COPIES_MAX: usize = 16;
 
 /// What errors call the answer.
 const LISTING: &str = "the list of versions";
 
 /// The versions of objects in a bucket.
-pub struct S3Versions(Requests);
-
-/// An object that is not as it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// The object.
-    pub key: ObjectKey,
-    /// The size it had.
-    pub bytes: u64,
-    /// What has happened to it since.
-    pub kind: LostKind,
-    version: String,
-    storage_class: String,
-    has_kept_its_size: bool,
-}
-
-/// What has happened to an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostKind {
-    /// It was deleted.
-    Deleted,
-    /// Something else was written over it.
-    Replaced,
-}
+pub(crate) struct S3Versions(Requests);
 
 /// A line of the store's listing. An object's lines come together, the newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,22 +54,18 @@ impl S3Versions {
     /// # Errors
     ///
     /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used.
-    pub fn open(bucket: &Bucket, access: &Access, patience: Patience) -> Result<Self> {
+    pub(crate) fn open(bucket: &Bucket, access: &Access, patience: Patience) -> Result<Self> {
         Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone()).with_patience(patience)))
     }
 
-    /// The objects that were there at the instant `at`, and since were deleted or replaced. Locks are left out: nobody
-    /// holds those of the past. Times are the store's own.
-    ///
-    /// # Errors
-    ///
-    /// [`SinkErrorKind::Unsupported`] when the bucket keeps no versions.
-    pub async fn lost_since(&self, at: Timestamp) -> Result<Vec<Lost>, SinkError> {
+    async fn all_lost(&self, at: Timestamp) -> Result<Vec<Lost>, SinkError> {
         let state = self.look("versioning").await?;
         if element(&state, "Status").is_none() {
-            return Err(SinkError::new(SinkErrorKind::Unsupported, self.0.bucket().short())
-                .caused_by("the bucket keeps no versions")
-                .with_hint("only a bucket with versioning switched on keeps what is deleted or replaced"));
+            return Err(keeps_nothing(
+                self.0.bucket().short(),
+                "the bucket keeps no versions",
+                "only a bucket with versioning switched on keeps what is deleted or replaced",
+            ));
         }
         let prefix = self.0.path("");
         let (mut lost, mut of_one, mut next) = (Vec::new(), Vec::<Version>::new(), String::new());
@@ -122,17 +94,17 @@ impl S3Versions {
             }
         }
         lost.extend(lost_of(&prefix, &of_one, at));
-        let is_lost: Vec<_> = lost.iter().map(|lost| self.is_lost(lost).boxed()).collect();
-        let is_lost: Vec<bool> = stream::iter(is_lost).buffered(COPIES_MAX).try_collect().await?;
+        let is_lost: Vec<_> = lost.iter().map(|found| self.is_lost(found).boxed()).collect();
+        let is_lost: Vec<bool> = stream::iter(is_lost).buffered(OBJECTS_MAX).try_collect().await?;
         let mut is_lost = is_lost.into_iter();
         lost.retain(|_| is_lost.next().unwrap_or(true));
-        Ok(lost)
+        Ok(lost.into_iter().map(|found| found.lost).collect())
     }
 
     /// Whether an object is another one than it was. Where the store encrypts with a key of its own each time, as with KMS,
     /// a copy has another tag than what it was copied from; so of those that have kept their size the hash is asked for.
-    async fn is_lost(&self, lost: &Lost) -> Result<bool, SinkError> {
-        if lost.kind == LostKind::Deleted || !lost.has_kept_its_size {
+    async fn is_lost(&self, Found { lost, has_kept_its_size }: &Found) -> Result<bool, SinkError> {
+        if lost.kind == LostKind::Deleted || !has_kept_its_size {
             return Ok(true);
         }
         let Some(now) = self.sha256(lost, "").await? else { return Ok(true) };
@@ -155,17 +127,6 @@ impl S3Versions {
             action: Action::Read,
         };
         Ok(sha256_of(&self.0.send(ask).await?.0))
-    }
-
-    /// Brings objects back.
-    ///
-    /// # Errors
-    ///
-    /// The first that occurs; what came back before stays.
-    pub async fn bring_back(&self, lost: &[Lost]) -> Result<(), SinkError> {
-        // Boxed, because the compiler cannot tell that the plain ones may move between threads.
-        let copies: Vec<_> = lost.iter().map(|lost| self.bring_one_back(lost).boxed()).collect();
-        stream::iter(copies).buffer_unordered(COPIES_MAX).try_collect().await
     }
 
     async fn bring_one_back(&self, lost: &Lost) -> Result<(), SinkError> {
@@ -200,20 +161,26 @@ impl S3Versions {
     }
 }
 
-impl std::fmt::Debug for S3Versions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "S3Versions({})", self.0.bucket())
+impl Past for S3Versions {
+    fn lost_since(&self, at: Timestamp) -> BoxFuture<'_, Result<Vec<Lost>, SinkError>> {
+        Box::pin(self.all_lost(at))
+    }
+
+    fn bring_back<'a>(&'a self, lost: &'a Lost) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(self.bring_one_back(lost))
     }
 }
 
+/// An object that another one has the place of, as far as its tag tells.
+struct Found {
+    lost: Lost,
+    has_kept_its_size: bool,
+}
+
 /// What an object has lost since `at`, by all its versions, the newest first.
-fn lost_of(prefix: &str, versions: &[Version], at: Timestamp) -> Option<Lost> {
+fn lost_of(prefix: &str, versions: &[Version], at: Timestamp) -> Option<Found> {
     let newest = versions.first()?;
-    let key = newest.key.strip_prefix(prefix)?;
-    let is_lock = key.strip_prefix(LOCKS).is_some_and(|rest| rest.starts_with('/'));
-    if is_lock || !key.split('/').all(ObjectKey::is_component) {
-        return None;
-    }
+    let key = key_of(prefix, &newest.key)?;
     let then = versions.iter().find(|version| version.since <= at)?;
     // Deleted already at that time.
     let wanted = then.content.as_ref()?;
@@ -224,9 +191,9 @@ fn lost_of(prefix: &str, versions: &[Version], at: Timestamp) -> Option<Lost> {
         Some(_) => LostKind::Replaced,
     };
     let has_kept_its_size = newest.content.as_ref().is_some_and(|now| now.bytes == wanted.bytes);
-    let (key, bytes) = (ObjectKey::new(key.to_owned()), wanted.bytes);
     let (version, storage_class) = (then.id.clone(), wanted.storage_class.clone());
-    Some(Lost { key, bytes, kind, version, storage_class, has_kept_its_size })
+    let lost = Lost { key, bytes: wanted.bytes, kind, version, storage_class, way: Way::Copy };
+    Some(Found { lost, has_kept_its_size })
 }
 
 /// The versions and delete markers of a page, in its order; `None` when it is none.
@@ -284,7 +251,7 @@ mod tests {
     fn lost(entries: &[(&str, &str, &str, Option<&str>)]) -> Option<(LostKind, String)> {
         let versions = versions_in(&page(entries)).unwrap();
         let at = "2026-01-01T00:30:00Z".parse().unwrap();
-        lost_of("p/", &versions, at).map(|lost| (lost.kind, lost.version))
+        lost_of("p/", &versions, at).map(|found| (found.lost.kind, found.lost.version))
     }
 
     #[test]
