@@ -6,7 +6,6 @@ use backup_core::testing::write_program;
 use serde_json::json;
 
 use crate::driver::Ran;
-use crate::fails::write_program;
 use crate::server::Server;
 
 fn restore(server: &Server, database: &str, options: &[&str]) -> Ran {

@@ -4,10 +4,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
 
+use backup_core::testing::write_program;
 use serde_json::{Value, json};
 
 use crate::driver::Ran;
-use crate::fails::{assert_failed, write_program};
+use crate::fails::assert_failed;
 use crate::server::Server;
 
 /// Backs up as `reader`, and gives what it warns of.

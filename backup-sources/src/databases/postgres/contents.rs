@@ -25,6 +25,9 @@ const OF_DATABASE: &[u8] = b"DATABASE ";
 const ONE_NAME: [&str; 9] =
     ["TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "SEQUENCE SET", "INDEX", "TYPE", "DOMAIN"];
 
+/// A table, by schema and name.
+type Table = (Vec<u8>, Vec<u8>);
+
 /// All entries so far.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
@@ -34,11 +37,11 @@ pub(super) struct Contents {
     places: HashMap<i32, u64>,
     /// The columns of each table's data, by the number of its entry.
     columns: HashMap<i32, Vec<u8>>,
-    /// Tables that have columns of a parent, by schema and name.
-    heirs: HashSet<(Vec<u8>, Vec<u8>)>,
-    /// Tables that get the rows of their partitions, by schema and name: the columns of the first partition that came, if
+    /// Tables that have columns of a parent.
+    heirs: HashSet<Table>,
+    /// Tables that get the rows of their partitions: the columns of the first partition that came, if
     /// those of all others are the same.
-    roots: HashMap<(Vec<u8>, Vec<u8>), Option<Vec<Vec<u8>>>>,
+    roots: HashMap<Table, Option<Vec<Vec<u8>>>>,
 }
 
 /// One entry.
