@@ -154,7 +154,7 @@ fn drills(text: &mut Text, jobs: &Jobs<'_>) {
         let Some(drill) = facts.drilled(&copy.repository) else { continue };
         let was = match drill.verdict {
             DrillVerdict::Passed => "passed",
-            DrillVerdict::Failed => "failed",
+            DrillVerdict::Failed(_) => "failed",
             DrillVerdict::NotRun(_) => "not_run",
         };
         for result in ["passed", "failed", "not_run"] {

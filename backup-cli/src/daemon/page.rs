@@ -102,8 +102,22 @@ fn wrong(out: &mut String, view: &View) {
 fn mended(mend: &str) -> String {
     match mend.starts_with("backup ") {
         true => format!("Try <code>{}</code>", escaped(mend)),
-        false => format!("To mend it: {}.", escaped(mend)),
+        false => format!("To mend it: {}.", prose(mend)),
     }
+}
+
+/// Words in which commands stand between backticks.
+fn prose(words: &str) -> String {
+    let words = escaped(words);
+    let parts: Vec<_> = words.split('`').collect();
+    if parts.len() % 2 == 0 {
+        return words;
+    }
+    let shown = |(place, part): (usize, &&str)| match place % 2 {
+        0 => (*part).to_owned(),
+        _ => format!("<code>{part}</code>"),
+    };
+    parts.iter().enumerate().map(shown).collect()
 }
 
 fn card(out: &mut String, job: &JobView, zone: &TimeZone, now: Timestamp) {
@@ -194,7 +208,7 @@ fn drill(job: &JobView, zone: &TimeZone, now: Timestamp) -> String {
         (Some(drill), _) => {
             let (class, words) = match &drill.verdict {
                 DrillVerdict::Passed => ("good", "passed".to_owned()),
-                DrillVerdict::Failed => ("bad", "failed".to_owned()),
+                DrillVerdict::Failed(why) => ("bad", format!("failed: {}", escaped(why))),
                 DrillVerdict::NotRun(why) => ("bad", format!("could not run: {}", escaped(why))),
             };
             let took = drill.took.map(|took| format!(", took {}", in_words(took))).unwrap_or_default();
@@ -310,7 +324,7 @@ mod tests {
         assert!(wrong < jobs);
         for words in [
             "<strong>uploads</strong>: the newest backup of uploads is 40 h old, where 26 h are allowed. Try <code>backup run uploads</code>",
-            "<strong>uploads</strong>: the last drill from local failed 3 h ago. Try <code>backup -r local drill uploads</code>",
+            "<strong>uploads</strong>: the last drill from local, 3 h ago, failed: rows of users differ. Try <code>backup -r local drill uploads</code>",
             "<span class=\"state good\">well</span>",
             "<span class=\"state bad\">wrong</span>",
             "2026-11-22 02:07 UTC",
@@ -347,6 +361,12 @@ mod tests {
         for never in ["<b>", "<img>", "<i>", "<script"] {
             assert!(!html.contains(never), "{never}");
         }
+    }
+
+    #[test]
+    fn commands_within_words_are_shown_as_commands_and_a_lone_mark_is_left() {
+        assert_eq!(mended("run `a <b>`, then `c`"), "To mend it: run <code>a &lt;b&gt;</code>, then <code>c</code>.");
+        assert_eq!(mended("a ` b"), "To mend it: a ` b.");
     }
 
     #[test]

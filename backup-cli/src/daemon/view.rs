@@ -182,7 +182,10 @@ pub(super) mod sample {
         View {
             host: "db1".to_owned(),
             zone: TimeZone::UTC,
-            jobs: vec![job("app-db", 10, DrillVerdict::Passed), job("uploads", 40, DrillVerdict::Failed)],
+            jobs: vec![
+                job("app-db", 10, DrillVerdict::Passed),
+                job("uploads", 40, DrillVerdict::Failed("rows of users differ".to_owned())),
+            ],
             is_ready: true,
             troubles: Vec::new(),
         }

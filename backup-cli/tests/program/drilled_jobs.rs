@@ -267,11 +267,11 @@ fn drills_that_have_a_schedule_and_have_not_gone_on_end_status_with_4() {
     let world = world(&scheduled);
     run(&world, &["run"]).succeeds();
     let status = run(&world, &["status", "files"]).succeeds();
-    assert!(status.out.contains("no drill has ever restored it"), "{}", status.out);
+    assert!(status.out.contains("no drill of it has ever passed"), "{}", status.out);
     assert_eq!(drill(&world, &["files"]).0, 0);
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     let status = run(&world, &["status", "files"]).ends_with(4);
-    assert!(status.out.contains("no drill has restored"), "{}", status.out);
+    assert!(status.out.contains("no drill of it has passed for"), "{}", status.out);
     let text = fs::read_to_string(world.path().join("backup.toml")).unwrap();
     configure(&world, &text.replace("0 5 1 1 *", "never"));
     run(&world, &["status", "files"]).succeeds();

@@ -150,7 +150,7 @@ fn fact(drill: &PastDrill, part: Option<Arc<GroupKey>>) -> Drill {
     let took = drill.figures.verified_ms.and_then(|took| i64::try_from(took).ok()).map(SignedDuration::from_millis);
     let verdict = match &drill.verdict {
         Verdict::Passed => DrillVerdict::Passed,
-        Verdict::Failed { .. } => DrillVerdict::Failed,
+        Verdict::Failed { reason } => DrillVerdict::Failed(reason.clone()),
         Verdict::NotRun { reason } => DrillVerdict::NotRun(reason.clone()),
     };
     Drill { ended: drill.ended, repository: drill.repository.clone(), part, verdict, took }

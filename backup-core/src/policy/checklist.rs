@@ -239,7 +239,7 @@ fn restore_tests(job: &JobFacts, standards: &Standards, now: Timestamp) -> Answe
     match restored(job).map(|when| now.duration_since(when)) {
         Some(age) if age <= standards.drilled_within => yes(format!("a drill restored it {} ago", in_words(age))),
         Some(age) => no(format!("the last drill that restored it was {} ago", in_words(age)), mend),
-        None if job.copies.iter().any(|copy| copy.read.is_some()) => no("no drill has ever restored it", mend),
+        None if job.copies.iter().any(|copy| copy.read.is_some()) => no("no drill of it has ever passed", mend),
         None => unknown("no repository was read", mend),
     }
 }

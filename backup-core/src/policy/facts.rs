@@ -259,8 +259,8 @@ pub struct Drill {
 pub enum DrillVerdict {
     /// The data came back and was what it should be.
     Passed,
-    /// It did not.
-    Failed,
+    /// It did not, and what was wrong.
+    Failed(String),
     /// It could not be tried, and why: never as good as passed.
     NotRun(String),
 }
@@ -270,7 +270,7 @@ impl DrillVerdict {
         match self {
             Self::Passed => 0,
             Self::NotRun(_) => 1,
-            Self::Failed => 2,
+            Self::Failed(_) => 2,
         }
     }
 }

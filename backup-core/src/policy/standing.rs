@@ -165,8 +165,8 @@ fn drills(facts: &JobFacts, standards: &Standards, now: Timestamp) -> Vec<Findin
         let from = if is_only { String::new() } else { format!(" from {copy}") };
         match &drill.verdict {
             DrillVerdict::Passed => {}
-            DrillVerdict::Failed => {
-                find(FindingKind::DrillFailed, copy, format!("the last drill{from} failed {when} ago"));
+            DrillVerdict::Failed(why) => {
+                find(FindingKind::DrillFailed, copy, format!("the last drill{from}, {when} ago, failed: {why}"));
             }
             DrillVerdict::NotRun(why) => {
                 let what = format!("the last drill{from}, {when} ago, could not run: {why}");
@@ -175,7 +175,7 @@ fn drills(facts: &JobFacts, standards: &Standards, now: Timestamp) -> Vec<Findin
         }
     }
     if restored(facts).is_none() {
-        let what = "no drill has ever restored it".to_owned();
+        let what = "no drill of it has ever passed".to_owned();
         let mend = format!("backup drill {job}");
         wrong.push(Finding { kind: FindingKind::DrillOverdue, repository: None, what, mend });
         return wrong;
@@ -186,8 +186,8 @@ fn drills(facts: &JobFacts, standards: &Standards, now: Timestamp) -> Vec<Findin
         let it = if is_only { "it".to_owned() } else { format!("the copy in {name}") };
         let what = match facts.restored_from(name) {
             Some(when) if now.duration_since(when) <= standards.drilled_within => continue,
-            Some(when) => format!("no drill has restored {it} for {}", in_words(now.duration_since(when))),
-            None => format!("no drill has ever restored {it}"),
+            Some(when) => format!("no drill of {it} has passed for {}", in_words(now.duration_since(when))),
+            None => format!("no drill of {it} has ever passed"),
         };
         wrong.push(Finding {
             kind: FindingKind::DrillOverdue,
@@ -254,7 +254,7 @@ mod tests {
         let mut facts = job(vec![copy("local", [plain()]), copy("offsite", [restored]), copy("third", [plain()])]);
         facts.drills = vec![
             drill("2026-11-20T05:00:00Z", DrillVerdict::Passed),
-            drill("2026-11-21T05:00:00Z", DrillVerdict::Failed),
+            drill("2026-11-21T05:00:00Z", DrillVerdict::Failed("rows of users differ".to_owned())),
         ];
         assert_eq!(facts.restored_from("local"), Some(at("2026-11-20T05:00:00Z")), "a failed one restored nothing");
         assert_eq!(facts.restored_from("offsite"), Some(at("2026-11-22T04:00:00Z")));
@@ -267,14 +267,17 @@ mod tests {
         let far = |drill: Drill| Drill { repository: "offsite".to_owned(), ..drill };
         let of = |part: &str, drill: Drill| Drill { part: Some(GroupKey::of_dump("app", part).into()), ..drill };
         let passed = |ended| drill(ended, DrillVerdict::Passed);
-        let failed = |ended| drill(ended, DrillVerdict::Failed);
+        let failed = |ended| drill(ended, DrillVerdict::Failed("rows of users differ".to_owned()));
         facts.drills = vec![far(failed("2026-11-22T05:00:00Z")), passed("2026-11-22T06:00:00Z")];
         let told = |facts: &JobFacts| {
             let found = standing(facts).findings;
             let found = found.into_iter().filter(|finding| finding.kind == FindingKind::DrillFailed);
             found.map(|finding| (finding.repository, finding.what)).collect::<Vec<_>>()
         };
-        let expected = (Some("offsite".to_owned()), "the last drill from offsite failed 7 h ago".to_owned());
+        let expected = (
+            Some("offsite".to_owned()),
+            "the last drill from offsite, 7 h ago, failed: rows of users differ".to_owned(),
+        );
         assert_eq!(told(&facts), [expected]);
         facts.drills.push(far(passed("2026-11-22T07:00:00Z")));
         assert_eq!(told(&facts), []);
@@ -294,7 +297,7 @@ mod tests {
             let found = found.into_iter().filter(|finding| finding.kind == FindingKind::DrillOverdue);
             found.map(|finding| (finding.what, finding.mend)).collect::<Vec<_>>()
         };
-        let never = "no drill has ever restored the copy in offsite".to_owned();
+        let never = "no drill of the copy in offsite has ever passed".to_owned();
         assert_eq!(overdue(&facts), [(never, "backup -r offsite drill app".to_owned())]);
         facts.drilled_from = Some("local".to_owned());
         assert_eq!(overdue(&facts), []);
@@ -353,9 +356,13 @@ mod tests {
                 "backup run app",
             ),
             (
-                |facts| facts.drills.push(drill("2026-11-22T05:00:00Z", DrillVerdict::Failed)),
+                |facts| {
+                    facts
+                        .drills
+                        .push(drill("2026-11-22T05:00:00Z", DrillVerdict::Failed("rows of users differ".to_owned())))
+                },
                 FindingKind::DrillFailed,
-                "the last drill from local failed 7 h ago",
+                "the last drill from local, 7 h ago, failed: rows of users differ",
                 "backup -r local drill app",
             ),
             (
@@ -386,7 +393,7 @@ mod tests {
                         .for_each(|backup| backup.restored = None);
                 },
                 FindingKind::DrillOverdue,
-                "no drill has ever restored it",
+                "no drill of it has ever passed",
                 "backup drill app",
             ),
         ];
