@@ -115,13 +115,10 @@ impl Clients {
         let mut stand_ins = Vec::new();
         for (place, programs) in programs.iter().enumerate() {
             let scripts = self.scripts.join(place.to_string());
-            for name in names {
-                let program = programs.join(name);
-                if program.is_file() {
-                    fs::create_dir_all(&scripts)?;
-                    write(&scripts.join(name), &script_of(&walls.command(folder, &program), variables))?;
-                }
-            }
+            let there = names.iter().map(|name| (*name, programs.join(name))).filter(|(_, program)| program.is_file());
+            let script = |program: &Path| script_of(&walls.command(folder, program), variables);
+            let written: Vec<_> = there.map(|(name, program)| (name, script(&program))).collect();
+            write(&scripts, &written)?;
             stand_ins.push(scripts);
         }
         Ok(stand_ins)

@@ -219,19 +219,19 @@ impl Container {
     }
 
     fn write_stand_ins(&self, wanted: Wanted) -> io::Result<()> {
-        fs::create_dir_all(&self.stand_ins)?;
-        for (name, path) in &self.inside.programs {
-            let script = stand_ins::script(&StandIn {
+        let script = |program| {
+            stand_ins::script(&StandIn {
                 client: &self.inside.client.program,
                 environment: &self.inside.client.environment,
                 container: &self.inside.name,
                 within: &self.inside.own,
                 variables: wanted.variables,
-                program: path,
-            });
-            stand_ins::write(&self.stand_ins.join(name), &script)?;
-        }
-        Ok(())
+                program,
+            })
+        };
+        let programs = self.inside.programs.iter();
+        let scripts: Vec<_> = programs.map(|(name, path)| (name.as_str(), script(path))).collect();
+        stand_ins::write(&self.stand_ins, &scripts)
     }
 }
 

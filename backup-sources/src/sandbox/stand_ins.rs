@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What a script runs in a container.
 pub(super) struct StandIn<'a> {
@@ -76,10 +76,25 @@ pub(super) fn script(what: &StandIn<'_>) -> Vec<u8> {
     text
 }
 
-/// Writes it, for its owner to run.
-pub(super) fn write(path: &Path, script: &[u8]) -> io::Result<()> {
-    fs::write(path, script)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+/// Writes scripts into a folder by their names, for its owner to run at once.
+///
+/// A file that anybody has open for writing cannot be run (`ETXTBSY`), and a child that another thread starts meanwhile has
+/// all that is open here until it turns into its own program. So what is run is a copy, made by a process that has ended.
+pub(super) fn write(folder: &Path, scripts: &[(&str, Vec<u8>)]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let drafts = tempfile::tempdir_in(folder)?;
+    let mut copy = Command::new("cp");
+    copy.args(["--remove-destination", "--preserve=mode", "--target-directory"]).arg(folder).arg("--");
+    for (name, script) in scripts {
+        let draft = drafts.path().join(name);
+        fs::write(&draft, script)?;
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o700))?;
+        copy.arg(draft);
+    }
+    if scripts.is_empty() || copy.stdin(Stdio::null()).status()?.success() {
+        return drafts.close();
+    }
+    Err(io::Error::other(format!("cp cannot write into {}", folder.display())))
 }
 
 /// A word as a shell takes it for itself.
@@ -101,18 +116,32 @@ mod tests {
 
     use super::*;
 
-    /// Writes a script that is run at once.
-    fn written(path: &Path, script: Vec<u8>) {
-        write_program(path, &String::from_utf8(script).unwrap());
+    #[test]
+    fn scripts_are_their_owners_to_run_and_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("new");
+        write(&folder, &[]).unwrap();
+        write(&folder, &[("one", b"#!/bin/sh\nfalse\n".to_vec())]).unwrap();
+        write(&folder, &[("one", b"#!/bin/sh\n".to_vec()), ("two", Vec::new())]).unwrap();
+        assert_eq!(fs::read(folder.join("one")).unwrap(), b"#!/bin/sh\n");
+        assert_eq!(fs::metadata(folder.join("one")).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no draft stays");
     }
 
     #[test]
-    fn a_script_is_its_owners_to_run_and_nobody_elses() {
+    fn scripts_run_at_once_whatever_other_threads_start() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("program");
-        write(&path, b"#!/bin/sh\n").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"#!/bin/sh\n");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        std::thread::scope(|scope| {
+            for lane in 0..4 {
+                let folder = folder.path().join(lane.to_string());
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        write(&folder, &[("program", b"#!/bin/sh\nexit 7\n".to_vec())]).unwrap();
+                        assert_eq!(Command::new(folder.join("program")).status().unwrap().code(), Some(7));
+                    }
+                });
+            }
+        });
     }
 
     #[test]
@@ -121,9 +150,8 @@ mod tests {
         let mut stands_for = Command::new("/bin/sh");
         stands_for.env_clear().env("OWN", "it's $mine").env("LC_ALL", "C.UTF-8");
         stands_for.args(["-c", "env | sort; echo \"[$1][$2]\"", "its name", "a 'b' $c"]);
-        let path = folder.path().join("program");
-        written(&path, script_of(&stands_for, &["PGHOST", "PGPORT"]));
-        let mut command = Command::new(&path);
+        write(folder.path(), &[("program", script_of(&stands_for, &["PGHOST", "PGPORT"]))]).unwrap();
+        let mut command = Command::new(folder.path().join("program"));
         command.arg("x y").env("PGHOST", "/own dir").env("OTHER", "secret").env_remove("PGPORT").env("LC_ALL", "C");
         let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
         // A shell makes a variable of its own working folder.
@@ -145,9 +173,8 @@ mod tests {
             variables: &["PGHOST", "PGPORT"],
             program: "/usr/bin/pg_dump",
         });
-        let path = folder.path().join("pg_dump");
-        written(&path, script);
-        let mut command = Command::new(&path);
+        write(folder.path(), &[("pg_dump", script)]).unwrap();
+        let mut command = Command::new(folder.path().join("pg_dump"));
         command.args(["x y", "$z"]).env("PGHOST", "/own dir").env("OTHER", "secret").env_remove("PGPORT");
         let said = command.env("LC_ALL", "C").output().unwrap();
         let said = String::from_utf8(said.stdout).unwrap();
