@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::driver::{Ran, World};
 
 /// Nobody: PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// A running server, stopped when it is dropped. It listens on a socket in its folder, and trusts everybody there.
 pub(crate) struct Server {
@@ -217,7 +217,7 @@ fn is_root() -> bool {
 }
 
 /// A program that runs without root's powers.
-fn as_nobody(program: &Path, folder: &Path) -> Command {
+pub(crate) fn as_nobody(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env("LC_ALL", "C");
     if is_root() {

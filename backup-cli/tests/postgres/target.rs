@@ -6,6 +6,7 @@ use backup_core::testing::write_program;
 use serde_json::json;
 
 use crate::driver::Ran;
+use crate::fails::write_script;
 use crate::server::Server;
 
 fn restore(server: &Server, database: &str, options: &[&str]) -> Ran {
@@ -85,7 +86,7 @@ fn the_programs_are_told_no_password_and_read_a_copy_that_nobody_else_can_enter_
             real.display(),
             said.display()
         );
-        write_program(&folder.join(name), &script);
+        write_script(&folder.join(name), &script);
     }
     let url = |database: &str| server.url(database).replace("postgres@", "postgres:s3cret@");
     for arguments in [&["create", &url("app")][..], &["restore", "latest", "--jobs", "3", "--to", &url("again")]] {

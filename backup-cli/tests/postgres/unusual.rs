@@ -4,11 +4,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
 
-use backup_core::testing::write_program;
 use serde_json::{Value, json};
 
 use crate::driver::Ran;
-use crate::fails::assert_failed;
+use crate::fails::{assert_failed, write_script};
 use crate::server::Server;
 
 /// Backs up as `reader`, and gives what it warns of.
@@ -51,7 +50,7 @@ fn a_table_that_is_emptied_or_rewritten_as_the_dump_begins_is_not_taken_for_an_e
             "[ \"$1\" = --version ] && exec {0}/pg_dump $1\n{0}/psql -qX -d app -c '{statement}' >&2 || exit 9\nexec {0}/pg_dump \"$@\"",
             programs.display()
         );
-        write_program(&folder.join("pg_dump"), &meanwhile);
+        write_script(&folder.join("pg_dump"), &meanwhile);
         let ran = server.try_create("app", &[&["--pg-bin", folder.to_str().unwrap()], option].concat());
         match is_whole {
             true => assert_eq!((ran.code, server.snapshots()), (0, before + 1), "{statement}: {}", ran.err),

@@ -34,7 +34,22 @@ pub(super) type Answer = Vec<Vec<Option<String>>>;
 
 /// What is asked is asked of the server itself. Otherwise whoever owns a database could have his own functions and operators
 /// called in their place, by who backs it up: `ALTER DATABASE … SET search_path`.
-const OWN_NAMES: &str = "SET search_path = pg_catalog";
+///
+/// It is said with each question, for its transaction alone. A pooler hands sessions on to other programs, which would
+/// find none of their tables in one where it was said for good.
+const OWN_NAMES: &str = "SET LOCAL search_path = pg_catalog; ";
+
+/// What refuses to stand in a transaction with anything else, and calls no function by a name.
+const ALONE: [&str; 2] = ["CREATE DATABASE", "DROP DATABASE"];
+
+/// Which names mean what in a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// Those of the server alone.
+    Own,
+    /// Those that programs find in this database.
+    OfUsers,
+}
 
 /// A question, and where its answer goes.
 struct Question {
@@ -49,14 +64,24 @@ pub(super) struct Connection {
     thread: Option<JoinHandle<()>>,
     location: String,
     bounds: Bounds,
+    names: Names,
 }
 
 impl Connection {
     /// Connects to `database` of the first candidate that answers; also gives the server as only that candidate.
     pub(super) fn open(server: &Server, database: &str) -> Result<(Self, Server)> {
+        Self::open_with(Names::Own, server, database)
+    }
+
+    /// The same for the questions of users, whose words mean what they mean in production.
+    pub(super) fn open_for_users(server: &Server, database: &str) -> Result<(Self, Server)> {
+        Self::open_with(Names::OfUsers, server, database)
+    }
+
+    fn open_with(names: Names, server: &Server, database: &str) -> Result<(Self, Server)> {
         let mut last = Error::invalid(server.location(), "no server was named");
         for host in 0..server.hosts.len() {
-            match Self::open_one(server, host, database) {
+            match Self::open_one(names, server, host, database) {
                 Ok(connection) => return Ok((connection, server.narrowed(host))),
                 Err(error) => last = error,
             }
@@ -64,7 +89,7 @@ impl Connection {
         Err(last)
     }
 
-    fn open_one(server: &Server, host: usize, database: &str) -> Result<Self> {
+    fn open_one(names: Names, server: &Server, host: usize, database: &str) -> Result<Self> {
         let protection = Protection::of(server)?;
         let config = config(server, host, database, &protection)?;
         let (questions, asked) = unbounded_channel();
@@ -74,7 +99,7 @@ impl Connection {
         let broken = |what| Error::new(ErrorKind::Broken(what), server.location());
         let thread = thread.spawn(run).map_err(|error| broken("no thread could be started").caused_by(error))?;
         let (location, bounds) = (server.location(), server.bounds.clone());
-        let mut connection = Self { questions: Some(questions), thread: Some(thread), location, bounds };
+        let mut connection = Self { questions: Some(questions), thread: Some(thread), location, bounds, names };
         match connection.wait(&opened, None) {
             Ok(Ok(())) => Ok(connection),
             Ok(Err(Refusal::Runtime(error))) => Err(broken("no runtime could be started").caused_by(error)),
@@ -101,8 +126,12 @@ impl Connection {
     /// The same for what may take so long; as long as it takes without a limit.
     pub(super) fn ask_within(&self, limit: Option<Duration>, sql: &str) -> Result<Answer> {
         let (answer, answered) = mpsc::channel();
+        let names = match self.names {
+            Names::Own if !ALONE.iter().any(|alone| sql.starts_with(alone)) => OWN_NAMES,
+            _ => "",
+        };
         let questions = self.questions.as_ref().ok_or_else(|| self.gone())?;
-        questions.send(Question { sql: sql.to_owned(), answer }).map_err(|_| self.gone())?;
+        questions.send(Question { sql: format!("{names}{sql}"), answer }).map_err(|_| self.gone())?;
         let answer = self.wait(&answered, limit)?;
         answer.map_err(|error| Error::new(ErrorKind::Source(told(&error)), self.location.as_str()))
     }
@@ -217,10 +246,6 @@ fn serve(
         };
         // Its error reaches whoever asks next.
         let driver = tokio::spawn(connection);
-        if let Err(error) = client.simple_query(OWN_NAMES).await {
-            let _ = ready.send(Err(Refusal::Server(error)));
-            return;
-        }
         let _ = ready.send(Ok(()));
         let mut waiting = VecDeque::new();
         while let Some(Question { sql, answer }) = next(&mut waiting, &mut asked).await {

@@ -51,20 +51,17 @@ pub(super) struct View {
 impl View {
     /// Opens the transaction that the view lasts as long as.
     pub(super) fn take(connection: &Connection, major: u32) -> Result<Self> {
-        let mut settings = "SET statement_timeout = 0; SET lock_timeout = 0; \
-            SET idle_in_transaction_session_timeout = 0"
-            .to_owned();
-        if major >= 14 {
-            settings.push_str("; SET idle_session_timeout = 0");
-        }
-        if major >= 17 {
-            settings.push_str("; SET transaction_timeout = 0");
-        }
-        connection.ask(&settings)?;
         // Before the transaction, which an error would end: some managed servers do not tell.
         let position = connection
             .value("SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END");
-        connection.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        // For the transaction alone: a pooler hands the session on to other programs.
+        let mut begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
+            SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+            .to_owned();
+        if major >= 17 {
+            begin.push_str("; SET LOCAL transaction_timeout = 0");
+        }
+        connection.ask(&begin)?;
         let row = connection.ask(
             "SELECT pg_export_snapshot(), \
              to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",

@@ -18,10 +18,9 @@ const ANSWER_MAX: usize = 64 * 1024;
 pub(super) fn ask(reader: &Server, database: &str, sql: &str) -> Result<Answer, SandboxError> {
     let failed = |why: String| SandboxError::new(format!("ask {sql:?}"), why);
     let of_server = |error: &backup_core::Error| failed(told(error));
-    let (connection, _) = Connection::open(reader, database).map_err(|error| of_server(&error).ours())?;
-    // The user's words mean what they mean in production.
+    let (connection, _) = Connection::open_for_users(reader, database).map_err(|error| of_server(&error).ours())?;
     connection
-        .ask("RESET search_path; SET TIME ZONE 'UTC'; SET DateStyle = ISO; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .ask("SET TIME ZONE 'UTC'; SET DateStyle = ISO; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .map_err(|error| of_server(&error).ours())?;
     // The type tells how the text is read. What follows a comment in the question must not be part of it.
     let sql = sql.trim().trim_end_matches(';');

@@ -45,8 +45,7 @@ pub(super) fn examine(subject: &Subject<'_>, report: &Report, cancel: &Cancel) -
     let mut found = checks(&report.expectations, &observed, &Words { subject });
     cancel.check()?;
     let (connection, _) = Connection::open(subject.server, subject.database)?;
-    // No function of the dump's stands in for one of the server's.
-    connection.ask("SET search_path = pg_catalog; SET TIME ZONE 'UTC'")?;
+    connection.ask("SET TIME ZONE 'UTC'")?;
     found.push(invalid_indexes(&connection)?);
     let mut warnings = Vec::new();
     sequences(&connection, &mut found, &mut warnings)?;
