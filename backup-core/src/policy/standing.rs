@@ -357,9 +357,8 @@ mod tests {
             ),
             (
                 |facts| {
-                    facts
-                        .drills
-                        .push(drill("2026-11-22T05:00:00Z", DrillVerdict::Failed("rows of users differ".to_owned())))
+                    let failed = DrillVerdict::Failed("rows of users differ".to_owned());
+                    facts.drills.push(drill("2026-11-22T05:00:00Z", failed));
                 },
                 FindingKind::DrillFailed,
                 "the last drill from local, 7 h ago, failed: rows of users differ",
