@@ -78,3 +78,17 @@ fn a_host_that_nobody_knows_is_two_lines_and_an_exit_code() {
     let secret = run(&world, "sftp://me:secret@host/repo", &["snapshots"]).ends_with(2);
     assert!(!secret.err.contains("secret"), "{}", secret.err);
 }
+
+#[test]
+#[ignore = "needs sshd"]
+fn a_folder_that_holds_something_else_is_named_and_left_as_it_is() {
+    let (world, server) = (World::new(), Server::start());
+    let folder = server.path("photographs");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("sea.jpg"), "blue").unwrap();
+    let refused = run(&world, &server.place(&folder), &["init"]).ends_with(1);
+    assert!(refused.err.contains("sea.jpg lies there and is of no repository"), "{}", refused.err);
+    assert_eq!(refused.err.trim_end().lines().count(), 2, "{}", refused.err);
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["sea.jpg"]);
+}

@@ -83,7 +83,7 @@ pub(super) fn script(what: &StandIn<'_>) -> Vec<u8> {
 pub(super) fn write(folder: &Path, scripts: &[(&str, Vec<u8>)]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let drafts = tempfile::tempdir_in(folder)?;
-    let mut copy = Command::new("cp");
+    let mut copy = Command::new("/bin/cp");
     copy.args(["--remove-destination", "--preserve=mode", "--target-directory"]).arg(folder).arg("--");
     for (name, script) in scripts {
         let draft = drafts.path().join(name);
