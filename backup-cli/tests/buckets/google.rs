@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::driver::World;
+use crate::immutable::assert_all_is_back;
 use crate::proxy::{Fault, Proxy};
 use crate::servers::{BUCKET, Server};
 use crate::{run, tree};
@@ -82,12 +83,7 @@ fn what_a_thief_deletes_and_replaces_comes_back() {
     assert_eq!(planned["objects"].as_array().unwrap().len(), names.len(), "{planned}");
     let brought = go(&["--json", "repair", "undelete", "--at", &at]).succeeds().lines().pop().unwrap();
     assert_eq!(brought["done"]["brought_back"].as_u64(), Some(names.len() as u64), "{brought}");
-    go(&["check", "--read-data"]).succeeds();
-    assert!(go(&["repair", "undelete", "--at", &at]).succeeds().out.contains("nothing was deleted"));
-    let to = world.path().join("restored");
-    go(&["restore", "latest", "--to", to.to_str().unwrap()]).succeeds();
-    let found = tree::differences(&source, &to.join(source.strip_prefix("/").unwrap()));
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert_all_is_back(&world, go, &at);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::driver::World;
+use crate::driver::{Ran, World};
 use crate::proxy::{Fault, Proxy};
 use crate::servers::signed::{s3, sha256};
 use crate::servers::{BUCKET, Server};
@@ -17,6 +17,18 @@ fn keep_versions(server: &Server) {
     let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
     let url = server.url(&format!("{BUCKET}?versioning"));
     assert_eq!(s3(&server.keys(), "PUT", &url, &[], versioning).status, 200);
+}
+
+/// Insists that what was there at an instant is there again, whole.
+#[track_caller]
+pub(crate) fn assert_all_is_back(world: &World, go: impl Fn(&[&str]) -> Ran, at: &str) {
+    go(&["check", "--read-data"]).succeeds();
+    assert!(go(&["repair", "undelete", "--at", at]).succeeds().out.contains("nothing was deleted"));
+    let to = world.path().join("restored");
+    go(&["restore", "latest", "--to", to.to_str().unwrap()]).succeeds();
+    let source = world.source();
+    let found = tree::differences(&source, &to.join(source.strip_prefix("/").unwrap()));
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
@@ -54,12 +66,7 @@ fn what_a_thief_deletes_and_replaces_comes_back() {
     let planned = go(&["--json", "repair", "undelete", "--at", &at, "--dry-run"]).succeeds().lines().pop().unwrap();
     assert_eq!(planned["objects"].as_array().unwrap().len(), keys.len(), "{planned}");
     go(&["repair", "undelete", "--at", &at]).succeeds();
-    go(&["check", "--read-data"]).succeeds();
-    assert!(go(&["repair", "undelete", "--at", &at]).succeeds().out.contains("nothing was deleted"));
-    let to = world.path().join("restored");
-    go(&["restore", "latest", "--to", to.to_str().unwrap()]).succeeds();
-    let found = tree::differences(&source, &to.join(source.strip_prefix("/").unwrap()));
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert_all_is_back(&world, go, &at);
 }
 
 #[test]

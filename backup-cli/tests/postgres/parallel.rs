@@ -110,11 +110,7 @@ fn a_part_of_it_comes_back_and_a_drill_of_it_passes() {
     assert_eq!(server.sql("part", "SELECT count(*) FROM u"), "0");
 
     server.create("app", &["--jobs", "2"]);
-    let mut drill = server.backup();
-    drill.env("HOME", server.world.path()).args(["--json", "drill", "--bin"]).arg(server.programs());
-    let ran = Ran::of(&drill.output().unwrap());
-    let drilled = ran.lines().pop().unwrap_or_else(|| panic!("no line: {}", ran.err));
-    assert_eq!((ran.code, &drilled["verdict"], &drilled["level"]), (0, &json!("passed"), &json!(4)), "{drilled}");
+    server.assert_drilled();
 }
 
 #[test]

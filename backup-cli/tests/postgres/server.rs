@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::driver::{Ran, World};
 
@@ -30,13 +30,7 @@ impl Server {
     pub(crate) fn start(major: u32, settings: &[&str]) -> Self {
         let variable = format!("BACKUP_TEST_POSTGRES_{major}");
         let program = std::env::var_os(&variable).unwrap_or_else(|| panic!("{variable} names no program"));
-        let world = World::with_repository();
-        let folder = world.path().join("pg");
-        fs::create_dir(&folder).unwrap();
-        if is_root() {
-            fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
-            std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
+        let (world, folder) = place();
         let programs = reachable(Path::new(&program).parent().unwrap(), world.path());
         let data = folder.join("data");
         let mut initdb = as_nobody(&programs.join("initdb"), &folder);
@@ -51,13 +45,7 @@ impl Server {
 
     /// A standby of this one, with what it has now.
     pub(crate) fn standby(&self) -> Self {
-        let world = World::with_repository();
-        let folder = world.path().join("pg");
-        fs::create_dir(&folder).unwrap();
-        if is_root() {
-            fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
-            std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
+        let (world, folder) = place();
         let mut copy = as_nobody(&self.programs.join("pg_basebackup"), &folder);
         copy.env("PGHOST", &self.folder).env("PGPORT", &self.port).env("PGUSER", "postgres");
         copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"]).arg(folder.join("data"));
@@ -184,6 +172,16 @@ impl Server {
         Ran::of(&command.output().unwrap()).succeeds();
     }
 
+    /// Has the latest snapshot drilled, which must pass.
+    #[track_caller]
+    pub(crate) fn assert_drilled(&self) {
+        let mut drill = self.backup();
+        drill.env("HOME", self.world.path()).args(["--json", "drill", "--bin"]).arg(&self.programs);
+        let ran = Ran::of(&drill.output().unwrap());
+        let drilled = ran.lines().pop().unwrap_or_else(|| panic!("no line: {}", ran.err));
+        assert_eq!((ran.code, &drilled["verdict"], &drilled["level"]), (0, &json!("passed"), &json!(4)), "{drilled}");
+    }
+
     /// How many snapshots there are.
     pub(crate) fn snapshots(&self) -> usize {
         self.world.json(["snapshots"])["snapshots"].as_array().unwrap().len()
@@ -194,6 +192,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.crash();
     }
+}
+
+/// A world with a repository, and the folder in it of a server to come.
+fn place() -> (World, PathBuf) {
+    let world = World::with_repository();
+    let folder = world.path().join("pg");
+    fs::create_dir(&folder).unwrap();
+    if is_root() {
+        fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    (world, folder)
 }
 
 fn run(programs: &Path, folder: &Path, settings: &[&str]) -> Child {

@@ -17,16 +17,6 @@ fn warnings(server: &Server, database: &str, user: &str) -> Value {
     ran.succeeds().lines().pop().unwrap()["warnings"].clone()
 }
 
-/// A drill of the latest snapshot, which must pass.
-#[track_caller]
-fn assert_drilled(server: &Server) {
-    let mut drill = server.backup();
-    drill.env("HOME", server.world.path()).args(["--json", "drill", "--bin"]).arg(server.programs());
-    let ran = Ran::of(&drill.output().unwrap());
-    let drilled = ran.lines().pop().unwrap_or_else(|| panic!("no line: {}", ran.err));
-    assert_eq!((ran.code, &drilled["verdict"], &drilled["level"]), (0, &json!("passed"), &json!(4)), "{drilled}");
-}
-
 #[test]
 #[ignore = "needs postgres-15"]
 fn a_table_that_is_emptied_or_rewritten_as_the_dump_begins_is_not_taken_for_an_empty_one() {
@@ -104,7 +94,7 @@ fn a_database_that_writes_binary_values_in_another_way_is_compared_in_the_same()
     // One that was there, and keeps its own settings; and one without any.
     server.sql("postgres", "ALTER ROLE postgres RESET ALL; CREATE DATABASE waiting");
     assert_eq!(server.restore("waiting", &[])["differences"], json!([]));
-    assert_drilled(&server);
+    server.assert_drilled();
 }
 
 #[test]
@@ -124,7 +114,7 @@ fn what_lay_in_a_tablespace_comes_back_on_a_server_without_it() {
     // With it everything lies where it did.
     let restored = server.restore("again", &[]);
     assert_eq!((&restored["warnings"], server.sql("again", places).as_str()), (&json!([]), "2"));
-    assert_drilled(&server);
+    server.assert_drilled();
     server.sql("postgres", "DROP DATABASE app");
     server.sql("postgres", "DROP DATABASE again");
     server.sql("postgres", "DROP TABLESPACE \"fast; one\"");

@@ -69,7 +69,8 @@ fn a_copy_that_failed_its_drill_is_told_of_until_it_passes_whatever_the_other_co
     assert_eq!(drill(&world, &["files", "-r", "near"]).0, 0);
 
     let status = run(&world, &["status", "files"]).ends_with(4);
-    assert!(status.out.contains("the last drill from far failed"), "{}", status.out);
+    assert!(status.out.contains("the last drill from far, "), "{}", status.out);
+    assert!(status.out.contains(" ago, failed: blobs not in the store: data/"), "{}", status.out);
     let figures = figures();
     for line in [
         "backup_drill_result{job=\"files\",repository=\"far\",result=\"failed\"} 1",
@@ -105,7 +106,7 @@ fn a_database_whose_content_is_gone_has_failed_its_drill_and_status_says_so() {
     assert!(drilled["snapshot"].is_string(), "it is known which one: {drilled}");
     assert_eq!(drilled["checks"][0]["result"], "failed", "{drilled}");
     let status = run(&world, &["status", "db"]).ends_with(4);
-    assert!(status.out.contains("the last drill failed"), "{}", status.out);
+    assert!(status.out.contains("the last drill, ") && status.out.contains(" ago, failed: /"), "{}", status.out);
     let listed = run(&world, &["--json", "-r", "near", "snapshots"]).succeeds().lines().remove(0);
     assert_ne!(listed["snapshots"][0]["proof"], "restored", "{listed}");
 }
@@ -271,7 +272,7 @@ fn drills_that_have_a_schedule_and_have_not_gone_on_end_status_with_4() {
     assert_eq!(drill(&world, &["files"]).0, 0);
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     let status = run(&world, &["status", "files"]).ends_with(4);
-    assert!(status.out.contains("no drill of it has passed for"), "{}", status.out);
+    assert!(status.out.contains("no drill of the copy in near has passed for"), "{}", status.out);
     let text = fs::read_to_string(world.path().join("backup.toml")).unwrap();
     configure(&world, &text.replace("0 5 1 1 *", "never"));
     run(&world, &["status", "files"]).succeeds();
