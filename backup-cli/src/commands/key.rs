@@ -109,7 +109,7 @@ fn generate(file: Option<&Path>, session: &Session) -> Result<(), Failure> {
     })?;
     session
         .console
-        .either(&json!({"file": file, "passphrase": null}), || format!("drew a passphrase: {}", file.display()))?;
+        .summary(&json!({"file": file, "passphrase": null}), || format!("drew a passphrase: {}", file.display()))?;
     session.console.note(KEEP_THE_PASSPHRASE);
     Ok(())
 }

@@ -193,6 +193,8 @@ fn a_drawn_passphrase_opens_as_it_is_typed_costs_no_work_and_tells_when_it_was_m
     assert!(made.err.contains("keep a second copy"), "{}", made.err);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let text = fs::read_to_string(&file).unwrap();
+    let quiet = world.run(["key", "generate", "--quiet", world.path().join("second").to_str().unwrap()]).succeeds();
+    assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
     let again = world.run(["key", "generate", drawn[1]]).ends_with(1);
     assert!(again.err.contains("nothing was written"), "{}", again.err);
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
