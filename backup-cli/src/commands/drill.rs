@@ -155,7 +155,10 @@ impl Args {
         let sql = self.sql.iter().cloned().map(Probe::Sql);
         let aggregations = self.aggregate.iter().cloned().map(Probe::Aggregate);
         let programs = self.program.iter().cloned().map(Probe::Command);
-        sql.chain(aggregations).chain(programs).map(|probe| DrillCheck { probe, expected: Expected::Truth }).collect()
+        sql.chain(aggregations)
+            .chain(programs)
+            .map(|probe| DrillCheck { name: None, probe, expected: Expected::Truth })
+            .collect()
     }
 }
 

@@ -61,6 +61,8 @@ impl Picked {
 /// A question to what was restored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DrillCheck {
+    /// What it is called where it is told how it went; its digest tells it else.
+    pub(crate) name: Option<String>,
     /// What is asked.
     pub(crate) probe: Probe,
     /// What the answer has to be.
@@ -141,7 +143,13 @@ pub(super) fn read(section: &Section<'_>, zone: &TimeZone) -> Drill {
         ("rotate", Picked::Rotate),
     ];
     let sandbox = section.section("sandbox").as_ref().map(sandbox).unwrap_or_default();
-    let checks = section.list("checks").unwrap_or_default().iter().filter_map(check).collect();
+    let checks: Vec<_> = section.list("checks").unwrap_or_default().iter().filter_map(check).collect();
+    let mut names: Vec<_> = checks.iter().filter_map(|check| check.name.as_deref()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        let hint = "records tell checks apart by their names";
+        section.fault(format!("two checks are called {:?}", twice[0]), Some(String::from(hint)));
+    }
     let drill = Drill {
         schedule,
         snapshot: section.word("snapshot", &picks),
@@ -266,6 +274,7 @@ fn is_image(image: &str, value: &Value<'_>) -> bool {
 
 fn check(value: &Value<'_>) -> Option<DrillCheck> {
     let section = value.section()?;
+    let name = section.text("name");
     let probes = [
         section.text("sql").map(Probe::Sql),
         section.text("aggregate").map(Probe::Aggregate),
@@ -291,7 +300,7 @@ fn check(value: &Value<'_>) -> Option<DrillCheck> {
         section.fault("a check expects one thing", Some(String::from(hint)));
     }
     section.finish();
-    Some(DrillCheck { probe: probes.pop()?, expected: expected.pop().unwrap_or(Expected::Truth) })
+    Some(DrillCheck { name, probe: probes.pop()?, expected: expected.pop().unwrap_or(Expected::Truth) })
 }
 
 /// A text, a number or a truth, as a text.

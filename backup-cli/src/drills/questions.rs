@@ -33,7 +33,7 @@ fn one(check: &DrillCheck, engine: Option<Engine>) -> Result<UserCheck, Failure>
         Expected::NotOlderThan(age) => Must::NotOlderThan(*age),
         Expected::Heartbeat(age) => Must::Heartbeat(*age),
     };
-    Ok(UserCheck { name: None, question, must })
+    Ok(UserCheck { name: check.name.clone(), question, must })
 }
 
 /// `{"aggregate": "users", "pipeline": [...]}`, as MongoDB's own command is written.
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn question(probe: Probe, engine: Option<Engine>) -> Result<Question, String> {
-        let check = DrillCheck { probe, expected: Expected::Truth };
+        let check = DrillCheck { name: None, probe, expected: Expected::Truth };
         one(&check, engine).map(|check| check.question).map_err(|failure| failure.what)
     }
 

@@ -146,6 +146,23 @@ fn the_runbooks_command_for_a_commands_output_brings_it_back_and_is_asked_the_sa
 }
 
 #[test]
+fn a_check_is_told_of_by_its_name() {
+    let drill_of = |checks: &str| format!("{FILES}drill = {{ checks = [ {checks} ] }}\n");
+    let named = "{ name = \"there are users\", command = \"false\" }";
+    let world = world(&drill_of(named));
+    run(&world, &["run"]).succeeds();
+    let (code, drilled) = drill(&world, &["files"]);
+    assert_eq!((code, &drilled["verdict"]), (4, &"failed".into()), "{drilled}");
+    assert_eq!(drilled["checks"].as_array().unwrap().last().unwrap()["id"], "question there are users", "{drilled}");
+    let status = run(&world, &["status", "files"]).ends_with(4);
+    assert!(status.out.contains("failed: question there are users: "), "{}", status.out);
+
+    configure(&world, &drill_of(&format!("{named}, {named}")));
+    let wrong = run(&world, &["config", "check"]).ends_with(2);
+    assert!(wrong.out.contains("two checks are called \"there are users\""), "{}", wrong.out);
+}
+
+#[test]
 fn what_the_defaults_say_of_servers_is_for_jobs_that_have_one() {
     let world = world(&format!("[defaults]\ndrill = {{ sandbox = {{ container = \"postgres:16\" }} }}\n{FILES}"));
     run(&world, &["config", "check", "--offline"]).succeeds();
