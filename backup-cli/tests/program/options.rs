@@ -246,6 +246,7 @@ fn a_drawn_passphrase_opens_as_it_is_typed_costs_no_work_and_tells_when_it_was_m
     assert_eq!(fs::read_dir(world.repository().join("keys")).unwrap().count(), 1);
     let elsewhere = world.path().join("elsewhere");
     fs::write(world.path().join("wrong"), &wrong).unwrap();
+    fs::set_permissions(world.path().join("wrong"), fs::Permissions::from_mode(0o600)).unwrap();
     refused(
         world.run(["-r", elsewhere.to_str().unwrap(), "--password-file", "wrong", "init"]),
         "the password file wrong",
