@@ -267,7 +267,7 @@ impl Session {
     }
 
     /// Whether an option of the command line says where the passphrase is.
-    fn has_password_option(&self) -> bool {
+    pub(crate) fn has_password_option(&self) -> bool {
         !self.globals.password_file.is_empty() || !self.globals.password_command.is_empty()
     }
 

@@ -164,6 +164,15 @@ impl Bucket {
         }
         text
     }
+
+    /// What the bucket calls an object of the repository: its name with the prefix.
+    #[cfg(any(feature = "s3", feature = "gcs"))]
+    pub(crate) fn path(&self, key: &str) -> String {
+        match self.prefix.as_str() {
+            "" => key.to_owned(),
+            prefix => format!("{prefix}/{key}"),
+        }
+    }
 }
 
 impl fmt::Display for Bucket {

@@ -48,7 +48,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     }
     let place = session.place()?;
     let located = session.locate(place)?;
-    let passphrase = new_passphrase(&located, session)?;
+    // As every command opens it afterwards: an option is nearer than the configuration.
+    let configured = located.passphrase.as_ref().filter(|_| !session.has_password_option());
+    let passphrase = password::of_new_repository(configured, session, &located.place.to_string())?;
     let repository = create(&located, &passphrase, like_of(args, like), session)?;
     let id = repository.config().id;
     session
@@ -87,7 +89,7 @@ fn all_configured(args: &Args, like: Option<Repository>, session: &Session) -> R
                 continue;
             }
         }
-        let created = new_passphrase(&located, session)
+        let created = password::of_new_repository(located.passphrase.as_ref(), session, &located.place.to_string())
             .and_then(|passphrase| create(&located, &passphrase, like_of(args, first.clone()), session));
         match created {
             Ok(repository) => {
@@ -106,13 +108,6 @@ fn all_configured(args: &Args, like: Option<Repository>, session: &Session) -> R
     session.console.either(&json!({"repositories": documents}), || lines)?;
     session.console.note(KEEP_THE_PASSPHRASE);
     Ok(worst)
-}
-
-fn new_passphrase(located: &Located, session: &Session) -> Result<Passphrase, Failure> {
-    match &located.passphrase {
-        Some(origin) => password::of_origin(origin, session),
-        None => password::of_new_repository(session, &located.place.to_string()),
-    }
 }
 
 fn create(located: &Located, passphrase: &Passphrase, like: Like, session: &Session) -> Result<Repository, Failure> {

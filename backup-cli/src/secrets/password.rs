@@ -98,10 +98,15 @@ pub(crate) fn of_origin(origin: &Origin, session: &Session) -> Result<Passphrase
     read(origin, &session.console)
 }
 
-/// The passphrase of a repository that is about to be made; asked for twice when a person types it.
-pub(crate) fn of_new_repository(session: &Session, place: &str) -> Result<Passphrase, Failure> {
-    match origin(session, 0)? {
-        Some(origin) => read(&origin, &session.console),
+/// The passphrase of a repository that is about to be made, as `configured`, or else as for any other; asked for twice when a
+/// person types it.
+pub(crate) fn of_new_repository(
+    configured: Option<&Origin>,
+    session: &Session,
+    place: &str,
+) -> Result<Passphrase, Failure> {
+    match configured.cloned().map_or_else(|| origin(session, 0), |configured| Ok(Some(configured)))? {
+        Some(origin) => read_new(&origin, &session.console),
         None => ask(&format!("new passphrase for {place}: "), Ask::Twice),
     }
 }
@@ -109,8 +114,8 @@ pub(crate) fn of_new_repository(session: &Session, place: &str) -> Result<Passph
 /// A further or changed passphrase of a repository that is open already.
 pub(crate) fn additional(file: Option<&Path>, command: Option<&str>, console: &Console) -> Result<Passphrase, Failure> {
     match (file, command) {
-        (Some(file), _) => read(&Origin::File(file.to_owned()), console),
-        (None, Some(command)) => read(&Origin::Command(command.into()), console),
+        (Some(file), _) => read_new(&Origin::File(file.to_owned()), console),
+        (None, Some(command)) => read_new(&Origin::Command(command.into()), console),
         (None, None) => ask("new passphrase: ", Ask::Twice).map_err(|failure| match failure.exit {
             Exit::Usage if failure.what.starts_with("no passphrase") => {
                 failure.with_hint("give --new-password-file or --new-password-command")
@@ -161,6 +166,21 @@ fn read(origin: &Origin, console: &Console) -> Result<Passphrase, Failure> {
     Ok(Passphrase::new(text.as_str()))
 }
 
+/// The same of a passphrase that opens nothing yet.
+fn read_new(origin: &Origin, console: &Console) -> Result<Passphrase, Failure> {
+    let passphrase = read(origin, console)?;
+    fit_for_a_key(&passphrase, &origin.told("password"))?;
+    Ok(passphrase)
+}
+
+/// Refuses a drawn one that was mistyped, before anything is made: nothing opens yet that would tell.
+fn fit_for_a_key(passphrase: &Passphrase, told: &str) -> Result<(), Failure> {
+    passphrase.fit_for_a_key().map_err(|error| match error.kind() {
+        ErrorKind::Invalid(why) => Failure { what: format!("{told}: {why}"), ..error.into() },
+        _ => error.into(),
+    })
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
     Once,
@@ -187,8 +207,12 @@ fn ask(prompt: &str, times: Ask) -> Result<Passphrase, Failure> {
     if passphrase.is_empty() {
         return Err(Failure::usage("the passphrase is empty", "an empty passphrase protects nothing"));
     }
-    if times == Ask::Twice && *typed("the same again: ")? != *passphrase {
-        return Err(Failure::usage("the two passphrases differ", "run it again"));
+    let given = Passphrase::new(passphrase.as_str());
+    if times == Ask::Twice {
+        fit_for_a_key(&given, "the passphrase")?;
+        if *typed("the same again: ")? != *passphrase {
+            return Err(Failure::usage("the two passphrases differ", "run it again"));
+        }
     }
-    Ok(Passphrase::new(passphrase.as_str()))
+    Ok(given)
 }

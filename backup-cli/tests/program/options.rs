@@ -185,6 +185,22 @@ fn what_changes_while_it_is_read_is_a_note_and_a_loss_where_that_was_asked_for()
 }
 
 #[test]
+fn a_repository_is_made_with_the_passphrase_that_it_is_opened_with_an_option_before_the_configuration() {
+    let world = World::new();
+    for name in ["one", "other"] {
+        fs::write(world.path().join(name), name).unwrap();
+    }
+    let place = world.path().join("configured");
+    let config = format!("[repositories.local]\nurl = {place:?}\npassword_file = \"one\"\n");
+    fs::write(world.path().join("backup.toml"), config).unwrap();
+    let named = ["-c", "backup.toml", "-r", "local"];
+    let other = ["--password-file", "other"];
+    world.run(named.iter().chain(&other).chain(&["init"])).succeeds();
+    world.run(named.iter().chain(&other).chain(&["snapshots"])).succeeds();
+    world.run(named.iter().chain(&["snapshots"])).ends_with(12);
+}
+
+#[test]
 fn a_drawn_passphrase_opens_as_it_is_typed_costs_no_work_and_tells_when_it_was_mistyped() {
     let world = World::new();
     let file = world.path().join("new folder/passphrase");
@@ -214,6 +230,28 @@ fn a_drawn_passphrase_opens_as_it_is_typed_costs_no_work_and_tells_when_it_was_m
     let other = world.run(["key", "generate"]).succeeds();
     let wrong = typed(&other.out).ends_with(12);
     assert!(!wrong.err.contains("mistyped"), "it is whole, and another one: {}", wrong.err);
+
+    // Mistyped where nothing opens yet that would tell, it becomes no key.
+    let wrong = text.trim().replacen(|letter: char| letter.is_ascii_alphanumeric(), "", 1);
+    let refused = |ran: Ran, told: &str| {
+        let ran = ran.ends_with(2);
+        assert!(ran.err.contains("its group 1 has 4 characters") && ran.err.contains(told), "{}", ran.err);
+        assert!(!ran.err.contains(&wrong[5..]) && ran.err.lines().count() == 2, "{}", ran.err);
+    };
+    typed(&text).succeeds();
+    let print = format!("echo {wrong}");
+    let new = ["--new-password-command", print.as_str()];
+    refused(world.run(drawn.iter().chain(&["key", "add"]).chain(&new)), "the password command");
+    refused(world.run(drawn.iter().chain(&["key", "passwd"]).chain(&new)), "the password command");
+    assert_eq!(fs::read_dir(world.repository().join("keys")).unwrap().count(), 1);
+    let elsewhere = world.path().join("elsewhere");
+    fs::write(world.path().join("wrong"), &wrong).unwrap();
+    fs::set_permissions(world.path().join("wrong"), fs::Permissions::from_mode(0o600)).unwrap();
+    refused(
+        world.run(["-r", elsewhere.to_str().unwrap(), "--password-file", "wrong", "init"]),
+        "the password file wrong",
+    );
+    assert!(!elsewhere.exists());
 
     // One that a person chose beside it is made as hard as ever.
     typed(&text).succeeds();

@@ -63,9 +63,7 @@ impl Repository {
 
     /// Stores a key file, proves that it opens, and waits until it is durable.
     fn write_key(&self, passphrase: &Passphrase, cost: Option<ScryptCost>) -> Result<KeyId> {
-        if passphrase.is_empty() {
-            return Err(Error::invalid("passphrase", "must not be empty"));
-        }
+        passphrase.fit_for_a_key()?;
         let cost = cost.map_or_else(|| ScryptCost::for_passphrase(passphrase), Ok)?;
         let key = KeyFile::create(self.master_key(), passphrase, cost, self.identity(), self.clock().now())?;
         let id = save_key(self.store(), &key)?;

@@ -156,9 +156,7 @@ impl Repository {
             Err(error) if *error.kind() == ErrorKind::Missing => {}
             Err(error) => return Err(error),
         }
-        if passphrase.is_empty() {
-            return Err(Error::invalid("passphrase", "must not be empty"));
-        }
+        passphrase.fit_for_a_key()?;
         for folder in [layout::SNAPSHOTS, layout::INDEX, layout::DATA] {
             if !store.list(folder)?.is_empty() {
                 let hint = "a repository that lost its config? restore the config from a copy; nothing was changed";

@@ -22,6 +22,8 @@ const RANDOM_BYTES: usize = 20;
 /// Bytes of their SHA-256 behind them: of all other texts of this shape one in 10¹² passes for drawn.
 const CHECK_BYTES: usize = 5;
 const GROUP: usize = 5;
+/// More letters than that are not missing, nor too many, where a drawn one was mistyped.
+const LETTERS_WRONG_MAX: usize = 2;
 const GROUPS: usize = (RANDOM_BYTES + CHECK_BYTES) * 8 / 5 / GROUP;
 
 /// What opens a repository. Wiped from memory when dropped, never shown.
@@ -65,11 +67,46 @@ impl Passphrase {
     pub fn is_mistyped(&self) -> bool {
         let is_group =
             |group: &str| group.len().abs_diff(GROUP) <= 1 && group.bytes().all(|b| b.is_ascii_alphanumeric());
+        // Some programs' recovery keys are eight groups of six.
+        let letters: usize = self.groups().map(str::len).sum();
         // Eight words that somebody chose have no digit; of drawn ones, three in ten million have none.
         !self.is_drawn
             && self.text.bytes().any(|byte| byte.is_ascii_digit())
-            && self.text.split(['-', ' ']).count() == GROUPS
-            && self.text.split(['-', ' ']).all(is_group)
+            && self.groups().count() == GROUPS
+            && letters.abs_diff(GROUPS * GROUP) <= LETTERS_WRONG_MAX
+            && self.groups().all(is_group)
+    }
+
+    /// Refuses what must not open anything from now on: the empty text, and a drawn one that was mistyped. Taken for a
+    /// chosen one, that would keep out whoever has the right one on paper.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`], with no part of the text.
+    pub fn fit_for_a_key(&self) -> Result<()> {
+        if self.is_empty() {
+            return Err(Error::invalid("passphrase", "must not be empty"));
+        }
+        if !self.is_mistyped() {
+            return Ok(());
+        }
+        let where_it_is = |(number, group): (usize, &str)| {
+            if group.len() != GROUP {
+                return Some(format!("its group {} has {} characters and not {GROUP}", number + 1, group.len()));
+            }
+            group.contains(['u', 'U']).then(|| format!("its group {} has a letter U, which is never drawn", number + 1))
+        };
+        let found = self.groups().enumerate().find_map(where_it_is);
+        let found = found.unwrap_or_else(|| String::from("its check characters do not fit, so one at least is wrong"));
+        Err(Error::invalid("passphrase", format!("it looks like one that `key generate` drew, mistyped: {found}"))
+            .with_hint(
+                "compare it, group by group, with what was drawn; nothing was changed. One of your own must have \
+                 another shape than eight groups of five",
+            ))
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &str> {
+        self.text.split(['-', ' ']).filter(|group| !group.is_empty())
     }
 
     /// The text itself, for whoever writes a drawn one down.
@@ -170,10 +207,32 @@ mod tests {
     }
 
     #[test]
+    fn a_mistyped_one_becomes_no_key_and_where_it_is_wrong_is_said_without_its_text() {
+        let spelling = "00000-00000-00000-00000-00000-00000-00vs3-wkcky";
+        assert!(Passphrase::new(spelling).fit_for_a_key().is_ok());
+        assert!(Passphrase::new("correct horse").fit_for_a_key().is_ok());
+        assert!(Passphrase::new("").fit_for_a_key().unwrap_err().to_string().contains("empty"));
+        for (typed, found) in [
+            (spelling.replace("vs3", "vs"), "group 7 has 4 characters"),
+            (spelling.replace("wkcky", "wkccky"), "group 8 has 6 characters"),
+            (spelling.replace("vs3", "us3"), "group 7 has a letter U"),
+            (spelling.replace("vs3", "sv3"), "check characters"),
+            (format!(" {} ", spelling.replace("vs3", "sv3")), "check characters"),
+        ] {
+            let error = Passphrase::new(typed.as_str()).fit_for_a_key().unwrap_err();
+            assert!(error.to_string().contains(found), "{typed}: {error}");
+            assert!(matches!(error.kind(), ErrorKind::Invalid(_)));
+            assert!(!format!("{error} {}", error.hint().unwrap()).contains("wkc"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_a_person_chose_is_taken_as_it_is() {
         let forty = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
-        for chosen in ["correct horse", " Mot de passe é ", "", forty, "words small enough make good keys under stars"]
-        {
+        // As other programs draw them.
+        let eight_groups_of_six = "103948-382910-485920-192837-564738-291028-374655-192830";
+        let words = "words small enough make good keys under stars";
+        for chosen in ["correct horse", " Mot de passe é ", "", forty, eight_groups_of_six, words] {
             let passphrase = Passphrase::new(chosen);
             assert_eq!((passphrase.reveal(), passphrase.is_drawn()), (chosen, false));
             assert!(!passphrase.is_mistyped(), "{chosen}");

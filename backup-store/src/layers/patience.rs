@@ -111,10 +111,19 @@ impl Patience {
     /// # Errors
     ///
     /// What the last attempt failed with.
-    pub(crate) async fn persist<T, F>(
+    pub(crate) async fn persist<T, F>(&self, bytes_to_send: u64, attempt: impl FnMut(u32) -> F) -> Result<T, SinkError>
+    where
+        F: Future<Output = Result<T, SinkError>>,
+    {
+        self.persist_until(bytes_to_send, attempt, |_| true).await
+    }
+
+    /// The same, where a success may come without the store: `is_evidence` says which shows that it is there.
+    pub(crate) async fn persist_until<T, F>(
         &self,
         bytes_to_send: u64,
         mut attempt: impl FnMut(u32) -> F,
+        is_evidence: impl Fn(&T) -> bool,
     ) -> Result<T, SinkError>
     where
         F: Future<Output = Result<T, SinkError>>,
@@ -126,7 +135,9 @@ impl Patience {
             let error = match attempt(failures).await {
                 Err(error) if matches!(error.kind, SinkErrorKind::Unavailable | SinkErrorKind::Garbled) => error,
                 answer => {
-                    self.has_answered.store(true, Ordering::Relaxed);
+                    if answer.as_ref().map_or(true, &is_evidence) {
+                        self.has_answered.store(true, Ordering::Relaxed);
+                    }
                     return answer;
                 }
             };

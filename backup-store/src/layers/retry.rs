@@ -158,7 +158,9 @@ impl Sink for RetrySink {
     /// come twice.
     fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a> {
         stream::once(async move {
-            let listed = self.patience.persist(0, |_| self.list_once(prefix)).await?;
+            // What a server never keeps, as a REST server our records, is listed as nothing without asking it.
+            let is_evidence = |listed: &Vec<_>| !listed.is_empty();
+            let listed = self.patience.persist_until(0, |_| self.list_once(prefix), is_evidence).await?;
             Ok::<_, SinkError>(stream::iter(listed.into_iter().map(Ok)))
         })
         .try_flatten()

@@ -239,6 +239,19 @@ fn a_store_that_has_gone_away_is_given_up_after_the_patience_for_it() {
     }
 }
 
+#[test]
+fn an_empty_listing_that_may_have_come_without_the_store_is_no_answer_of_it() {
+    let patience = RetryPolicy::default().patience_at_first;
+    // A listing passes, as that of a folder that a REST server never has, and then nothing.
+    let sink = patient(Arc::new(FaultySink::new(Arc::new(MemorySink::new())).dark_after(1)));
+    without_waiting(async {
+        assert!(sink.list("ext/records").try_collect::<Vec<_>>().await.unwrap().is_empty());
+        let started = Instant::now();
+        assert_eq!(sink.get(&key(), None).await.unwrap_err().kind, SinkErrorKind::Unavailable);
+        assert!(started.elapsed() <= patience, "{:?}", started.elapsed());
+    });
+}
+
 /// Never answers, and asks for a wait before that.
 #[derive(Debug)]
 struct Silence {

@@ -41,14 +41,6 @@ impl Requests {
         &self.bucket
     }
 
-    /// The name of an object with the bucket's prefix.
-    pub(super) fn path(&self, key: &str) -> String {
-        match self.bucket.prefix.as_str() {
-            "" => key.to_owned(),
-            prefix => format!("{prefix}/{key}"),
-        }
-    }
-
     /// What messages call an object, or the bucket.
     pub(super) fn subject(&self, key: &str) -> String {
         match key {
@@ -69,7 +61,7 @@ impl Requests {
         let mut url = format!("{}/storage/v1/b/{}", self.reach.server, encoded(&self.bucket.name, ""));
         if !ask.key.is_empty() {
             url.push_str("/o/");
-            url.push_str(&encoded(&self.path(ask.key), ""));
+            url.push_str(&encoded(&self.bucket.path(ask.key), ""));
         }
         url.push_str(&ask.rest);
         let mut request = http::Request::builder().method(ask.method.clone()).uri(url);

@@ -7,9 +7,9 @@
 //!
 //! [`ObjectRetention`]: crate::sinks::ObjectRetention
 
+use async_trait::async_trait;
 use backup_core::Result;
 use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
-use futures::future::BoxFuture;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -70,8 +70,11 @@ impl GcsRetention {
         };
         self.rules.get_or_try_init(ask).await.copied()
     }
+}
 
-    async fn require_retention(&self) -> Result<(), SinkError> {
+#[async_trait]
+impl Keeps for GcsRetention {
+    async fn require(&self) -> Result<(), SinkError> {
         match self.rules().await? {
             Rules { is_by_object: false, policy: None } => {
                 Err(SinkError::new(SinkErrorKind::Unsupported, self.requests.bucket().short())
@@ -82,7 +85,7 @@ impl GcsRetention {
         }
     }
 
-    async fn ask(&self, key: &ObjectKey) -> Result<Seen, SinkError> {
+    async fn look(&self, key: &ObjectKey) -> Result<Seen, SinkError> {
         let rest = String::from("?fields=size,generation,timeCreated,retention,retentionExpirationTime");
         let ask = Ask { method: Method::GET, key: key.as_str(), rest, body: None, action: Action::Read };
         let object = self.requests.send(ask).await?;
@@ -91,7 +94,7 @@ impl GcsRetention {
         seen.ok_or_else(|| self.requests.not_understood("the time until which an object is kept"))
     }
 
-    async fn move_to(&self, key: &ObjectKey, found: &Seen, until: Timestamp) -> Result<(), SinkError> {
+    async fn prolong(&self, key: &ObjectKey, found: &Seen, until: Timestamp) -> Result<(), SinkError> {
         if !self.rules().await?.is_by_object {
             // The bucket's policy is all that there is; that it is too short is found when it is looked at again.
             return Ok(());
@@ -104,25 +107,6 @@ impl GcsRetention {
         let body = json!({"retention": {"mode": mode, "retainUntilTime": until.to_string()}});
         let ask = Ask { method: Method::PATCH, key: key.as_str(), rest, body: Some(body), action: Action::Write };
         self.requests.send(ask).await.map(drop)
-    }
-}
-
-impl Keeps for GcsRetention {
-    fn require(&self) -> BoxFuture<'_, Result<(), SinkError>> {
-        Box::pin(self.require_retention())
-    }
-
-    fn look<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Seen, SinkError>> {
-        Box::pin(self.ask(key))
-    }
-
-    fn prolong<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        found: &'a Seen,
-        until: Timestamp,
-    ) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(self.move_to(key, found, until))
     }
 }
 

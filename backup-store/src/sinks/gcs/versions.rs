@@ -10,9 +10,9 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use backup_core::Result;
 use backup_core::contracts::{SinkError, SinkErrorKind};
-use futures::future::BoxFuture;
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -90,41 +90,6 @@ impl GcsVersions {
         Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone(), patience)))
     }
 
-    async fn all_lost(&self, at: Timestamp) -> Result<Vec<Lost>, SinkError> {
-        let prefix = self.0.path("");
-        // Of what is deleted softly, what was live at that time, by its name.
-        let mut softly = BTreeMap::<String, Generation>::new();
-        let mut has_past = false;
-        self.each(&prefix, "softDeleted=true", |found| {
-            // A server that does not know the word lists what is live.
-            if found.soft_delete_time.is_some() {
-                has_past = true;
-                if found.was_live(at) {
-                    softly.insert(found.name.clone(), found);
-                }
-            }
-        })
-        .await?;
-        let (mut lost, mut of_one) = (Vec::new(), Vec::<Generation>::new());
-        self.each(&prefix, "versions=true", |found| {
-            has_past |= found.time_deleted.is_some();
-            if of_one.first().is_some_and(|first| first.name != found.name) {
-                lost.extend(lost_of(&prefix, &std::mem::take(&mut of_one), &mut softly, at));
-            }
-            of_one.push(found);
-        })
-        .await?;
-        lost.extend(lost_of(&prefix, &of_one, &mut softly, at));
-        // What there is nothing else of.
-        while let Some((_, then)) = softly.pop_first() {
-            lost.extend(lost_of(&prefix, &[then], &mut softly, at));
-        }
-        if !has_past {
-            self.require_past().await?;
-        }
-        Ok(lost)
-    }
-
     /// Hands over all generations of a listing, those of one name together.
     async fn each(&self, prefix: &str, which: &str, mut found: impl FnMut(Generation)) -> Result<(), SinkError> {
         let mut next = String::new();
@@ -163,8 +128,46 @@ impl GcsVersions {
             "only a bucket with one of both switched on keeps what is deleted or replaced",
         ))
     }
+}
 
-    async fn bring_one_back(&self, lost: &Lost) -> Result<(), SinkError> {
+#[async_trait]
+impl Past for GcsVersions {
+    async fn lost_since(&self, at: Timestamp) -> Result<Vec<Lost>, SinkError> {
+        let prefix = self.0.bucket().path("");
+        // Of what is deleted softly, what was live at that time, by its name.
+        let mut softly = BTreeMap::<String, Generation>::new();
+        let mut has_past = false;
+        self.each(&prefix, "softDeleted=true", |found| {
+            // A server that does not know the word lists what is live.
+            if found.soft_delete_time.is_some() {
+                has_past = true;
+                if found.was_live(at) {
+                    softly.insert(found.name.clone(), found);
+                }
+            }
+        })
+        .await?;
+        let (mut lost, mut of_one) = (Vec::new(), Vec::<Generation>::new());
+        self.each(&prefix, "versions=true", |found| {
+            has_past |= found.time_deleted.is_some();
+            if of_one.first().is_some_and(|first| first.name != found.name) {
+                lost.extend(lost_of(&prefix, &std::mem::take(&mut of_one), &mut softly, at));
+            }
+            of_one.push(found);
+        })
+        .await?;
+        lost.extend(lost_of(&prefix, &of_one, &mut softly, at));
+        // What there is nothing else of.
+        while let Some((_, then)) = softly.pop_first() {
+            lost.extend(lost_of(&prefix, &[then], &mut softly, at));
+        }
+        if !has_past {
+            self.require_past().await?;
+        }
+        Ok(lost)
+    }
+
+    async fn bring_back(&self, lost: &Lost) -> Result<(), SinkError> {
         let key = lost.key.as_str();
         let version = encoded(&lost.version, "");
         if lost.way == Way::Restore {
@@ -172,7 +175,7 @@ impl GcsVersions {
             let ask = Ask { method: Method::POST, key, rest, body: None, action: Action::Write };
             return self.0.send(ask).await.map(drop);
         }
-        let (bucket, path) = (encoded(&self.0.bucket().name, ""), encoded(&self.0.path(key), ""));
+        let (bucket, path) = (encoded(&self.0.bucket().name, ""), encoded(&self.0.bucket().path(key), ""));
         // Where the class is another than the bucket's, the store needs several requests, each of which says how to go on.
         let mut token = String::new();
         loop {
@@ -191,16 +194,6 @@ impl GcsVersions {
                 }
             }
         }
-    }
-}
-
-impl Past for GcsVersions {
-    fn lost_since(&self, at: Timestamp) -> BoxFuture<'_, Result<Vec<Lost>, SinkError>> {
-        Box::pin(self.all_lost(at))
-    }
-
-    fn bring_back<'a>(&'a self, lost: &'a Lost) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(self.bring_one_back(lost))
     }
 }
 

@@ -33,10 +33,11 @@ impl Action {
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
 
 /// Codes that say that the credentials are no good, whatever they would allow.
-const BAD_CREDENTIALS: [&str; 6] = [
+const BAD_CREDENTIALS: [&str; 7] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
+    "InvalidTokenId",
     "InvalidClientTokenId",
     "InvalidAuthenticationInfo",
     "UnrecognizedClientException",

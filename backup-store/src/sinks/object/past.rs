@@ -4,9 +4,9 @@
 //! keeps such things. A crash leaves some objects back and some not; the next run does the rest, since what is back is
 //! known for what it is. The providers' own part, which is [`Past`], is `s3/versions.rs` and `gcs/versions.rs`.
 
+use async_trait::async_trait;
 use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
 use backup_core::repository::layout::LOCKS;
-use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
@@ -54,12 +54,13 @@ pub(crate) enum Way {
 }
 
 /// What each provider does by itself.
+#[async_trait]
 pub(crate) trait Past: Send + Sync {
     /// The objects that were there at the instant and since were deleted or replaced.
-    fn lost_since(&self, at: Timestamp) -> BoxFuture<'_, Result<Vec<Lost>, SinkError>>;
+    async fn lost_since(&self, at: Timestamp) -> Result<Vec<Lost>, SinkError>;
 
     /// Makes what an object was the newest again. Doing it twice does no harm.
-    fn bring_back<'a>(&'a self, lost: &'a Lost) -> BoxFuture<'a, Result<(), SinkError>>;
+    async fn bring_back(&self, lost: &Lost) -> Result<(), SinkError>;
 }
 
 impl Versions {

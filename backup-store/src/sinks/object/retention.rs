@@ -5,11 +5,11 @@
 //! so a crash, or a second run beside the first, leaves some prolonged and some not, and the next run does the rest.
 //! The providers' own part, which is [`Keeps`], is `s3/retention.rs` and `gcs/retention.rs`.
 
+use async_trait::async_trait;
 use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
 use backup_core::model::Id;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
@@ -25,20 +25,16 @@ pub(crate) const GOVERNANCE: &str = "GOVERNANCE";
 pub struct ObjectRetention(Box<dyn Keeps>);
 
 /// What each provider does by itself.
+#[async_trait]
 pub(crate) trait Keeps: Send + Sync {
     /// Fails with [`SinkErrorKind::Unsupported`] where the bucket cannot keep its objects from being removed.
-    fn require(&self) -> BoxFuture<'_, Result<(), SinkError>>;
+    async fn require(&self) -> Result<(), SinkError>;
 
     /// What the store says of an object.
-    fn look<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Seen, SinkError>>;
+    async fn look(&self, key: &ObjectKey) -> Result<Seen, SinkError>;
 
     /// Asks the store to keep what was `found` until the instant.
-    fn prolong<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        found: &'a Seen,
-        until: Timestamp,
-    ) -> BoxFuture<'a, Result<(), SinkError>>;
+    async fn prolong(&self, key: &ObjectKey, found: &Seen, until: Timestamp) -> Result<(), SinkError>;
 }
 
 /// Until when an object cannot be removed.

@@ -82,7 +82,9 @@ pub(super) async fn refused(subject: String, action: Action, has_login: bool, mu
     let hint = match (status, action) {
         // The kind says it all, and it happens every day.
         (404, _) => return error,
-        (401, _) if has_login => "check the user and the password: the server does not know them",
+        (401, _) if has_login => {
+            "check the user and the password, and the path: the server may want it to begin with the user's name"
+        }
         (401, _) => "the server wants a user and a password: set BACKUP_REST_USERNAME and BACKUP_REST_PASSWORD",
         (403, Action::Delete) => {
             "an append-only server deletes nothing but locks: do this where the repository is kept"

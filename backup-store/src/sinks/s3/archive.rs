@@ -57,7 +57,7 @@ impl S3Archive {
     }
 
     async fn headers(&self, key: &ObjectKey) -> Result<HeaderMap, SinkError> {
-        let path = self.0.path(key.as_str());
+        let path = self.0.bucket().path(key.as_str());
         let ask = Ask {
             method: Method::HEAD,
             path: &path,
@@ -74,7 +74,7 @@ impl S3Archive {
         if readiness != Readiness::Frozen {
             return Ok(readiness);
         }
-        let path = self.0.path(key.as_str());
+        let path = self.0.bucket().path(key.as_str());
         let body = restore_request(request, is_tier);
         let headers = [("x-amz-checksum-sha256", STANDARD.encode(Sha256::digest(&body)))];
         let ask =

@@ -47,14 +47,6 @@ impl Requests {
         &self.bucket
     }
 
-    /// The name of an object with the bucket's prefix.
-    pub(super) fn path(&self, key: &str) -> String {
-        match self.bucket.prefix.as_str() {
-            "" => key.to_owned(),
-            prefix => format!("{prefix}/{key}"),
-        }
-    }
-
     /// What messages call an object.
     pub(super) fn subject(&self, key: &str) -> String {
         format!("{}/{key}", self.bucket.short())

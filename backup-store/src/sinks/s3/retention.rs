@@ -4,11 +4,11 @@
 //!
 //! [`ObjectRetention`]: crate::sinks::ObjectRetention
 
+use async_trait::async_trait;
 use backup_core::Result;
 use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::future::BoxFuture;
 use http::Method;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -32,9 +32,34 @@ impl S3Retention {
     pub(crate) fn open(bucket: &Bucket, access: &Access, patience: Patience) -> Result<Self> {
         Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone()).with_patience(patience)))
     }
+}
 
-    async fn head(&self, key: &ObjectKey) -> Result<Seen, SinkError> {
-        let path = self.0.path(key.as_str());
+#[async_trait]
+impl Keeps for S3Retention {
+    async fn require(&self) -> Result<(), SinkError> {
+        let bucket = Ask {
+            method: Method::GET,
+            path: "",
+            query: "object-lock",
+            headers: &[],
+            body: String::new(),
+            action: Action::Read,
+        };
+        match self.0.send(bucket).await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if matches!(error.kind, SinkErrorKind::NotFound | SinkErrorKind::Other) && error.hint.is_none() =>
+            {
+                Err(SinkError::new(SinkErrorKind::Unsupported, self.0.bucket().short())
+                    .caused_by("the bucket has no object lock")
+                    .with_hint("object lock is switched on when a bucket is made, or by its owner"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Seen, SinkError> {
+        let path = self.0.bucket().path(key.as_str());
         let headers = [("x-amz-checksum-mode", String::from("ENABLED"))];
         let ask = Ask {
             method: Method::HEAD,
@@ -64,29 +89,7 @@ impl S3Retention {
         })
     }
 
-    async fn require_object_lock(&self) -> Result<(), SinkError> {
-        let bucket = Ask {
-            method: Method::GET,
-            path: "",
-            query: "object-lock",
-            headers: &[],
-            body: String::new(),
-            action: Action::Read,
-        };
-        match self.0.send(bucket).await {
-            Ok(_) => Ok(()),
-            Err(error)
-                if matches!(error.kind, SinkErrorKind::NotFound | SinkErrorKind::Other) && error.hint.is_none() =>
-            {
-                Err(SinkError::new(SinkErrorKind::Unsupported, self.0.bucket().short())
-                    .caused_by("the bucket has no object lock")
-                    .with_hint("object lock is switched on when a bucket is made, or by its owner"))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn move_to(&self, key: &ObjectKey, found: &Seen, until: Timestamp) -> Result<(), SinkError> {
+    async fn prolong(&self, key: &ObjectKey, found: &Seen, until: Timestamp) -> Result<(), SinkError> {
         let mode = found.own.as_ref().map_or(GOVERNANCE, |own| &own.mode);
         let body = format!("<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>");
         // What was looked at, and not what may have been written over it since.
@@ -94,28 +97,9 @@ impl S3Retention {
         let query = format!("retention{}", version.unwrap_or_default());
         // A change of this kind is refused without a checksum.
         let headers = [("x-amz-checksum-sha256", STANDARD.encode(Sha256::digest(&body)))];
-        let path = self.0.path(key.as_str());
+        let path = self.0.bucket().path(key.as_str());
         let ask =
             Ask { method: Method::PUT, path: &path, query: &query, headers: &headers, body, action: Action::Write };
         self.0.send(ask).await.map(drop)
-    }
-}
-
-impl Keeps for S3Retention {
-    fn require(&self) -> BoxFuture<'_, Result<(), SinkError>> {
-        Box::pin(self.require_object_lock())
-    }
-
-    fn look<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Seen, SinkError>> {
-        Box::pin(self.head(key))
-    }
-
-    fn prolong<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        found: &'a Seen,
-        until: Timestamp,
-    ) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(self.move_to(key, found, until))
     }
 }

@@ -7,12 +7,12 @@
 //!
 //! [`Versions`]: crate::sinks::Versions
 
+use async_trait::async_trait;
 use backup_core::Result;
 use backup_core::contracts::{SinkError, SinkErrorKind};
 use backup_core::model::Id;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
 use jiff::Timestamp;
@@ -58,7 +58,43 @@ impl S3Versions {
         Ok(Self(Requests::new(Reach::of(bucket, access)?, bucket.clone()).with_patience(patience)))
     }
 
-    async fn all_lost(&self, at: Timestamp) -> Result<Vec<Lost>, SinkError> {
+    /// Whether an object is another one than it was. Where the store encrypts with a key of its own each time, as with KMS,
+    /// a copy has another tag than what it was copied from; so of those that have kept their size the hash is asked for.
+    async fn is_lost(&self, Found { lost, has_kept_its_size }: &Found) -> Result<bool, SinkError> {
+        if lost.kind == LostKind::Deleted || !has_kept_its_size {
+            return Ok(true);
+        }
+        let Some(now) = self.sha256(lost, "").await? else { return Ok(true) };
+        if let Ok(id) = lost.key.name().parse::<Id>() {
+            return Ok(STANDARD.encode(id.as_bytes()) != now);
+        }
+        let then = self.sha256(lost, &format!("versionId={}", encoded(&lost.version, ""))).await?;
+        Ok(then.is_none_or(|then| then != now))
+    }
+
+    async fn sha256(&self, lost: &Lost, query: &str) -> Result<Option<String>, SinkError> {
+        let path = self.0.bucket().path(lost.key.as_str());
+        let headers = [("x-amz-checksum-mode", String::from("ENABLED"))];
+        let ask = Ask {
+            method: Method::HEAD,
+            path: &path,
+            query,
+            headers: &headers,
+            body: String::new(),
+            action: Action::Read,
+        };
+        Ok(sha256_of(&self.0.send(ask).await?.0))
+    }
+
+    async fn look(&self, query: &str) -> Result<String, SinkError> {
+        let ask = Ask { method: Method::GET, path: "", query, headers: &[], body: String::new(), action: Action::List };
+        Ok(self.0.send(ask).await?.1)
+    }
+}
+
+#[async_trait]
+impl Past for S3Versions {
+    async fn lost_since(&self, at: Timestamp) -> Result<Vec<Lost>, SinkError> {
         let state = self.look("versioning").await?;
         if element(&state, "Status").is_none() {
             return Err(keeps_nothing(
@@ -67,7 +103,7 @@ impl S3Versions {
                 "only a bucket with versioning switched on keeps what is deleted or replaced",
             ));
         }
-        let prefix = self.0.path("");
+        let prefix = self.0.bucket().path("");
         let (mut lost, mut of_one, mut next) = (Vec::new(), Vec::<Version>::new(), String::new());
         loop {
             let query = format!("encoding-type=url&prefix={}{next}&versions", encoded(&prefix, ""));
@@ -101,36 +137,8 @@ impl S3Versions {
         Ok(lost.into_iter().map(|found| found.lost).collect())
     }
 
-    /// Whether an object is another one than it was. Where the store encrypts with a key of its own each time, as with KMS,
-    /// a copy has another tag than what it was copied from; so of those that have kept their size the hash is asked for.
-    async fn is_lost(&self, Found { lost, has_kept_its_size }: &Found) -> Result<bool, SinkError> {
-        if lost.kind == LostKind::Deleted || !has_kept_its_size {
-            return Ok(true);
-        }
-        let Some(now) = self.sha256(lost, "").await? else { return Ok(true) };
-        if let Ok(id) = lost.key.name().parse::<Id>() {
-            return Ok(STANDARD.encode(id.as_bytes()) != now);
-        }
-        let then = self.sha256(lost, &format!("versionId={}", encoded(&lost.version, ""))).await?;
-        Ok(then.is_none_or(|then| then != now))
-    }
-
-    async fn sha256(&self, lost: &Lost, query: &str) -> Result<Option<String>, SinkError> {
-        let path = self.0.path(lost.key.as_str());
-        let headers = [("x-amz-checksum-mode", String::from("ENABLED"))];
-        let ask = Ask {
-            method: Method::HEAD,
-            path: &path,
-            query,
-            headers: &headers,
-            body: String::new(),
-            action: Action::Read,
-        };
-        Ok(sha256_of(&self.0.send(ask).await?.0))
-    }
-
-    async fn bring_one_back(&self, lost: &Lost) -> Result<(), SinkError> {
-        let path = self.0.path(lost.key.as_str());
+    async fn bring_back(&self, lost: &Lost) -> Result<(), SinkError> {
+        let path = self.0.bucket().path(lost.key.as_str());
         let version = encoded(&lost.version, "");
         let source = format!("/{}/{}?versionId={version}", self.0.bucket().name, encoded(&path, "/"));
         // So that the copy is known for what it is, also where its tag is another one.
@@ -153,21 +161,6 @@ impl S3Versions {
                 .caused_by("the store did not finish the copy")),
         };
         self.0.send_until(ask, is_done).await.map(drop)
-    }
-
-    async fn look(&self, query: &str) -> Result<String, SinkError> {
-        let ask = Ask { method: Method::GET, path: "", query, headers: &[], body: String::new(), action: Action::List };
-        Ok(self.0.send(ask).await?.1)
-    }
-}
-
-impl Past for S3Versions {
-    fn lost_since(&self, at: Timestamp) -> BoxFuture<'_, Result<Vec<Lost>, SinkError>> {
-        Box::pin(self.all_lost(at))
-    }
-
-    fn bring_back<'a>(&'a self, lost: &'a Lost) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(self.bring_one_back(lost))
     }
 }
 

@@ -25,6 +25,9 @@ const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(2);
 /// As much of its complaints is kept.
 const COMPLAINT_BYTES_MAX: usize = 2_048;
 
+/// What `ssh` says, lines before its last, of a host that has another key than the one it knows.
+const KEY_HAS_CHANGED: &str = "HOST IDENTIFICATION HAS CHANGED";
+
 /// Settings that are ours to say: nothing is asked, an unknown host is refused, a dead connection is noticed.
 const SETTINGS: [&str; 6] = [
     "BatchMode=yes",
@@ -65,7 +68,9 @@ impl Connection {
             Ok(Err(error)) => {
                 // It has hung up; what it has to say may still be on its way.
                 let _ = timeout(LAST_WORDS_TIME_MAX, listener).await;
-                Err(refused(subject.clone(), &server.host, complaint.text().unwrap_or_else(|| error.to_string())))
+                let has_changed = complaint.says(KEY_HAS_CHANGED);
+                let words = complaint.text().unwrap_or_else(|| error.to_string());
+                Err(refused(subject.clone(), server, words, has_changed))
             }
             Err(_) => Err(SinkError::new(SinkErrorKind::Unavailable, subject)
                 .caused_by(format!("no login within {} s", LOGIN_TIME_MAX.as_secs()))),
@@ -99,14 +104,38 @@ fn command(server: &SftpServer) -> Command {
     command
 }
 
-/// What it means that `ssh` ended with these words.
-fn refused(subject: String, host: &str, words: String) -> SinkError {
+/// What a person types to log in as `command` does.
+fn by_hand(server: &SftpServer) -> String {
+    let mut text = String::from("ssh");
+    if let Some(file) = &server.ssh_config {
+        text += &format!(" -F {}", file.display());
+    }
+    if let Some(port) = server.port {
+        text += &format!(" -p {port}");
+    }
+    match &server.user {
+        Some(user) => text + &format!(" {user}@{}", server.host),
+        None => text + &format!(" {}", server.host),
+    }
+}
+
+/// What it means that `ssh` ended with these words, `has_changed` when it has said before that the host's key did.
+fn refused(subject: String, server: &SftpServer, words: String, has_changed: bool) -> SinkError {
     let says = |what: &str| words.to_ascii_lowercase().contains(what);
-    let (kind, hint) = if says("host key verification failed") || says("host identification has changed") {
-        let hint = format!("compare its key with one that you trust, then let ssh know it: ssh {host}");
+    let by_hand = by_hand(server);
+    if has_changed {
+        return SinkError::new(SinkErrorKind::PermissionDenied, subject)
+            .caused_by("the host has another key than the one that is known of it")
+            .with_hint(format!(
+                "it is a new machine, or somebody stands in between: ask its owner; if it is right, take the old key out of \
+                 known_hosts, log in once by hand, and compare: {by_hand}"
+            ));
+    }
+    let (kind, hint) = if says("host key verification failed") {
+        let hint = format!("compare its key with one that you trust, then let ssh know it: {by_hand}");
         (SinkErrorKind::PermissionDenied, hint)
     } else if says("permission denied") || says("too many authentication failures") {
-        let hint = "log in by key: `ssh` with the same user and host must work without a question".to_owned();
+        let hint = format!("log in by key: it must get as far without a question by hand: {by_hand}");
         (SinkErrorKind::PermissionDenied, hint)
     } else if says("subsystem request failed") {
         (SinkErrorKind::Other, "the server offers no SFTP: switch it on there (Subsystem sftp)".to_owned())
@@ -132,6 +161,11 @@ impl Complaint {
         }
     }
 
+    fn says(&self, what: &str) -> bool {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&kept).contains(what)
+    }
+
     /// The last line that says something.
     fn text(&self) -> Option<String> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,9 +189,20 @@ mod tests {
             ("subsystem request failed on channel 0", SinkErrorKind::Other, "SFTP"),
             ("OriginalError: Failed to join tokio task., and more", SinkErrorKind::Other, "again"),
         ] {
-            let error = refused("sftp://host/x".to_owned(), "host", words.to_owned());
+            let server = SftpServer::parse("//host/x").unwrap();
+            let error = refused("sftp://host/x".to_owned(), &server, words.to_owned(), false);
             assert_eq!(error.kind, kind, "{words}");
             assert!(error.hint.as_ref().is_some_and(|hint| hint.contains(word)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_to_type_is_what_was_tried() {
+        let server = SftpServer::parse("//me@nas:2222/x?ssh_config=/etc/backup/ssh_config").unwrap();
+        for (words, has_changed) in [("Host key verification failed.", false), ("", true), ("Permission denied", false)]
+        {
+            let hint = refused(String::from("x"), &server, words.to_owned(), has_changed).hint.unwrap();
+            assert!(hint.ends_with(": ssh -F /etc/backup/ssh_config -p 2222 me@nas"), "{hint}");
         }
     }
 
