@@ -9,6 +9,7 @@
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
@@ -89,6 +90,10 @@ impl Sink for Part {
 
     fn parallelism(&self) -> usize {
         self.whole.parallelism()
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.whole.listing_lag()
     }
 
     fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use backup_core::limits::{PIPE_BYTES, STDERR_TAIL_BYTES};
 
@@ -16,7 +17,12 @@ use backup_core::limits::{PIPE_BYTES, STDERR_TAIL_BYTES};
 #[cfg(feature = "postgres")]
 const STOP_LOOKS: u32 = 200;
 #[cfg(feature = "postgres")]
-const STOP_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const STOP_PAUSE: Duration = Duration::from_millis(10);
+
+/// A reader that has room for this much, and finds less, lets more come before it takes it.
+const GATHERED_BYTES: usize = 64 * 1024;
+/// For so long: a program that writes 1 GB/s has filled half of the pipe then, and does not wait.
+const GATHERING_PAUSE: Duration = Duration::from_micros(500);
 
 /// A program being run.
 #[derive(Debug)]
@@ -109,7 +115,14 @@ impl Program {
 
 impl Read for Program {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.output.as_mut().map_or(Ok(0), |output| output.read(buffer))
+        let Some(output) = &mut self.output else { return Ok(0) };
+        // Most programs write a page at a time. Who takes each as it comes is woken for each, and wakes the writer.
+        if buffer.len() >= GATHERED_BYTES
+            && rustix::io::ioctl_fionread(&*output).is_ok_and(|there| there < GATHERED_BYTES as u64)
+        {
+            thread::sleep(GATHERING_PAUSE);
+        }
+        output.read(buffer)
     }
 }
 

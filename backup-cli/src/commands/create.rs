@@ -70,10 +70,9 @@ pub(crate) struct Args {
     /// Write nothing, show what would have been written
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// zstd's level: more is smaller and slower
-    #[arg(long, value_name = "LEVEL", default_value_t = BackupOptions::default().level,
-        value_parser = clap::value_parser!(i32).range(-7..=22), allow_hyphen_values = true)]
-    compression: i32,
+    /// zstd's level: more is smaller and slower [default: 3; for databases 1]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(-7..=22), allow_hyphen_values = true)]
+    compression: Option<i32>,
     /// Let everybody else go first, at the disk and the processor
     #[arg(long)]
     idle: bool,

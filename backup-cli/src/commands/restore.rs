@@ -8,7 +8,7 @@ use std::time::Instant;
 use backup_core::contracts::{Target as _, TargetError};
 use backup_core::model::{Snapshot, SnapshotId, SnapshotPath, format_timestamp};
 use backup_core::observe::Observer;
-use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore};
+use backup_core::pipeline::{Compare, RestoreOptions, RestoreOutcome, restore, restore_by};
 use backup_core::repository::{FirstLook, Repository};
 use backup_sources::databases::url::DatabaseUrl;
 use backup_sources::files::{self, Extra, FilesTarget, Owner, SpaceCheck, Zeros};
@@ -216,24 +216,22 @@ fn into_database(args: &Args, session: &Session) -> Result<Exit, Failure> {
         session.console.summary(&document, || format!("thaw  {}\n", thawed.text()))?;
         return Ok(Exit::Done);
     }
-    let known = {
-        let lock = session.lock(&repository, &*reporter)?;
-        let index = repository.load_index(&*reporter)?;
-        lock.confirm(&*reporter)?;
-        let known =
-            DumpFolder::open(&repository, &index, &snapshot, &path).and_then(|folder| folder.known(url.engine()));
-        // The manifest lies in the archive with the rest: what is told is how much of all does.
-        let wanted = Wanted { repository: &repository, snapshot: &snapshot, path: Some(&path) };
-        known.map_err(|error| restore_failed(error, wanted, session))?
-    };
+    let lock = session.lock(&repository, &*reporter)?;
+    let index = repository.load_index(&*reporter)?;
+    let known = DumpFolder::open(&repository, &index, &snapshot, &path).and_then(|folder| folder.known(url.engine()));
+    // The manifest lies in the archive with the rest: what is told is how much of all does.
+    let wanted = Wanted { repository: &repository, snapshot: &snapshot, path: Some(&path) };
+    let known = known.map_err(|error| restore_failed(error, wanted, session))?;
     let manifest = known.manifest.clone();
     let space = if args.no_space_check { SpaceCheck::Skip } else { SpaceCheck::Refuse };
     let target = databases::target(&url, &args.databases, known, space, &session.console)?;
     let began = Instant::now();
     let options = RestoreOptions { path: Some(path), verify: false, ..args.options(session) };
     let wanted = Wanted { repository: &repository, snapshot: &snapshot, path: options.path.as_ref() };
-    let outcome = restore(&repository, &snapshot, &*target, &options, &session.cancel, &*reporter)
+    lock.confirm(&*reporter)?;
+    let outcome = restore_by(&index, &repository, &snapshot, &*target, &options, &session.cancel, &*reporter)
         .map_err(|error| refused(error, wanted, session))?;
+    drop(lock);
     let seconds = began.elapsed().as_secs_f64();
     reporter.finish();
     let verified = match args.verify && !args.dry_run {

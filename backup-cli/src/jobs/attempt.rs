@@ -110,7 +110,7 @@ fn back_up(
     };
     let options = BackupOptions {
         tags: job.tags.iter().cloned().chain([format!("job:{}", job.name)]).collect(),
-        level: job.compression.unwrap_or(usual.level),
+        level: job.compression,
         lock_free: copies.lock_free(),
         ignore_ctime,
         ignore_inode,

@@ -1,6 +1,7 @@
 //! zstd, with contexts that are used again, and a quick look whether compressing can pay at all.
 
 use std::fmt;
+use std::io::Cursor;
 use std::sync::{Mutex, PoisonError};
 
 use zstd::bulk;
@@ -22,6 +23,8 @@ pub enum Compression {
 impl Compression {
     /// zstd's level 3: what restic's default setting amounts to (`docs/decisions/compression.md`).
     pub const DEFAULT_LEVEL: i32 = 3;
+    /// What dumps of databases are compressed with: in half the time, to about the same size.
+    pub const DUMP_LEVEL: i32 = 1;
 }
 
 /// Blobs shorter than this are compressed without looking first: the look would cost as much.
@@ -86,8 +89,10 @@ fn append(
     must: bool,
 ) -> Result<bool, CodecError> {
     let start = out.len();
-    out.resize(start + zstd::zstd_safe::compress_bound(plain.len()), 0);
-    let compressed = context.compress_to_buffer(plain, &mut out[start..]);
+    out.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+    let mut rest = Cursor::new(&mut *out);
+    rest.set_position(start as u64);
+    let compressed = context.compress_to_buffer(plain, &mut rest);
     match compressed {
         Ok(bytes) if must || bytes < plain.len() => {
             out.truncate(start + bytes);

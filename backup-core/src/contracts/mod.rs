@@ -19,6 +19,8 @@ pub use sandbox::{
     Answer, Caveats, Check, CheckResult, Entrance, Expected, ExpectedEntry, Level, Newest, NotReady, Question, Sandbox,
     SandboxError, SandboxFacts, Stopper, Trace,
 };
-pub use sink::{ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
+pub use sink::{
+    LISTING_LAG, ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream,
+};
 pub use source::{Content, ContentReader, Entry, Source, SourceError, SourceEvent, SourceInfo};
 pub use target::{Left, Target, TargetError, TargetFile, WriteOrder};

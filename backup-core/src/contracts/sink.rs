@@ -19,6 +19,9 @@ pub type SinkFuture<'a, T> = BoxFuture<'a, Result<T, SinkError>>;
 /// What a sink's listing returns.
 pub type SinkStream<'a> = BoxStream<'a, Result<ObjectInfo, SinkError>>;
 
+/// What is granted to a store of which nothing is known: restic's number.
+pub const LISTING_LAG: Duration = Duration::from_millis(200);
+
 /// A store of named, immutable objects. It knows nothing of packs or snapshots.
 ///
 /// What every sink promises, and [`crate::testing`]'s suite checks:
@@ -62,6 +65,13 @@ pub trait Sink: Send + Sync + Debug {
     /// bound, more for a server, whose answers are waited for. Each may cost its caller the memory of a pack.
     fn parallelism(&self) -> usize {
         2
+    }
+
+    /// How long a listing, made by anybody, may still be without an object that was put: zero where the store promises that
+    /// none ever is. Who takes a lock waits for that time before it looks whether somebody else took one at the same moment
+    /// (`docs/decisions/locks.md`).
+    fn listing_lag(&self) -> Duration {
+        LISTING_LAG
     }
 
     /// Told of an object of which parts will be read again and again: a layer that keeps copies brings one here, whole. A

@@ -16,7 +16,7 @@ use super::reader::{FileTask, Shared, read_file, work};
 use super::tree_assembly::Folder;
 use super::walk::TreeReader;
 use crate::cancel::Cancel;
-use crate::codec::{Compression, Proof};
+use crate::codec::Proof;
 use crate::contracts::{self, Entry, Report, Source, SourceError, SourceEvent};
 use crate::limits::{CHUNKS_WAITING_PER_WORKER, DESTINATIONS_MAX, ENTRIES_AHEAD_MAX, PARENT_FOLDERS_AHEAD_MAX};
 use crate::model::{BlobId, BlobKind, Node, NodeKind, SnapshotId, SnapshotPath, Summary};
@@ -33,8 +33,8 @@ pub struct BackupOptions {
     pub time: Option<Timestamp>,
     /// Which snapshot unchanged files are taken from.
     pub parent: Parent,
-    /// zstd's level for data and trees.
-    pub level: i32,
+    /// zstd's level for data and trees; the source's own when not given.
+    pub level: Option<i32>,
     /// Whether every sealed blob is opened again and compared.
     pub proof: Proof,
     /// The lock to take: [`LockMode::Shared`], or none for credentials that cannot delete.
@@ -60,7 +60,7 @@ impl Default for BackupOptions {
             tags: Vec::new(),
             time: None,
             parent: Parent::Newest,
-            level: Compression::DEFAULT_LEVEL,
+            level: None,
             proof: Proof::Each,
             lock: LockMode::Shared,
             lock_free: Vec::new(),
@@ -192,7 +192,8 @@ pub fn backup_to_all(
         let Entered { repository, index, lock, .. } = one;
         (*repository, BlobStore::new(repository, index, lock, writing, observer))
     });
-    let fan_out = FanOut::new(stores.collect(), options.level, options.proof, observer);
+    let level = options.level.unwrap_or_else(|| source.level());
+    let fan_out = FanOut::new(stores.collect(), level, options.proof, observer);
     let shared = Shared::new(&fan_out, first.config().chunking()?, options.strict, cancel, observer);
     observer.event(Event::Phase { phase: Phase::Backup, total: None });
     let ignored = Ignored { ctime: options.ignore_ctime, inode: options.ignore_inode };

@@ -1,6 +1,6 @@
 //! Locks, as restic's (restic's design document, *Locks*), and never in the way of tonight's run.
 //!
-//! A verb that needs others to stay away writes a lock, waits until everybody else must see it, and looks whether
+//! A verb that needs others to stay away writes a lock, waits until a listing must show it, and looks whether
 //! somebody else's forbids it. Locks are refreshed while they are held. One that nobody can be holding any more is
 //! removed with a notice: its process is gone from this host, or it is older than half an hour.
 //!
@@ -20,14 +20,11 @@ use super::Repository;
 use super::layout::{LOCKS, Named};
 use super::unpacked;
 use crate::bridge::{Pending, PendingListing, Store};
-use crate::contracts::{ObjectInfo, PutMode, SinkError, SinkErrorKind};
+use crate::contracts::{LISTING_LAG, ObjectInfo, PutMode, SinkError, SinkErrorKind};
 use crate::limits::{LOCK_LOST_SECONDS, LOCK_REFRESH_SECONDS, LOCK_STALE_SECONDS};
 use crate::model::{Id, LockId};
 use crate::observe::{Event, Observer};
 use crate::{Error, ErrorKind, Result};
-
-/// How long everybody else needs to see a lock that was just written (restic's number).
-const SETTLE: Duration = Duration::from_millis(200);
 
 /// Whom a verb can bear beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,7 +314,7 @@ impl Held {
 fn look_when_settled(store: &Store) -> PendingListing {
     let sink = Arc::clone(store.sink());
     store.start(async move {
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(sink.listing_lag()).await;
         sink.list(LOCKS).try_collect().await
     })
 }
@@ -362,7 +359,7 @@ fn read_patiently(repository: &Arc<super::Inner>, id: LockId) -> Result<Option<L
             }
             Err(_) => {
                 tries += 1;
-                std::thread::sleep(SETTLE);
+                std::thread::sleep(LISTING_LAG);
             }
         }
     }

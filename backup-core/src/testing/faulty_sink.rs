@@ -5,6 +5,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future;
@@ -174,6 +175,10 @@ impl Sink for FaultySink {
 
     fn parallelism(&self) -> usize {
         self.inner.parallelism()
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.inner.listing_lag()
     }
 
     fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {

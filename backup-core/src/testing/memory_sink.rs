@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future;
@@ -121,6 +122,10 @@ impl Sink for MemorySink {
 
     fn parallelism(&self) -> usize {
         2
+    }
+
+    fn listing_lag(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn bring_near<'a>(&'a self, _key: &'a ObjectKey) -> SinkFuture<'a, ()> {

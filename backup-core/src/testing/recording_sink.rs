@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future;
@@ -186,6 +187,10 @@ impl Sink for RecordingSink {
 
     fn parallelism(&self) -> usize {
         self.inner.parallelism()
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.inner.listing_lag()
     }
 
     fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {

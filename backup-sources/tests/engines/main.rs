@@ -11,6 +11,7 @@ mod mongodb;
 mod mongodb_refused;
 mod mongodb_server;
 mod mysql;
+mod mysql_again;
 mod mysql_refused;
 mod mysql_server;
 mod negative;

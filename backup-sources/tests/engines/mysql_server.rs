@@ -168,7 +168,8 @@ impl Server {
 
     /// Restores the newest snapshot of `app` as another database.
     pub(crate) fn restore(&self, repo: &Repo, database: &str) {
-        let target = MysqlTarget::connect(&self.settings(database), Existing::Refuse, None).unwrap();
+        let manifest = repo.manifest("/mysql/app");
+        let target = MysqlTarget::connect(&self.settings(database), Existing::Refuse, Some(&manifest)).unwrap();
         let outcome = repo.restore("/mysql/app", &target);
         assert_eq!(outcome.map_err(|error| words(&error)).unwrap().losses, 0);
     }

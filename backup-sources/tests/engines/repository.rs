@@ -143,6 +143,10 @@ impl<S: Source> Source for Meddled<S> {
         self.0.info()
     }
 
+    fn level(&self) -> i32 {
+        self.0.level()
+    }
+
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {
         let Some(event) = self.0.next()? else { return Ok(None) };
         Ok(Some(match event {

@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 use bytes::Bytes;
@@ -93,6 +94,10 @@ impl Sink for AsideSink {
 
     fn parallelism(&self) -> usize {
         self.inner.parallelism()
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.inner.listing_lag()
     }
 
     fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {

@@ -22,6 +22,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use backup_core::contracts::{
     ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream,
@@ -183,6 +184,10 @@ impl Sink for CacheSink {
 
     fn parallelism(&self) -> usize {
         self.inner.parallelism()
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.inner.listing_lag()
     }
 
     fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {

@@ -19,6 +19,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use backup_core::contracts::{
     ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream,
@@ -149,6 +150,10 @@ impl Sink for HotColdSink {
 
     fn parallelism(&self) -> usize {
         self.cold.parallelism()
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.hot.listing_lag().max(self.cold.listing_lag())
     }
 
     fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {

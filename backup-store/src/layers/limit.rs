@@ -166,6 +166,10 @@ impl Sink for LimitSink {
         self.inner.parallelism().min(self.requests_max)
     }
 
+    fn listing_lag(&self) -> Duration {
+        self.inner.listing_lag()
+    }
+
     fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
         self.inner.bring_near(key)
     }

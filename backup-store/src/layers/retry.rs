@@ -178,6 +178,10 @@ impl Sink for RetrySink {
         self.inner.parallelism()
     }
 
+    fn listing_lag(&self) -> Duration {
+        self.inner.listing_lag()
+    }
+
     fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
         self.inner.bring_near(key)
     }

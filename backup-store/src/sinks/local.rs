@@ -28,6 +28,7 @@ use std::ops::Range;
 use std::panic;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 use bytes::Bytes;
@@ -127,6 +128,10 @@ impl Sink for LocalSink {
 
     fn parallelism(&self) -> usize {
         2
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.folder.listing_lag()
     }
 }
 

@@ -61,6 +61,10 @@ impl Source for Limited {
         self.inner.info()
     }
 
+    fn level(&self) -> i32 {
+        self.inner.level()
+    }
+
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {
         loop {
             let event = self.inner.next()?;

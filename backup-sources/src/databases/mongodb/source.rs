@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use backup_core::codec::Compression;
 use backup_core::contracts::{Consistency, RecoveryPoint, Report, Source, SourceError, SourceEvent, SourceInfo};
 use backup_core::model::SnapshotPath;
 use backup_core::{Error, ErrorKind, Result};
@@ -118,6 +119,10 @@ impl MongodbSource {
 impl Source for MongodbSource {
     fn info(&self) -> SourceInfo {
         self.folder.info()
+    }
+
+    fn level(&self) -> i32 {
+        Compression::DUMP_LEVEL
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {

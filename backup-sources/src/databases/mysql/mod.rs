@@ -16,6 +16,7 @@ mod defaults;
 mod grants;
 mod history;
 mod inventory;
+mod joined;
 mod rows;
 mod sandbox;
 mod settings;

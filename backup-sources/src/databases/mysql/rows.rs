@@ -288,7 +288,7 @@ pub(super) fn is_last(line: &[u8]) -> bool {
 }
 
 /// The table that a line puts rows into, and the length of what stands before them.
-fn rows_of(line: &[u8]) -> Option<(String, usize)> {
+pub(super) fn rows_of(line: &[u8]) -> Option<(String, usize)> {
     let rest = line.strip_prefix(b"INSERT INTO `")?;
     let (name, mut at) = name_of(rest)?;
     // The columns may be named, where some are generated.

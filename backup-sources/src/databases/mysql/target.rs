@@ -1,4 +1,5 @@
-//! A database of MySQL or MariaDB as a target: the dump goes into the server's own client as it comes.
+//! A database of MySQL or MariaDB as a target: the dump goes into the server's own client as it comes, its short statements
+//! joined.
 //!
 //! Most statements of a dump commit by themselves, so what came before a restore failed stays in the database, which was
 //! empty or was emptied.
@@ -14,6 +15,7 @@ use backup_core::{Error, Result};
 use super::super::manifest::Manifest;
 use super::super::passed_over::PassedOver;
 use super::client::{Client, ended, named, quoted};
+use super::joined::Joined;
 use super::rows::is_last;
 use super::settings::MysqlSettings;
 use super::source::{DUMP, LONGEST_STATEMENT};
@@ -44,8 +46,13 @@ pub struct MysqlTarget {
     database: String,
     existing: Existing,
     character: Option<Character>,
+    /// How long statements with rows may become that are joined.
+    joined_bytes: usize,
     outcome: Arc<Mutex<Outcome>>,
 }
+
+/// Statements are joined up to here: what the dump programs make of them when nobody says otherwise.
+const JOINED_BYTES: u64 = 1024 * 1024;
 
 /// How much of a dump's end is kept, to see its last line.
 const TAIL_BYTES: usize = 128;
@@ -96,11 +103,17 @@ impl MysqlTarget {
             let hint = format!("SET GLOBAL max_allowed_packet = {}; 1 GiB is the most there is", rounded(longest));
             return Err(Error::invalid(client.subject(), what).with_hint(hint));
         }
+        // The next statement may be as long as the longest. Where neither is known, each stays as it is.
+        let joined_bytes = match (longest, packet) {
+            (Some(longest), Some(packet)) => JOINED_BYTES.min((packet - longest).saturating_sub(1)),
+            _ => 0,
+        };
+        let joined_bytes = usize::try_from(joined_bytes).unwrap_or(0);
         let text = |name: &str| detail(name).and_then(|value| value.as_str()).map(str::to_owned);
         let character = text("character_set").zip(text("collation"));
         let character = character.map(|(set, collation)| Character { set, collation });
         let (database, outcome) = (settings.database.clone(), Arc::default());
-        Ok(Self { client: Arc::new(client), database, existing, character, outcome })
+        Ok(Self { client: Arc::new(client), database, existing, character, joined_bytes, outcome })
     }
 
     fn fail(&self, action: &'static str, reason: String) -> TargetError {
@@ -167,7 +180,8 @@ impl Target for MysqlTarget {
             *outcome = Outcome::Underway;
         }
         let program = self.client.load(&self.database).map_err(|error| self.fail("restore into", error.to_string()))?;
-        let state = Mutex::new(Some(Loading { program, position: 0, tail: Vec::new() }));
+        let joined = Joined::new(self.joined_bytes);
+        let state = Mutex::new(Some(Loading { program, joined, text: Vec::new(), position: 0, tail: Vec::new() }));
         Ok(Box::new(DumpFile { state, path: path.clone(), outcome: Arc::clone(&self.outcome) }))
     }
 
@@ -205,9 +219,20 @@ struct DumpFile {
 #[derive(Debug)]
 struct Loading {
     program: Program,
+    joined: Joined,
+    /// What goes into the client.
+    text: Vec<u8>,
     position: u64,
     /// The last bytes.
     tail: Vec<u8>,
+}
+
+impl Loading {
+    fn write(&mut self) -> Result<(), String> {
+        let written = self.program.write_all(&self.text).map_err(|error| error.to_string());
+        self.text.clear();
+        written
+    }
 }
 
 impl DumpFile {
@@ -250,7 +275,8 @@ impl TargetFile for DumpFile {
                 loading.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
                 let excess = loading.tail.len().saturating_sub(TAIL_BYTES);
                 loading.tail.drain(..excess);
-                loading.program.write_all(bytes).map_err(|error| error.to_string())
+                loading.joined.feed(bytes, &mut loading.text);
+                loading.write()
             }
         };
         // A client that stopped reading has said why.
@@ -259,15 +285,18 @@ impl TargetFile for DumpFile {
 
     fn finish(self: Box<Self>, _node: &Node, _size: u64) -> Result<Vec<TargetError>, TargetError> {
         let loading = lock(&self.state).take();
-        let Some(Loading { program, tail, .. }) = loading else {
+        let Some(mut loading) = loading else {
             return Err(fatal("load", &self.path, "the restore has failed".into()));
         };
-        if !has_end(&tail) {
+        if !has_end(&loading.tail) {
             let why = "the dump ends in the middle".to_owned();
             *lock(&self.outcome) = Outcome::Failed(why.clone());
             return Err(fatal("load", &self.path, why));
         }
-        if let Err(why) = ended(program) {
+        loading.joined.finish(&mut loading.text);
+        // A client that stopped reading says why at its end.
+        let written = loading.write();
+        if let Err(why) = ended(loading.program).and(written) {
             *lock(&self.outcome) = Outcome::Failed(why.clone());
             return Err(fatal("load", &self.path, why));
         }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use backup_core::codec::Compression;
 use backup_core::contracts::{Consistency, RecoveryPoint, Report, Source, SourceError, SourceEvent, SourceInfo, Tool};
 use backup_core::model::SnapshotPath;
 use backup_core::{Error, Result};
@@ -250,6 +251,10 @@ impl PostgresSource {
 impl Source for PostgresSource {
     fn info(&self) -> SourceInfo {
         SourceInfo { paths: vec![self.shared.path.to_string()], excludes: Vec::new() }
+    }
+
+    fn level(&self) -> i32 {
+        Compression::DUMP_LEVEL
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::clock::Clock;
+use backup_core::codec::Compression;
 use backup_core::contracts::{
     Consistency, Expectation, RecoveryPoint, Report, Source, SourceError, SourceEvent, SourceInfo, Tool,
 };
@@ -94,6 +95,10 @@ impl RedisSource {
 impl Source for RedisSource {
     fn info(&self) -> SourceInfo {
         self.folder.info()
+    }
+
+    fn level(&self) -> i32 {
+        Compression::DUMP_LEVEL
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {

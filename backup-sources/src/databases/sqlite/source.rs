@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backup_core::chunk::{Chunking, Fixed};
 use backup_core::clock::Clock;
+use backup_core::codec::Compression;
 use backup_core::contracts::{
     Consistency, Expectation, RecoveryPoint, Report, Source, SourceError, SourceEvent, SourceInfo, Tool,
 };
@@ -136,6 +137,10 @@ impl SqliteSource {
 impl Source for SqliteSource {
     fn info(&self) -> SourceInfo {
         self.folder.info()
+    }
+
+    fn level(&self) -> i32 {
+        Compression::DUMP_LEVEL
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {

@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, SinkError, SinkErrorKind};
+use backup_core::contracts::{LISTING_LAG, ObjectInfo, ObjectKey, PutMode, SinkError, SinkErrorKind};
 use bytes::Bytes;
 use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -26,7 +27,25 @@ pub(super) struct Folder {
     modes: Modes,
     temporary_names: TemporaryNames,
     unsynced: Unsynced,
+    listing_lag: Duration,
 }
+
+/// File systems of one machine's own disks and memory, by statfs(2) and the kernel's `magic.h`: one kernel serves
+/// all who list and write. A network's, and those of programs, are not among them.
+const OF_ONE_MACHINE: [i64; 12] = [
+    0xEF53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683E, // btrfs
+    0x2FC1_2FC1, // ZFS
+    0xCA45_1A4E, // bcachefs
+    0xF2F5_2010, // F2FS
+    0x0102_1994, // tmpfs
+    0x8584_58F6, // ramfs
+    0x794C_7630, // overlayfs
+    0x4D44,      // FAT
+    0x2011_BAB0, // exFAT
+    0x7366_746E, // NTFS
+];
 
 /// The permissions of what is made. As restic does it: for the owner alone, and for the group too where the group can
 /// read `config`; objects are never writable.
@@ -43,7 +62,15 @@ impl Folder {
         let root = rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| failure(subject, errno))?;
         let modes = Modes::of(&root);
-        Ok(Self { root, path, modes, temporary_names: TemporaryNames::new(), unsynced: Unsynced::default() })
+        let system = rustix::fs::fstatfs(&root).map(|system| i64::from(system.f_type) & 0xFFFF_FFFF);
+        let is_of_one_machine = system.is_ok_and(|system| OF_ONE_MACHINE.contains(&system));
+        let listing_lag = if is_of_one_machine { Duration::ZERO } else { LISTING_LAG };
+        let (temporary_names, unsynced) = (TemporaryNames::new(), Unsynced::default());
+        Ok(Self { root, path, modes, temporary_names, unsynced, listing_lag })
+    }
+
+    pub(super) fn listing_lag(&self) -> Duration {
+        self.listing_lag
     }
 
     pub(super) fn create(path: &Path) -> Result<Self, SinkError> {

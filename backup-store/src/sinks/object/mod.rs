@@ -37,9 +37,10 @@ pub(crate) use service::{Proof, Service};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use backup_core::contracts::{
-    ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream,
+    LISTING_LAG, ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -65,6 +66,7 @@ pub struct ObjectSink {
     prefix: String,
     /// The class in which packs are kept that are read seldom.
     storage_class: Option<String>,
+    listing_lag: Duration,
     /// Whether the store can be asked to write only what is not there; set to `false` when it says that it cannot.
     is_conditional: AtomicBool,
 }
@@ -82,6 +84,8 @@ pub(crate) struct Naming {
     pub(crate) name: String,
     pub(crate) prefix: String,
     pub(crate) storage_class: Option<String>,
+    /// What [`Sink::listing_lag`] says.
+    pub(crate) listing_lag: Duration,
 }
 
 impl Naming {
@@ -91,6 +95,9 @@ impl Naming {
             name: bucket.short(),
             prefix: bucket.prefix.clone(),
             storage_class: bucket.settings.storage_class.clone(),
+            // Amazon, Google and Microsoft promise that a listing shows whatever was put before it; what stands behind
+            // another address promises nothing.
+            listing_lag: if bucket.settings.endpoint.is_none() { Duration::ZERO } else { LISTING_LAG },
         }
     }
 }
@@ -102,9 +109,9 @@ pub(crate) fn once() -> RetryConfig {
 
 impl ObjectSink {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, naming: Naming) -> Self {
-        let Naming { location, name, prefix, storage_class } = naming;
+        let Naming { location, name, prefix, storage_class, listing_lag } = naming;
         let is_conditional = AtomicBool::new(true);
-        Self { store, deletion: None, location, name, prefix, storage_class, is_conditional }
+        Self { store, deletion: None, location, name, prefix, storage_class, listing_lag, is_conditional }
     }
 
     /// The same, with another way to delete.
@@ -332,6 +339,10 @@ impl Sink for ObjectSink {
 
     fn parallelism(&self) -> usize {
         crate::sinks::SERVER_PARALLELISM
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.listing_lag
     }
 }
 

@@ -16,6 +16,7 @@ fn sink_over(store: Arc<dyn ObjectStore>, prefix: &str) -> ObjectSink {
         name: String::from("memory://bucket"),
         prefix: prefix.to_owned(),
         storage_class: None,
+        listing_lag: Duration::ZERO,
     };
     ObjectSink::new(store, naming)
 }

@@ -1,0 +1,127 @@
+//! Many that want a lock at once: whoever has confirmed its own is alone where it must be, on a store whose listings show
+//! everything at once and on one whose listings lag.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use backup_core::ErrorKind;
+use backup_core::clock::SystemClock;
+use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkFuture, SinkStream};
+use backup_core::observe::Silent;
+use backup_core::repository::{CreateOptions, Identity, LockMode, Passphrase, Repository, ScryptCost};
+use backup_core::testing::MemorySink;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, future};
+
+const CHEAP: ScryptCost = ScryptCost { n: 2, r: 1, p: 1 };
+
+fn identity() -> Identity {
+    let pid = i32::try_from(std::process::id()).unwrap();
+    Identity { hostname: "host".into(), username: "user".into(), uid: 1, gid: 1, pid }
+}
+
+/// A store in which a lock is read at once, and listed only later.
+#[derive(Debug)]
+struct Lagging {
+    inner: MemorySink,
+    lag: Duration,
+    put: Mutex<HashMap<ObjectKey, Instant>>,
+}
+
+impl Lagging {
+    fn is_listed(&self, object: &ObjectInfo) -> bool {
+        !object.key.as_str().starts_with("locks/")
+            || self.put.lock().unwrap().get(&object.key).is_none_or(|put| put.elapsed() >= self.lag)
+    }
+}
+
+impl Sink for Lagging {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes, mode: PutMode) -> SinkFuture<'a, ()> {
+        self.put.lock().unwrap().insert(key.clone(), Instant::now());
+        self.inner.put(key, bytes, mode)
+    }
+
+    fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<Range<u64>>) -> SinkFuture<'a, Bytes> {
+        self.inner.get(key, range)
+    }
+
+    fn stat<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ObjectInfo> {
+        self.inner.stat(key)
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> SinkStream<'a> {
+        self.inner.list(prefix).try_filter(|object| future::ready(self.is_listed(object))).boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
+        self.inner.delete(key)
+    }
+
+    fn sync(&self) -> SinkFuture<'_, ()> {
+        self.inner.sync()
+    }
+
+    fn listing_lag(&self) -> Duration {
+        // A machine that is busy must not make of a promise that was kept one that was broken.
+        self.lag * 2
+    }
+}
+
+/// Lets threads take locks at the same moments, `rounds` times each, and says how many were taken.
+fn compete(sink: &Arc<dyn Sink>, rounds: usize) -> u64 {
+    let options = CreateOptions { cost: Some(CHEAP), ..CreateOptions::default() };
+    Repository::create(Arc::clone(sink), &Passphrase::new("x"), &options, identity(), Arc::new(SystemClock)).unwrap();
+    // Holders that bear others beside them, or one that does not, as a large number.
+    const ALONE: i64 = 1_000_000;
+    let (holders, taken) = (AtomicI64::new(0), AtomicU64::new(0));
+    let modes = [LockMode::Exclusive, LockMode::Exclusive, LockMode::Shared];
+    thread::scope(|scope| {
+        for mode in modes {
+            let (holders, taken) = (&holders, &taken);
+            scope.spawn(move || {
+                let passphrase = Passphrase::new("x");
+                let clock = Arc::new(SystemClock);
+                let repository = Repository::open(Arc::clone(sink), &passphrase, identity(), clock, &Silent).unwrap();
+                for _ in 0..rounds {
+                    let lock = repository.lock(mode, &Silent).and_then(|lock| lock.confirm(&Silent).map(|()| lock));
+                    let Ok(_lock) = lock.map_err(|error| {
+                        assert!(matches!(error.kind(), ErrorKind::Locked(_)), "{error}");
+                        thread::yield_now();
+                    }) else {
+                        continue;
+                    };
+                    let weight = if mode == LockMode::Exclusive { ALONE } else { 1 };
+                    let others = holders.fetch_add(weight, Ordering::SeqCst);
+                    assert!(others < ALONE && (mode == LockMode::Shared || others == 0), "{others} beside {mode:?}");
+                    thread::yield_now();
+                    holders.fetch_sub(weight, Ordering::SeqCst);
+                    taken.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    taken.into_inner()
+}
+
+#[test]
+fn nobody_is_beside_an_exclusive_holder_where_listings_show_everything_at_once() {
+    let sink: Arc<dyn Sink> = Arc::new(MemorySink::new());
+    assert!(sink.listing_lag().is_zero());
+    assert!(compete(&sink, 500) > 0);
+}
+
+#[test]
+fn nobody_is_beside_an_exclusive_holder_where_listings_lag() {
+    let lag = Duration::from_millis(40);
+    compete(&(Arc::new(Lagging { inner: MemorySink::new(), lag, put: Mutex::default() }) as Arc<dyn Sink>), 10);
+}
