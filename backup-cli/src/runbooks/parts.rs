@@ -120,14 +120,32 @@ pub(super) fn read_manifest(
     read().ok()
 }
 
-/// A name as it was before it became a folder's: a slash is written `%2F` there and a percent sign `%25`.
+/// A name as it was before it became a folder's: some bytes are written there as a percent sign and two digits.
 fn decoded(name: &str) -> String {
-    name.replace("%2F", "/").replace("%25", "%")
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let written = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(written.unwrap_or(b'%'));
+        rest = if written.is_some() { &after[2..] } else { after };
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_what_it_was() {
+        let name = |written: &str| decoded(written);
+        assert_eq!(
+            (name("a%2Fb%25"), name("%2E%2E"), name("a%0Ab"), name("50%")),
+            ("a/b%".into(), "..".into(), "a\nb".into(), "50%".into())
+        );
+    }
 
     #[test]
     fn a_dump_goes_back_to_where_it_came_from_or_to_an_address_that_has_to_be_put_in() {

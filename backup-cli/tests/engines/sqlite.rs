@@ -45,6 +45,18 @@ fn a_database_goes_into_a_repository_and_comes_back() {
 }
 
 #[test]
+fn a_file_with_a_line_end_in_its_name_comes_back() {
+    let (world, path, _) = with_database();
+    let odd = path.with_file_name("new\nline %.db");
+    fs::rename(&path, &odd).unwrap();
+    let summary = world.json(["create", &format!("sqlite:{}", odd.display())]);
+    assert_eq!(summary["paths"][0], "/sqlite/new%0Aline %25.db");
+    let again = world.path().join("again.db");
+    world.run(["restore", "latest", "--verify", "--to", &format!("sqlite:{}", again.display())]).succeeds();
+    assert_eq!(rows(&again), 3);
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let (world, _, url) = with_database();
     let missing = world.path().join("missing.db");

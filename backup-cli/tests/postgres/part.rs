@@ -179,3 +179,50 @@ fn each_table_of_the_zoo_comes_back_in_version_15() {
 fn each_table_of_the_zoo_comes_back_in_version_18() {
     each_table_of_the_zoo_comes_back(18);
 }
+
+/// A database in an encoding of its own. Names are typed in UTF-8, and pg_dump looks for those of the database.
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_table_with_letters_of_another_encoding_is_found_by_its_name() {
+    let server = Server::start(15, &[]);
+    let made = "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'";
+    server.sql("postgres", &format!("CREATE DATABASE app {made}"));
+    let typed = "SET client_encoding = 'UTF8';";
+    server.sql(
+        "app",
+        &format!(
+            "{typed} CREATE SCHEMA \"Übung\"; CREATE TABLE \"größe\" (n integer PRIMARY KEY);
+             CREATE TYPE \"Übung\".art AS ENUM ('é'); CREATE TABLE \"Übung\".t (n integer REFERENCES \"größe\", a \"Übung\".art);
+             INSERT INTO \"größe\" VALUES (7); INSERT INTO \"Übung\".t VALUES (7, 'é'); CREATE TABLE other (n integer)"
+        ),
+    );
+    let tables = "SELECT string_agg(c.oid::regclass::text, ' ' ORDER BY relname) FROM pg_class c WHERE relkind = 'r'
+        AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)";
+    let tables = |database: &str| server.sql(database, &format!("{typed} {tables}"));
+    // Chosen by a backup.
+    for options in [&["--table", "größe", "--schema", "\"Übung\""][..], &["--exclude-table", "o*", "--jobs", "2"]] {
+        server.create("app", options);
+        server.load("chosen", &["--clean"]);
+        let found = tables("chosen");
+        assert!(found.contains("\"größe\"") && !found.contains("other"), "{options:?}: {found}");
+    }
+    let before = server.snapshots();
+    let ran = server.try_create("app", &["--table", "Łódź"]);
+    assert!(ran.code == 1 && ran.err.contains("LATIN1"), "{}: {}", ran.code, ran.err);
+    assert_eq!(server.snapshots(), before);
+    // Chosen by a restore, into databases of any encoding; what is there already is seen to be.
+    server.create("app", &[]);
+    for encoding in [made.to_owned(), made.replace("LATIN1", "UTF8"), made.replace("LATIN1", "SQL_ASCII")] {
+        server.sql("postgres", "DROP DATABASE IF EXISTS beside");
+        server.sql("postgres", &format!("CREATE DATABASE beside {encoding}"));
+        restored(&server, "beside", &["--table", "größe"]);
+        let told = restored(&server, "beside", &["--table", "Übung.t"]);
+        assert_eq!(told["warnings"], json!([]), "{encoding}");
+        restored(&server, "beside", &["--schema", "Übung", "--clean"]);
+        assert!(restore(&server, "beside", &["--table", "großes"]).err.contains("no table großes"));
+        if !encoding.contains("SQL_ASCII") {
+            assert_eq!(tables("beside"), "\"größe\" \"Übung\".t", "{encoding}");
+            assert_eq!(server.sql("beside", &format!("{typed} SELECT n, a FROM \"Übung\".t")), "7|é");
+        }
+    }
+}

@@ -162,16 +162,18 @@ impl fmt::Debug for Folder {
 }
 
 /// Where a database lies in a snapshot: its name as one component of a path. A slash and a percent sign in it become
-/// `%2F` and `%25`, and so does a name that is nothing but dots.
+/// `%2F` and `%25`, and so do control characters, which no list of snapshots shows as they are, and a name that is nothing
+/// but dots.
 pub(super) fn path_of(engine: Engine, name: &str) -> SnapshotPath {
     let is_dots = matches!(name, "." | "..");
     let mut component = Vec::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'.' if is_dots => component.extend_from_slice(b"%2E"),
-            b'/' => component.extend_from_slice(b"%2F"),
-            b'%' => component.extend_from_slice(b"%25"),
-            byte => component.push(byte),
+    for character in name.chars() {
+        let mut buffer = [0; 4];
+        let bytes = character.encode_utf8(&mut buffer).bytes();
+        if matches!(character, '/' | '%') || character.is_control() || is_dots {
+            component.extend(bytes.flat_map(|byte| format!("%{byte:02X}").into_bytes()));
+        } else {
+            component.extend(bytes);
         }
     }
     SnapshotPath::root().join(engine.name().as_bytes()).join(&component)
@@ -395,6 +397,7 @@ mod tests {
             ("..", "/postgres/%2E%2E"),
             ("50%", "/postgres/50%25"),
             ("ä.b", "/postgres/ä.b"),
+            ("a\nb\u{9b}", "/postgres/a%0Ab%C2%9B"),
         ] {
             assert_eq!(folder(name, Vec::new()).path().to_string(), path);
         }

@@ -396,6 +396,55 @@ fn a_server_that_is_not_empty_is_only_emptied_when_that_is_meant() {
     assert_eq!(other.digest(), server.digest());
 }
 
+/// The commands of the manual that give rights to `user`.
+fn rights_of(user: &str) -> Vec<&'static str> {
+    let manual = include_str!("../../../docs/manual/redis.md");
+    let commands = manual.lines().map(str::trim).filter_map(|line| line.split('#').next());
+    commands.filter(|line| line.starts_with(&format!("ACL SETUSER {user} "))).map(str::trim).collect()
+}
+
+#[test]
+#[ignore = "needs redis-server, valkey-server"]
+fn the_rights_that_the_manual_names_are_enough_and_each_is_needed() {
+    for kind in Kind::BOTH {
+        let (server, other, repo) = (Server::filled(kind, &[]), Server::of(kind, &[]), Repo::new());
+        let of = |server: &Server, user: &str| RedisSettings {
+            user: Some(user.into()),
+            password: Some(Password::new("password")),
+            ..server.settings()
+        };
+        assert!(server.cli(&format!("{}\n", rights_of("backup")[0])).contains("OK"));
+        let report = repo.back_up(&mut RedisSource::connect(&of(&server, "backup"), &clock()).unwrap()).unwrap().report;
+        assert_eq!(report.warnings, Vec::<String>::new());
+
+        let [first, for_clean, for_verify] = rights_of("restore")[..] else { panic!("the manual names other rights") };
+        let restore = |existing| {
+            let target = RedisTarget::connect(&of(&other, "restore"), existing).unwrap();
+            repo.restore("/redis/server", &target).map(drop).map_err(|error| words(&error))
+        };
+        assert!(other.cli(&format!("{first}\n")).contains("OK"));
+        restore(Existing::Refuse).unwrap();
+        assert!(restore(Existing::Replace).unwrap_err().contains("flushall"));
+        other.cli(&format!("{for_clean}\n"));
+        restore(Existing::Replace).unwrap();
+        let observed = || observe(&of(&other, "restore"), &SystemClock).map_err(|error| words(&error));
+        assert!(observed().unwrap_err().contains("+psync"));
+        other.cli(&format!("{for_verify}\n"));
+        assert_eq!(observed().unwrap(), report.expectations);
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_server_that_drops_keys_for_want_of_memory_is_not_taken_for_restored() {
+    let (server, repo) = (Server::with_zoo(&[]), Repo::new());
+    repo.back_up(&mut server.source()).unwrap();
+    let small = Server::new(&["--maxmemory", "2mb", "--maxmemory-policy", "allkeys-lru"]);
+    let target = RedisTarget::connect(&small.settings(), Existing::Refuse).unwrap();
+    let told = words(&repo.restore("/redis/server", &target).unwrap_err());
+    assert!(told.contains("keys were loaded") && told.contains("maxmemory"), "{told}");
+}
+
 #[test]
 #[ignore = "needs redis-server"]
 fn a_server_that_goes_away_in_the_middle_of_a_restore_is_told() {

@@ -127,6 +127,26 @@ pub fn observe(settings: &MysqlSettings) -> Result<Vec<Expectation>> {
     Ok(stream.finish().map_err(fail)?.report.expectations)
 }
 
+/// That the database can only be restored under its own name, if so: `MariaDB` keeps a default that draws from a sequence
+/// with the name of the database, and dumps it so.
+fn bound_to_name(client: &Client, database: &str) -> Result<Option<String>> {
+    const NAMED_MAX: usize = 3;
+    let rows = client.ask_or_fail(&format!(
+        "SELECT CONCAT(table_name, '.', column_name) FROM information_schema.columns WHERE table_schema = {} \
+         AND (column_default LIKE '%nextval(`%' OR column_default LIKE '%lastval(`%') ORDER BY 1",
+        quoted(database)
+    ))?;
+    let columns: Vec<&str> = rows.iter().filter_map(|row| row.first().map(String::as_str)).collect();
+    let more = if columns.len() > NAMED_MAX { ", …" } else { "" };
+    let named = columns.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+    Ok((!columns.is_empty()).then(|| {
+        format!(
+            "the default of {named}{more} names a sequence of {database} itself: restored under another name it would draw \
+             from there, or fail"
+        )
+    }))
+}
+
 impl Looked {
     fn at(settings: &MysqlSettings) -> Result<Self> {
         let client = Client::new(settings)?;
@@ -175,6 +195,9 @@ impl Looked {
         if !rights.sees_routines() {
             let right = if is_mariadb { "SELECT on mysql.proc" } else { "SHOW_ROUTINE" };
             warnings.push(format!("routines that other users defined may be missing: it takes the right {right}"));
+        }
+        if is_mariadb {
+            warnings.extend(bound_to_name(&client, &database)?);
         }
         let dump = client.dump(settings, flavour, version)?;
         let mut arguments = ALWAYS.to_vec();

@@ -58,7 +58,12 @@ const JOINED_BYTES: u64 = 1024 * 1024;
 const TAIL_BYTES: usize = 128;
 
 /// What a server says, and what to try.
-const ADVICE: [(&str, &str); 5] = [
+const ADVICE: [(&str, &str); 7] = [
+    ("ERROR 1146", "a default that draws from a sequence names its database: restore it under the name that it had"),
+    (
+        "log_bin_trust_function_creators",
+        "the server writes a binary log: SET GLOBAL log_bin_trust_function_creators = 1, or restore as a user with SUPER",
+    ),
     ("max_allowed_packet", "raise max_allowed_packet on the server: SET GLOBAL max_allowed_packet = 1073741824"),
     // A server that is sent too much hangs up, and its client may not hear why.
     ("gone away", "see whether the server still runs; a row that is longer than its max_allowed_packet ends it too"),

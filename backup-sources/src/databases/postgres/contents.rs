@@ -32,6 +32,8 @@ type Table = (Vec<u8>, Vec<u8>);
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     version: (u8, u8),
+    /// In which all names and statements are.
+    encoding: Option<String>,
     entries: Vec<Entry>,
     /// Where the entries that have data say where it is, by their numbers.
     places: HashMap<i32, u64>,
@@ -61,6 +63,8 @@ pub(super) struct Entry {
     pub(super) of_database: Option<String>,
     /// Of the database.
     pub(super) owner: Option<String>,
+    /// Of the dump, from the entry that tells it.
+    encoding: Option<String>,
     /// A hash of the statement that makes it.
     definition: u128,
     is_heir: bool,
@@ -92,6 +96,7 @@ impl Contents {
         }
         let name = (entry.schema.clone().unwrap_or_default(), entry.name.clone());
         let copy = std::mem::take(&mut entry.copy);
+        self.encoding = self.encoding.take().or_else(|| entry.encoding.take());
         if let Some(root) = entry.root.clone() {
             let columns = copy::columns(&copy);
             let first = self.roots.entry(root).or_insert_with(|| columns.clone());
@@ -105,6 +110,11 @@ impl Contents {
             self.heirs.insert(name);
         }
         self.entries.push(entry);
+    }
+
+    /// The encoding of all names and statements, in PostgreSQL's word for it, when the dump tells it.
+    pub(super) fn encoding(&self) -> Option<&str> {
+        self.encoding.as_deref()
     }
 
     pub(super) fn place_of(&self, number: i32) -> Option<u64> {
@@ -172,6 +182,7 @@ impl Entry {
             has_data,
             needs,
             owner: (kind == "DATABASE").then(|| String::from_utf8(owner.to_vec()).ok()).flatten(),
+            encoding: (kind == "ENCODING").then(|| encoding(definition)).flatten(),
             table: table.as_ref().and_then(|_| str::from_utf8(object).ok()?.parse().ok()),
             root: table.filter(|(of, called)| (Some(&**of), &**called) != (schema, name)),
             tablespace: (!tablespace.is_empty()).then(|| String::from_utf8_lossy(tablespace).into_owned()),
@@ -202,6 +213,7 @@ impl Entry {
             needs: needs.to_vec(),
             of_database: None,
             owner: None,
+            encoding: None,
             definition: 0,
             is_heir: false,
             table: None,
@@ -266,6 +278,12 @@ impl Entry {
             hash: Some(format!("{method}-xxh3-128:{:032x}", self.definition)),
         })
     }
+}
+
+/// The encoding that a dump tells: `SET client_encoding = 'UTF8';`.
+fn encoding(statement: &[u8]) -> Option<String> {
+    let name = str::from_utf8(statement).ok()?.split('\'').nth(1)?;
+    Some(name.to_owned())
 }
 
 /// The name of a file beside the table of contents; `None` where there is none. pg_restore opens whatever is named here,

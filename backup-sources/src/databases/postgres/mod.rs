@@ -23,6 +23,7 @@ mod creation;
 mod databases;
 mod directory;
 mod dump;
+mod encoding;
 mod failure;
 mod globals;
 mod observe;

@@ -35,7 +35,8 @@ pub fn observe(server: &Server, database: &str, options: &DumpOptions) -> Result
         .map_err(|(what, hint)| Error::invalid(server.location(), what).with_hint(hint))?;
     let protection = Protection::of(&server)?;
     let failed = |why: String| Error::new(ErrorKind::Source(why), server.location());
-    let command = dump_command(&server, database, &programs, &protection, options, Form::Streamed, None);
+    let command =
+        dump_command(&server, database, &programs, &protection, &options.wanted(&connection)?, Form::Streamed, None);
     let mut dump = Dump::start(command).map_err(failed)?;
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     while dump.read(&mut buffer).map_err(|error| failed(error.to_string()))? > 0 {}

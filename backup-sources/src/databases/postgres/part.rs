@@ -65,6 +65,13 @@ pub(super) struct Part<'a> {
     told: Vec<String>,
 }
 
+/// What a dump does not have: by its place among those that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    Schema(usize),
+    Table(usize),
+}
+
 /// Whether a database has what an entry makes; `None` where that cannot be asked.
 pub(super) type IsThere<'a> = dyn FnMut(&Entry) -> Result<Option<bool>> + 'a;
 
@@ -72,35 +79,35 @@ impl<'a> Part<'a> {
     /// Everything in `schemas`, when no table is named; otherwise the tables of these names (and views, and sequences), in
     /// these schemas, or in any when none is named. The name of a table may have its schema's before it.
     ///
-    /// The error is the name of what the dump does not have.
-    pub(super) fn find(contents: &'a Contents, schemas: &[String], tables: &[String]) -> Result<Self, String> {
+    /// Names are in the dump's encoding. The error is the place of what the dump does not have, among the schemas or tables.
+    pub(super) fn find(contents: &'a Contents, schemas: &[Vec<u8>], tables: &[Vec<u8>]) -> Result<Self, Missing> {
         let entries: Vec<&Entry> = contents.entries().collect();
         let places = entries.iter().enumerate().map(|(place, entry)| (entry.number, place)).collect();
         let schema = |(place, entry): (usize, &&'a Entry)| (entry.kind == "SCHEMA").then_some((&entry.name[..], place));
         let by_name: HashMap<&[u8], usize> = entries.iter().enumerate().filter_map(schema).collect();
-        let is_in = |entry: &Entry, schema: &str| entry.schema.as_deref() == Some(schema.as_bytes());
-        for schema in schemas {
-            let is_made = by_name.contains_key(schema.as_bytes());
+        let is_in = |entry: &Entry, schema: &[u8]| entry.schema.as_deref() == Some(schema);
+        for (place, schema) in schemas.iter().enumerate() {
+            let is_made = by_name.contains_key(&schema[..]);
             if !is_made && !entries.iter().any(|entry| is_in(entry, schema)) {
-                return Err(format!("schema {schema}"));
+                return Err(Missing::Schema(place));
             }
         }
         let is_in_them = |entry: &Entry| schemas.iter().any(|schema| is_in(entry, schema));
         let mut chosen = HashSet::new();
         if tables.is_empty() {
             chosen.extend((0..entries.len()).filter(|&place| is_in_them(entries[place])));
-            chosen.extend(schemas.iter().filter_map(|schema| by_name.get(schema.as_bytes())));
+            chosen.extend(schemas.iter().filter_map(|schema| by_name.get(&schema[..])));
         }
-        for table in tables {
+        for (place, table) in tables.iter().enumerate() {
             let is_it = |entry: &Entry| {
-                let is_called = entry.name == table.as_bytes()
-                    || entry.schema.as_ref().is_some_and(|s| [s, &b"."[..], &entry.name].concat() == table.as_bytes());
+                let is_called = entry.name == *table
+                    || entry.schema.as_ref().is_some_and(|s| [s, &b"."[..], &entry.name].concat() == *table);
                 RELATIONS.contains(&entry.kind.as_str()) && is_called && (schemas.is_empty() || is_in_them(entry))
             };
             let before = chosen.len();
             chosen.extend((0..entries.len()).filter(|&place| is_it(entries[place])));
             if chosen.len() == before {
-                return Err(format!("table {table}"));
+                return Err(Missing::Table(place));
             }
         }
         Ok(Self { entries, places, schemas: by_name, chosen, left_out: HashSet::new(), told: Vec::new() })

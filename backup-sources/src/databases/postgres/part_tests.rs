@@ -44,7 +44,7 @@ fn dump() -> Contents {
 
 /// What is chosen for a database that has the entries of these numbers, and what is told.
 fn chosen(schemas: &[&str], tables: &[&str], there: &[i32]) -> (Vec<i32>, Vec<String>) {
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let owned = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
     let contents = dump();
     let part = Part::find(&contents, &owned(schemas), &owned(tables)).unwrap();
     part.complete(&mut |entry| Ok(Some(there.contains(&entry.number)))).unwrap()
@@ -85,9 +85,9 @@ fn a_schema_is_made_where_there_is_none() {
 #[test]
 fn what_the_dump_does_not_have_is_named() {
     let find = |schemas: &[&str], tables: &[&str]| {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let owned = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
         Part::find(&dump(), &owned(schemas), &owned(tables)).map(drop).unwrap_err()
     };
-    assert_eq!(find(&["nowhere"], &[]), "schema nowhere");
-    assert_eq!((find(&[], &["t", "u"]), find(&["public"], &["t"])), ("table u".to_owned(), "table t".to_owned()));
+    assert_eq!(find(&["nowhere"], &[]), Missing::Schema(0));
+    assert_eq!((find(&[], &["t", "u"]), find(&["public"], &["t"])), (Missing::Table(1), Missing::Table(0)));
 }

@@ -1,20 +1,18 @@
 //! Whether a database has what an entry of a dump would make.
 
-use backup_core::Result;
-use postgres_protocol::escape::escape_literal;
-
 use super::connection::Connection;
 use super::contents::Entry;
+use super::encoding::literal;
+use backup_core::Result;
 
-/// `None` for kinds that are not asked for.
+/// `None` for kinds that are not asked for. Names of the entry are in `encoding`.
 ///
 /// # Errors
 ///
 /// When the database does not answer.
-pub(super) fn is_there(connection: &Connection, entry: &Entry) -> Result<Option<bool>> {
-    let literal = |bytes: &[u8]| escape_literal(&String::from_utf8_lossy(bytes));
-    let name = literal(&entry.name);
-    let schema = literal(entry.schema.as_deref().unwrap_or_default());
+pub(super) fn is_there(connection: &Connection, entry: &Entry, encoding: Option<&str>) -> Result<Option<bool>> {
+    let name = literal(&entry.name, encoding);
+    let schema = literal(entry.schema.as_deref().unwrap_or_default(), encoding);
     let in_schema = |catalog: &str, prefix: &str| {
         format!(
             "SELECT FROM pg_catalog.{catalog} x JOIN pg_catalog.pg_namespace n ON n.oid = x.{prefix}namespace \

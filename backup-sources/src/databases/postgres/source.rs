@@ -1,6 +1,7 @@
 //! A database as a source.
 
 use std::collections::{HashSet, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use super::absent::absent;
 use super::archive::{ArchiveError, Found};
 use super::connection::Connection;
 use super::dump::Dump;
+use super::encoding::argument;
 use super::failure;
 use super::globals::Globals;
 use super::parallel::{self, Progress, Spool};
@@ -92,6 +94,16 @@ impl Default for DumpOptions {
 }
 
 impl DumpOptions {
+    /// What pg_dump is asked for, in the words of the database that `connection` is to.
+    ///
+    /// # Errors
+    ///
+    /// When its encoding has not the letters of a pattern.
+    pub(super) fn wanted(&self, connection: &Connection) -> Result<Wanted> {
+        let patterns = self.patterns().map(|(option, pattern)| argument(connection, option, pattern));
+        Ok(Wanted { patterns: patterns.collect::<Result<_>>()?, lock_wait_seconds: self.lock_wait_seconds })
+    }
+
     /// Each pattern with the option of pg_dump that takes it.
     fn patterns(&self) -> impl Iterator<Item = (&'static str, &String)> {
         let all = [
@@ -103,6 +115,14 @@ impl DumpOptions {
         ];
         all.into_iter().flat_map(|(option, patterns)| patterns.iter().map(move |pattern| (option, pattern)))
     }
+}
+
+/// What pg_dump is asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// Arguments that say which part, in the database's encoding: pg_dump speaks it.
+    patterns: Vec<OsString>,
+    lock_wait_seconds: u64,
 }
 
 /// One database of a server, in the state of the instant at which this was made.
@@ -168,6 +188,7 @@ impl PostgresSource {
         let is_whole = options.schemas.is_empty() && options.tables.is_empty();
         let mut warnings = if is_whole { absent(&connection) } else { Vec::new() };
         let origin = view::origin(&connection, version.major);
+        let wanted = options.wanted(&connection)?;
         let view = View::take(&connection, version.major)?;
         let spool = options.parallel.as_ref().map(|parallel| Spool::make(&parallel.spool, &connection)).transpose()?;
         let globals = match options.roles {
@@ -198,7 +219,7 @@ impl PostgresSource {
         });
         let form = spool.as_ref().zip(options.parallel.as_ref()).map(|(spool, parallel)| (spool.dump(), parallel.jobs));
         let form = form.map_or(Form::Streamed, |(folder, jobs)| Form::Directory { folder, jobs });
-        let command = dump_command(&server, database, &programs, &protection, options, form, Some(&view.snapshot));
+        let command = dump_command(&server, database, &programs, &protection, &wanted, form, Some(&view.snapshot));
         let walk = match spool {
             Some(spool) => Walk::ToBegin(Box::new(command), spool, globals.text),
             None => {
@@ -282,13 +303,13 @@ pub(super) enum Form {
     Directory { folder: PathBuf, jobs: NonZeroUsize },
 }
 
-/// pg_dump, for everything that `options` ask for.
+/// pg_dump, for everything that is `wanted`.
 pub(super) fn dump_command(
     server: &Server,
     database: &str,
     programs: &Programs,
     protection: &Protection,
-    options: &DumpOptions,
+    wanted: &Wanted,
     form: Form,
     snapshot: Option<&str>,
 ) -> Command {
@@ -304,13 +325,11 @@ pub(super) fn dump_command(
             command.arg("--file").arg(folder);
         }
     }
-    command.arg(format!("--lock-wait-timeout={}s", options.lock_wait_seconds));
+    command.arg(format!("--lock-wait-timeout={}s", wanted.lock_wait_seconds));
     if let Some(snapshot) = snapshot {
         command.arg(format!("--snapshot={snapshot}"));
     }
-    for (option, pattern) in options.patterns() {
-        command.arg(format!("--{option}={pattern}"));
-    }
+    command.args(&wanted.patterns);
     server.equip(&mut command, database, protection.authorities.as_deref());
     command
 }

@@ -24,9 +24,10 @@ use super::connection::Connection;
 use super::contents::Contents;
 use super::creation::create;
 use super::directory;
+use super::encoding::encoded;
 use super::observe;
 use super::parallel::closed;
-use super::part::Part;
+use super::part::{Missing, Part};
 use super::present::is_there;
 use super::programs::{Programs, complaint};
 use super::properties;
@@ -201,7 +202,7 @@ impl PostgresTarget {
         let dump = self.folder.path().join(COPY).join("dump");
         self.check(&dump)?;
         let contents = self.contents(&dump)?;
-        let part = self.part(contents.as_ref())?;
+        let part = self.part(&connection, contents.as_ref())?;
         if self.options.roles == Roles::Kept
             && let Some(globals) = self.globals()?
         {
@@ -221,7 +222,7 @@ impl PostgresTarget {
             warning.into_iter().for_each(|warning| self.warn(warning));
         }
         let list = match part {
-            Some(part) => Some(self.list(part)?),
+            Some(part) => Some(self.list(part, contents.as_ref().and_then(Contents::encoding))?),
             None => None,
         };
         let places =
@@ -259,7 +260,11 @@ impl PostgresTarget {
     }
 
     /// What of the dump was asked for, when that is a part.
-    fn part<'a>(&self, contents: Option<&'a Contents>) -> Result<Option<Part<'a>>, TargetError> {
+    fn part<'a>(
+        &self,
+        connection: &Connection,
+        contents: Option<&'a Contents>,
+    ) -> Result<Option<Part<'a>>, TargetError> {
         let LoadOptions { schemas, tables, .. } = &self.options;
         if schemas.is_empty() && tables.is_empty() {
             return Ok(None);
@@ -269,17 +274,27 @@ impl PostgresTarget {
             failed("a part of it cannot be chosen: its format is not known here".to_owned())
                 .with_hint("restore it whole, into a database of its own")
         })?;
-        Part::find(contents, schemas, tables).map(Some).map_err(|missing| {
+        let named = |names: &[String]| -> Result<Vec<Vec<u8>>, TargetError> {
+            let encoding = contents.encoding().unwrap_or("SQL_ASCII");
+            let names = names.iter().map(|name| encoded(connection, name, encoding));
+            names.collect::<Result<_>>().map_err(|error| failed(error.to_string()))
+        };
+        Part::find(contents, &named(schemas)?, &named(tables)?).map(Some).map_err(|missing| {
+            let missing = match missing {
+                Missing::Schema(place) => format!("schema {}", schemas[place]),
+                Missing::Table(place) => format!("table {}", tables[place]),
+            };
             failed(format!("it has no {missing}"))
                 .with_hint("a name is written as PostgreSQL has it, a table's alone or as SCHEMA.TABLE")
         })
     }
 
     /// The list of entries that pg_restore is given for a part, as a file.
-    fn list(&self, part: Part<'_>) -> Result<PathBuf, TargetError> {
+    fn list(&self, part: Part<'_>, encoding: Option<&str>) -> Result<PathBuf, TargetError> {
         let failed = |error: &dyn ToString| TargetError::new("load", SnapshotPath::root(), error.to_string());
         let (connection, _) = Connection::open(&self.server, &self.loaded).map_err(|error| failed(&error))?;
-        let completed = part.complete(&mut |entry| is_there(&connection, entry)).map_err(|error| failed(&error))?;
+        let completed =
+            part.complete(&mut |entry| is_there(&connection, entry, encoding)).map_err(|error| failed(&error))?;
         let (numbers, told) = completed;
         told.into_iter().for_each(|text| self.warn(text));
         let path = self.folder.path().join("list");
@@ -404,9 +419,14 @@ impl PostgresTarget {
         let told: Vec<&str> =
             ended.said.lines().filter_map(|line| Some(line.split_once("error: ")?.1.trim())).take(TOLD_MAX).collect();
         let what = if told.is_empty() { complaint(&ended) } else { told.join("; ") };
-        let hint = match list.is_some() {
-            true => "nothing was changed; an object that is there already is replaced with --clean",
-            false => "the database is not complete; --no-roles loads it without its owners and grants",
+        let hint = match (list.is_some(), self.options.existing) {
+            (true, Existing::Refused) => {
+                "nothing was changed; an object that is there already is replaced with --clean"
+            }
+            (true, Existing::Replaced) => {
+                "nothing was changed; drop what depends on it first, and make that again after"
+            }
+            (false, _) => "the database is not complete; --no-roles loads it without its owners and grants",
         };
         Err(failed(format!("{what}, into the database {}", escape_identifier(&self.loaded))).with_hint(hint))
     }

@@ -85,15 +85,16 @@ pub(super) fn details(connection: &Connection, major: u32) -> Result<Map<String,
         15 | 16 => ("datlocprovider", "daticulocale"),
         _ => ("'c'", "NULL"),
     };
+    let rules = if major >= 16 { "daticurules" } else { "NULL" };
     let sql = format!(
-        "SELECT pg_encoding_to_char(encoding), datcollate, datctype, {provider}, {locale}, \
+        "SELECT pg_encoding_to_char(encoding), datcollate, datctype, {provider}, {locale}, {rules}, \
          pg_database_size(oid) FROM pg_database WHERE datname = current_database()"
     );
     let row = connection.ask(&sql)?.into_iter().next().unwrap_or_default();
-    let names = ["encoding", "collate", "ctype", "locale_provider", "locale"];
+    let names = ["encoding", "collate", "ctype", "locale_provider", "locale", "icu_rules"];
     let mut details: Map<_, _> =
         names.into_iter().zip(&row).map(|(name, value)| (name.to_owned(), json!(value))).collect();
-    let bytes: Option<u64> = row.get(5).cloned().flatten().and_then(|bytes| bytes.parse().ok());
+    let bytes: Option<u64> = row.last().cloned().flatten().and_then(|bytes| bytes.parse().ok());
     details.insert("bytes".to_owned(), bytes.into());
     Ok(details)
 }

@@ -142,7 +142,8 @@ impl Target for RedisTarget {
         let there = keys_of(connection).map_err(|error| self.fail("look at", error))?;
         // Those with a time to live may have had it.
         if there + loaded.expiring < loaded.keys {
-            return Err(self.fail("restore into", format!("{} keys were loaded and {there} are there", loaded.keys)));
+            let why = format!("{} keys were loaded and {there} are there: maxmemory drops them", loaded.keys);
+            return Err(self.fail("restore into", why));
         }
         Ok(())
     }
