@@ -328,6 +328,10 @@ mod tests {
             self.0.parallelism()
         }
 
+        fn listing_lag(&self) -> Duration {
+            self.0.listing_lag()
+        }
+
         fn bring_near<'a>(&'a self, key: &'a ObjectKey) -> SinkFuture<'a, ()> {
             self.0.bring_near(key)
         }

@@ -179,6 +179,10 @@ impl Sink for Garbling {
         2
     }
 
+    fn listing_lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn bring_near<'a>(&'a self, _key: &'a ObjectKey) -> SinkFuture<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -309,6 +313,10 @@ impl Sink for Silence {
         2
     }
 
+    fn listing_lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn bring_near<'a>(&'a self, _key: &'a ObjectKey) -> SinkFuture<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -410,6 +418,10 @@ impl Sink for Ponderous {
 
     fn parallelism(&self) -> usize {
         2
+    }
+
+    fn listing_lag(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn bring_near<'a>(&'a self, _key: &'a ObjectKey) -> SinkFuture<'a, ()> {

@@ -62,7 +62,7 @@ impl Folder {
         let root = rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| failure(subject, errno))?;
         let modes = Modes::of(&root);
-        let system = rustix::fs::fstatfs(&root).map(|system| i64::from(system.f_type) & 0xFFFF_FFFF);
+        let system = rustix::fs::fstatfs(&root).map(|system| system.f_type & 0xFFFF_FFFF);
         let is_of_one_machine = system.is_ok_and(|system| OF_ONE_MACHINE.contains(&system));
         let listing_lag = if is_of_one_machine { Duration::ZERO } else { LISTING_LAG };
         let (temporary_names, unsynced) = (TemporaryNames::new(), Unsynced::default());
