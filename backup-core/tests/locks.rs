@@ -1,5 +1,5 @@
 //! Many that want a lock at once: whoever has confirmed its own is alone where it must be, on a store whose listings show
-//! everything at once and on one whose listings lag.
+//! everything at once and on one whose listings lag. What is told where a lock, or what was replaced, cannot be removed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,11 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use backup_core::ErrorKind;
+use backup_core::cancel::Cancel;
 use backup_core::clock::SystemClock;
-use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkFuture, SinkStream};
-use backup_core::observe::Silent;
+use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkErrorKind, SinkFuture, SinkStream};
+use backup_core::model::Snapshot;
+use backup_core::observe::{Event, Observer, Silent};
+use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{CreateOptions, Identity, LockMode, Passphrase, Repository, ScryptCost};
-use backup_core::testing::MemorySink;
+use backup_core::testing::{Call, Fault, FaultySink, MemorySink, MemoryTree};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, future};
 
@@ -111,6 +114,66 @@ fn compete(sink: &Arc<dyn Sink>, rounds: usize) -> u64 {
         }
     });
     taken.into_inner()
+}
+
+/// Keeps what is told.
+#[derive(Debug, Default)]
+struct Notices(Mutex<Vec<String>>);
+
+impl Observer for Notices {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Notice(text) = event {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+}
+
+/// A repository with a snapshot, in a store that has denied every deletion since.
+fn undeletable() -> Repository {
+    let inner = Arc::new(MemorySink::new());
+    let options = CreateOptions { cost: Some(CHEAP), ..CreateOptions::default() };
+    let (passphrase, clock) = (Passphrase::new("x"), Arc::new(SystemClock));
+    let sink = FaultySink::new(inner)
+        .when(|call| matches!(call, Call::Delete { .. }), Fault::Failed(SinkErrorKind::PermissionDenied));
+    Repository::create(Arc::new(sink), &passphrase, &options, identity(), clock).unwrap()
+}
+
+fn back_up(repository: &Repository, observer: &dyn Observer) {
+    let mut source = MemoryTree::new().with_file("/a", "1").source(10);
+    backup(repository, &mut source, &BackupOptions::default(), &Cancel::new(), observer).unwrap();
+}
+
+#[test]
+fn a_backup_whose_lock_stays_says_so() {
+    let told = Notices::default();
+    back_up(&undeletable(), &told);
+    let told = told.0.into_inner().unwrap();
+    assert!(
+        told.iter().any(|text| text.contains("its lock stays for 30 minutes") && text.contains("denied")),
+        "{told:?}"
+    );
+    let whole = Notices::default();
+    let options = CreateOptions { cost: Some(CHEAP), ..CreateOptions::default() };
+    let (sink, passphrase, clock) = (Arc::new(MemorySink::new()), Passphrase::new("x"), Arc::new(SystemClock));
+    back_up(&Repository::create(sink, &passphrase, &options, identity(), clock).unwrap(), &whole);
+    assert_eq!(whole.0.into_inner().unwrap(), [""; 0]);
+}
+
+#[test]
+fn who_may_not_delete_is_told_what_there_is_twice_now() {
+    let repository = undeletable();
+    let options = BackupOptions { lock: LockMode::None, ..BackupOptions::default() };
+    let mut source = MemoryTree::new().with_file("/a", "1").source(10);
+    backup(&repository, &mut source, &options, &Cancel::new(), &Silent).unwrap();
+    let (id, snapshot) = repository.snapshots().unwrap().remove(0);
+    let tagged = Snapshot { tags: vec!["new".into()], ..snapshot };
+    let error = repository.rewrite_snapshots(&[(id, tagged)], &Silent).unwrap_err();
+    let hint = error.hint().unwrap();
+    let new = repository.snapshots().unwrap().into_iter().find(|(_, snapshot)| snapshot.tags == ["new"]).unwrap().0;
+    assert!(hint.contains(&format!("{new:.8}")) && hint.contains(&format!("`forget {id:.8}`")), "{hint}");
+
+    let error = undeletable().change_passphrase(&Passphrase::new("y"), Some(CHEAP), &Silent).unwrap_err();
+    assert!(error.hint().unwrap().contains("the new passphrase opens the repository already"), "{error:?}");
 }
 
 #[test]

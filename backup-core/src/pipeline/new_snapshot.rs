@@ -120,6 +120,7 @@ impl NewSnapshot<'_> {
         // What is still written is evidence, which nothing relies on: the lock goes meanwhile.
         lock.leave();
         outcome.reached = record_presence(repository, is_present, vec![id], observer);
+        lock.tell_if_it_stays(observer);
         Ok(outcome)
     }
 }

@@ -8,6 +8,7 @@
 
 use super::layout::Named;
 use super::{KeyFile, LockMode, Passphrase, Repository, ScryptCost, load_key, save_key, unpacked};
+use crate::contracts::SinkErrorKind;
 use crate::model::KeyId;
 use crate::observe::Observer;
 use crate::{Error, ErrorKind, Result};
@@ -21,7 +22,12 @@ impl Repository {
 
     /// Lets a further passphrase open the repository. `cost` is [`ScryptCost::for_passphrase`] when not given.
     pub fn add_key(&self, passphrase: &Passphrase, cost: Option<ScryptCost>, observer: &dyn Observer) -> Result<KeyId> {
-        let lock = self.lock(LockMode::Shared, observer)?;
+        let lock = self.lock(LockMode::Shared, observer).map_err(|error| match error.kind() {
+            ErrorKind::Sink(SinkErrorKind::ReadOnly | SinkErrorKind::PermissionDenied) => {
+                error.with_hint("a key is added with credentials that may write below locks/ and keys/")
+            }
+            _ => error,
+        })?;
         lock.confirm(observer)?;
         self.write_key(passphrase, cost)
     }
@@ -52,7 +58,13 @@ impl Repository {
         let lock = self.lock(LockMode::Exclusive, observer)?;
         lock.confirm(observer)?;
         let new = self.write_key(passphrase, cost)?;
-        self.store().delete(&self.key_id().key())?;
+        let old = self.key_id();
+        self.store().delete(&old.key()).map_err(|error| {
+            error.with_hint(format!(
+                "the new passphrase opens the repository already, and so does the old one: `key remove {old:.8}` with \
+                 credentials that may delete"
+            ))
+        })?;
         self.store().sync()?;
         Ok(new)
     }

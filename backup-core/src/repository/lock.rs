@@ -146,6 +146,8 @@ struct Held {
     lost: AtomicBool,
     /// The waiting time after writing, and the look after it; taken by the first confirmation.
     settling: std::sync::Mutex<Option<PendingListing>>,
+    /// Whether the removal has come to its end.
+    has_left: AtomicBool,
     /// The removal, once it was begun.
     leaving: std::sync::Mutex<Option<Pending<Result<(), SinkError>>>>,
     /// Dropped to end the refreshing.
@@ -183,6 +185,7 @@ impl Lock {
             current: std::sync::Mutex::new(id),
             lost: AtomicBool::new(false),
             settling: std::sync::Mutex::new(Some(look_when_settled(&inner.store))),
+            has_left: AtomicBool::new(false),
             leaving: std::sync::Mutex::default(),
             ended: std::sync::Mutex::default(),
         });
@@ -208,6 +211,21 @@ impl Lock {
         }
     }
 
+    /// Waits until it is removed, and tells when it could not be: it keeps others out until it is stale.
+    pub fn tell_if_it_stays(&self, observer: &dyn Observer) {
+        let Some(held) = &self.0 else { return };
+        held.leave();
+        let leaving = lock(&held.leaving).take();
+        held.has_left.store(true, Ordering::Release);
+        if let Some(Err(error)) = leaving.and_then(Pending::join) {
+            observer.event(Event::Notice(&format!(
+                "its lock stays for {} minutes, because it could not be removed ({}): who may not delete backs up with --no-lock, or lock_free in the configuration",
+                LOCK_STALE_SECONDS / 60,
+                error.kind
+            )));
+        }
+    }
+
     /// Fails once the lock could not be refreshed for so long that others may have removed it.
     pub fn check(&self) -> Result<()> {
         match &self.0 {
@@ -221,7 +239,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Some(held) = &self.0 {
+        if let Some(held) = &self.0
+            && !held.has_left.load(Ordering::Acquire)
+        {
             held.leave();
             if let Some(leaving) = lock(&held.leaving).take() {
                 // A lock that cannot be removed now goes stale; there is nobody to tell.

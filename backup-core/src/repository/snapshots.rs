@@ -132,7 +132,11 @@ impl Repository {
             let snapshot = Snapshot { original: snapshot.original.or(Some(*old)), ..snapshot.clone() };
             let new = self.save_snapshot(&snapshot)?;
             if new != *old {
-                self.store().delete(&old.key())?;
+                self.store().delete(&old.key()).map_err(|error| {
+                    error.with_hint(format!(
+                        "changed it is there as {new:.8}, and as it was as well: `forget {old:.8}` with credentials that may delete"
+                    ))
+                })?;
             }
             observer.event(Event::Notice(&format!("snapshot {old:.8} is now {new:.8}")));
             ids.push(new);

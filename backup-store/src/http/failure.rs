@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     /// The server is not who it should be.
     #[error("the certificate of {host} is not trusted: {why}")]
     Certificate { host: String, why: String },
+    /// What answers knows nothing of TLS.
+    #[error("what answers at {host} does not speak TLS")]
+    NotEncrypted { host: String },
     /// Nothing moved for too long.
     #[error("nothing came or went for {STALL_SECONDS_MAX} s")]
     Stalled,
@@ -121,8 +124,14 @@ impl Failure {
     /// What went wrong with a request to `host`.
     pub(crate) fn of(error: &reqwest::Error, host: &str) -> Self {
         let host = host.to_owned();
-        if let Some(why) = certificate(error) {
-            return Self::Certificate { host, why };
+        match of_tls(error) {
+            Some(rustls::Error::InvalidCertificate(why)) => {
+                return Self::Certificate { host, why: plain(&why.to_string()) };
+            }
+            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                return Self::NotEncrypted { host };
+            }
+            _ => {}
         }
         if error.is_connect() {
             let why = if error.is_timeout() { String::from("no answer") } else { root(error) };
@@ -141,11 +150,12 @@ pub(super) fn root(error: &dyn StdError) -> String {
     plain(&innermost.to_string())
 }
 
-fn certificate(error: &(dyn StdError + 'static)) -> Option<String> {
+/// What the encryption failed by.
+fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
-            return Some(plain(&why.to_string()));
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
         }
         // An I/O error hides what it carries from the chain of sources.
         cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -251,8 +261,8 @@ mod tests {
     fn a_certificate_that_is_not_trusted_is_found_however_deep_it_lies() {
         let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let deep = io::Error::other(io::Error::other(refused));
-        assert!(certificate(&deep).is_some());
-        assert!(certificate(&io::Error::other(rustls::Error::DecryptError)).is_none());
+        assert!(matches!(of_tls(&deep), Some(rustls::Error::InvalidCertificate(_))));
+        assert!(of_tls(&io::Error::other("the line broke")).is_none());
     }
 
     #[test]

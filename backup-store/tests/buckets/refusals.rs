@@ -1,7 +1,10 @@
 //! What goes wrong on the way to a bucket has a kind, says what it was, and what to try.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
+use std::thread;
 
 use backup_core::contracts::{ObjectKey, PutMode, Sink, SinkError, SinkErrorKind};
 use bytes::Bytes;
@@ -144,6 +147,25 @@ fn a_server_that_is_not_there_is_said_to_be_unreachable() {
             for error in errors(&*sink) {
                 says(error.as_ref(), SinkErrorKind::Unavailable, &[name, "cannot be reached", why]);
             }
+        }
+    }
+}
+
+#[test]
+fn a_place_that_speaks_no_tls_is_said_to_speak_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map(Result::unwrap) {
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    for (scheme, variables) in strangers(folder.path()) {
+        let sink = open(&format!("{scheme}://{BUCKET}/p?endpoint=https://{address}"), variables);
+        for error in errors(&*sink) {
+            says(error.as_ref(), SinkErrorKind::Unavailable, &["127.0.0.1", "does not speak TLS", "http://"]);
         }
     }
 }

@@ -90,7 +90,10 @@ impl SqliteTarget {
         if self.users == Users::Refuse
             && let Some(user) = user_of(&self.path).map_err(|error| self.fail_io("look for users of", &error))?
         {
-            return Err(self.fail("replace", format!("{user} has it open; stop that first")));
+            return Err(self.fail(
+                "replace",
+                format!("{user} has it open; stop that first, or replace it all the same with --in-use"),
+            ));
         }
         Ok(())
     }

@@ -93,6 +93,9 @@ pub(crate) fn sink_error(subject: String, action: Action, error: &(dyn StdError 
         Some(failure @ Failure::Certificate { .. }) => SinkError::new(SinkErrorKind::Other, subject)
             .caused_by(failure.to_string())
             .with_hint("check the endpoint; an authority of your own is named with ca_certificate=FILE"),
+        Some(failure @ Failure::NotEncrypted { .. }) => SinkError::new(SinkErrorKind::Unavailable, subject)
+            .caused_by(failure.to_string())
+            .with_hint("check the endpoint and its port; one without TLS is written http://"),
         Some(failure @ Failure::Garbled) => SinkError::new(SinkErrorKind::Garbled, subject)
             .caused_by(failure.to_string())
             .with_hint("the line or this machine's memory changes what is sent: look after both, then run it again"),

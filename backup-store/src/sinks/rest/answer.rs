@@ -60,6 +60,9 @@ pub(super) fn unanswered(subject: String, unanswered: &Unanswered, host: &str) -
         Failure::Certificate { .. } => SinkError::new(SinkErrorKind::Other, subject)
             .caused_by(failure.to_string())
             .with_hint("check the address; an authority of your own is named with ?ca_certificate=FILE"),
+        Failure::NotEncrypted { .. } => SinkError::new(SinkErrorKind::Unavailable, subject)
+            .caused_by(failure.to_string())
+            .with_hint("check the address and its port; one without TLS is written rest:http://"),
         failure => SinkError::new(SinkErrorKind::Unavailable, subject)
             .caused_by(failure.to_string())
             .with_hint("check the address and the network; nothing half-written is left, run it again"),
