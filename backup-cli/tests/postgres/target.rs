@@ -151,6 +151,22 @@ fn missing_roles_are_made_and_those_that_are_there_stay() {
 }
 
 #[test]
+#[ignore = "needs postgres-15"]
+fn a_role_that_is_called_something_in_another_encoding_is_told_and_stops_nothing() {
+    let server = Server::start(15, &[]);
+    server.sql("postgres", "CREATE DATABASE app TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'");
+    server.sql(
+        "app",
+        "SET client_encoding = 'UTF8'; CREATE ROLE \"jürgen\"; CREATE ROLE other; CREATE TABLE t (n integer)",
+    );
+    server.create("app", &[]);
+    server.sql("app", "SET client_encoding = 'UTF8'; DROP ROLE \"jürgen\"; DROP ROLE other");
+    let warnings = server.restore("again", &[])["warnings"].to_string();
+    assert!(warnings.contains("j\u{fffd}rgen") && warnings.contains("globals.sql"), "{warnings}");
+    assert_eq!(server.sql("again", "SELECT count(*) FROM pg_roles WHERE rolname = 'other'"), "1");
+}
+
+#[test]
 #[ignore = "needs postgres-15, postgres-16"]
 fn a_dump_of_an_older_server_is_restored_into_a_newer_one() {
     let old = Server::start(15, &[]);

@@ -10,6 +10,13 @@ pub(super) fn make_missing(connection: &Connection, text: &str) -> backup_core::
     let present = connection.ask("SELECT rolname FROM pg_catalog.pg_roles")?.into_iter().flatten().flatten().collect();
     let mut problems = Vec::new();
     for statement in wanted(text, &present) {
+        if statement.text.contains(char::REPLACEMENT_CHARACTER) {
+            let role = statement.role;
+            problems.push(format!(
+                "role {role}: what it is called or set to is not UTF-8: make it by hand, out of globals.sql"
+            ));
+            continue;
+        }
         if let Err(error) = connection.ask(&statement.text) {
             // The statement itself may hold the hash of a password.
             problems.push(format!("role {}: {error}", statement.role));

@@ -346,9 +346,10 @@ impl PostgresTarget {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(of_io(&error)),
             Ok(file) => {
-                let mut text = String::new();
-                file.take(GLOBALS_BYTES_MAX).read_to_string(&mut text).map_err(|error| of_io(&error))?;
-                Ok(Some(text))
+                let mut text = Vec::new();
+                file.take(GLOBALS_BYTES_MAX).read_to_end(&mut text).map_err(|error| of_io(&error))?;
+                // A role has the bytes that it was given in the encoding of some database, which nobody knows later.
+                Ok(Some(String::from_utf8_lossy(&text).into_owned()))
             }
         }
     }
