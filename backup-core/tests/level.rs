@@ -21,8 +21,8 @@ impl Source for Asking {
         self.0.info()
     }
 
-    fn level(&self) -> i32 {
-        self.1
+    fn level(&self) -> Option<i32> {
+        Some(self.1)
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {

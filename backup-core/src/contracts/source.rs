@@ -5,7 +5,6 @@ use std::io;
 
 use super::report::Report;
 use crate::chunk::Chunking;
-use crate::codec::Compression;
 use crate::model::{Node, SnapshotPath};
 use crate::observe::Problem;
 
@@ -22,10 +21,10 @@ pub trait Source: Send + Debug {
     /// What the snapshot will say of it.
     fn info(&self) -> SourceInfo;
 
-    /// zstd's level for what it gives, where nobody says another. Most dumps do as well with a lower one, in half the time
-    /// (`docs/decisions/compression.md`).
-    fn level(&self) -> i32 {
-        Compression::DEFAULT_LEVEL
+    /// zstd's level for what it gives, where nobody says another; `None` for the usual one, which is right for files. Most
+    /// dumps do as well with a lower one, in half the time (`docs/decisions/compression.md`).
+    fn level(&self) -> Option<i32> {
+        None
     }
 
     /// The next event, or `None` at the end. After an error or `None` it is not called again.

@@ -16,7 +16,7 @@ use super::reader::{FileTask, Shared, read_file, work};
 use super::tree_assembly::Folder;
 use super::walk::TreeReader;
 use crate::cancel::Cancel;
-use crate::codec::Proof;
+use crate::codec::{Compression, Proof};
 use crate::contracts::{self, Entry, Report, Source, SourceError, SourceEvent};
 use crate::limits::{CHUNKS_WAITING_PER_WORKER, DESTINATIONS_MAX, ENTRIES_AHEAD_MAX, PARENT_FOLDERS_AHEAD_MAX};
 use crate::model::{BlobId, BlobKind, Node, NodeKind, SnapshotId, SnapshotPath, Summary};
@@ -192,7 +192,7 @@ pub fn backup_to_all(
         let Entered { repository, index, lock, .. } = one;
         (*repository, BlobStore::new(repository, index, lock, writing, observer))
     });
-    let level = options.level.unwrap_or_else(|| source.level());
+    let level = options.level.or_else(|| source.level()).unwrap_or(Compression::DEFAULT_LEVEL);
     let fan_out = FanOut::new(stores.collect(), level, options.proof, observer);
     let shared = Shared::new(&fan_out, first.config().chunking()?, options.strict, cancel, observer);
     observer.event(Event::Phase { phase: Phase::Backup, total: None });

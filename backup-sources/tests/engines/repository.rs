@@ -143,7 +143,7 @@ impl<S: Source> Source for Meddled<S> {
         self.0.info()
     }
 
-    fn level(&self) -> i32 {
+    fn level(&self) -> Option<i32> {
         self.0.level()
     }
 

@@ -61,7 +61,7 @@ impl Source for Limited {
         self.inner.info()
     }
 
-    fn level(&self) -> i32 {
+    fn level(&self) -> Option<i32> {
         self.inner.level()
     }
 

@@ -121,8 +121,8 @@ impl Source for MongodbSource {
         self.folder.info()
     }
 
-    fn level(&self) -> i32 {
-        Compression::DUMP_LEVEL
+    fn level(&self) -> Option<i32> {
+        Some(Compression::DUMP_LEVEL)
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {

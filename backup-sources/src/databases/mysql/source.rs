@@ -97,8 +97,8 @@ impl Source for MysqlSource {
         self.folder.info()
     }
 
-    fn level(&self) -> i32 {
-        Compression::DUMP_LEVEL
+    fn level(&self) -> Option<i32> {
+        Some(Compression::DUMP_LEVEL)
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {

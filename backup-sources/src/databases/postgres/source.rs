@@ -253,8 +253,8 @@ impl Source for PostgresSource {
         SourceInfo { paths: vec![self.shared.path.to_string()], excludes: Vec::new() }
     }
 
-    fn level(&self) -> i32 {
-        Compression::DUMP_LEVEL
+    fn level(&self) -> Option<i32> {
+        Some(Compression::DUMP_LEVEL)
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {

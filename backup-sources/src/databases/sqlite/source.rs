@@ -139,8 +139,8 @@ impl Source for SqliteSource {
         self.folder.info()
     }
 
-    fn level(&self) -> i32 {
-        Compression::DUMP_LEVEL
+    fn level(&self) -> Option<i32> {
+        Some(Compression::DUMP_LEVEL)
     }
 
     fn next(&mut self) -> Result<Option<SourceEvent>, SourceError> {
