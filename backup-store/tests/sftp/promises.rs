@@ -1,12 +1,14 @@
 //! What every sink promises; what happens when the line breaks; whom it speaks with and whom not.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use backup_core::contracts::{ObjectKey, Placement, PutMode, Sink, SinkErrorKind};
 use backup_core::testing::sink_suite;
 use backup_store::layers::{RetryPolicy, RetrySink};
+use backup_store::{Access, Place};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
@@ -98,6 +100,20 @@ fn a_disk_that_is_not_mounted_gets_no_folder_but_a_new_repository_does() {
         sink.put(&key("keys/a"), "x".into(), PutMode::Overwrite).await.unwrap();
         sink.put(&key("index/a"), "x".into(), PutMode::Overwrite).await.unwrap();
         assert_eq!(sink.list("").try_collect::<Vec<_>>().await.unwrap().len(), 2);
+    });
+}
+
+#[test]
+#[ignore = "needs sshd"]
+fn a_folder_that_may_not_be_made_is_not_said_to_be_missing() {
+    let server = Server::start();
+    // Nobody makes folders there, root neither.
+    let place = Place::parse(server.place(Path::new("/sys/backup"))).unwrap();
+    let sink = place.open(&Access::default()).unwrap();
+    run(async {
+        let error = sink.put(&key("keys/a"), "x".into(), PutMode::Overwrite).await.unwrap_err();
+        assert_eq!(error.kind, SinkErrorKind::PermissionDenied, "{error:?}");
+        assert!(error.source.as_ref().unwrap().to_string().contains("may not write"), "{error:?}");
     });
 }
 

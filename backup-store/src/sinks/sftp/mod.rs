@@ -199,8 +199,12 @@ impl SftpSink {
         options.write(true).create_new(true);
         let opened = match options.open(temporary).await {
             Err(error) if is_absence(&error) => {
-                self.make_folders(&mut sftp.fs(), key).await;
-                options.open(temporary).await
+                let forbidden = self.make_folders(&mut sftp.fs(), key).await;
+                // What is missing is a folder that may not be made, and no object of a repository.
+                options.open(temporary).await.map_err(|error| match forbidden {
+                    Some(forbidden) if is_absence(&error) => forbidden,
+                    _ => error,
+                })
             }
             opened => opened,
         };
@@ -227,20 +231,28 @@ impl SftpSink {
     }
 
     /// Makes the folders of an object. The sink's own folder is made only for what a repository begins with: a disk that
-    /// is not mounted must not look like an empty store. What cannot be made is missed by who needs it.
-    async fn make_folders(&self, fs: &mut Fs, key: &ObjectKey) {
+    /// is not mounted must not look like an empty store. What cannot be made is missed by who needs it; the first that this
+    /// user may not make is why.
+    async fn make_folders(&self, fs: &mut Fs, key: &ObjectKey) -> Option<SftpError> {
+        let mut forbidden = None;
+        let mut note = |made: Result<(), SftpError>| {
+            if let Err(error @ SftpError::SftpError(SftpErrorKind::PermDenied, _)) = made {
+                forbidden.get_or_insert(error);
+            }
+        };
         let first = key.as_str().split('/').next().unwrap_or_default();
         if matches!(first, "config" | "keys") {
             let own = Path::new(&self.server.path);
             let mut above: Vec<_> = own.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
             above.reverse();
             for folder in above {
-                let _ = fs.create_dir(folder).await;
+                note(fs.create_dir(folder).await);
             }
         }
         for (at, _) in key.as_str().match_indices('/') {
-            let _ = fs.create_dir(self.path(&key.as_str()[..at])).await;
+            note(fs.create_dir(self.path(&key.as_str()[..at])).await);
         }
+        forbidden
     }
 
     /// Gives the temporary file its name if nothing has it.
