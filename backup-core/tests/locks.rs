@@ -128,7 +128,7 @@ impl Observer for Notices {
     }
 }
 
-/// A repository with a snapshot, in a store that has denied every deletion since.
+/// A new repository in a store that denies every deletion.
 fn undeletable() -> Repository {
     let inner = Arc::new(MemorySink::new());
     let options = CreateOptions { cost: Some(CHEAP), ..CreateOptions::default() };

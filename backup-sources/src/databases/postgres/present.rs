@@ -1,9 +1,10 @@
 //! Whether a database has what an entry of a dump would make.
 
+use backup_core::Result;
+
 use super::connection::Connection;
 use super::contents::Entry;
 use super::encoding::literal;
-use backup_core::Result;
 
 /// `None` for kinds that are not asked for. Names of the entry are in `encoding`.
 ///
