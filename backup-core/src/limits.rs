@@ -95,6 +95,10 @@ pub const STDERR_TAIL_BYTES: usize = 4 * 1024;
 /// What a program may be ahead of us with its output: the most that Linux gives everybody, which is less to wait for.
 pub const PIPE_BYTES: usize = 1024 * 1024;
 
+/// A table with this many bytes or more is not laid down before it is loaded, but loaded as it comes out of the repository. One
+/// with less shares its pieces with others, and each of them would be read once for every table in it.
+pub const PIPED_BYTES_MIN: u64 = 1024 * 1024;
+
 /// Folders that a restore keeps open, a quarter of the 1,024 files that a process may have open by default.
 pub const RESTORE_FOLDERS_OPEN_MAX: usize = 256;
 
@@ -180,6 +184,11 @@ pub const RESTORE_FILES_OPEN_MAX: usize = 256;
 pub const RESTORE_RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// See [`RESTORE_RANGE_BYTES_MAX`].
 pub const RESTORE_GAP_BYTES_MAX: u64 = 64 * 1024;
+
+/// Bytes of one file that are read ahead of who reads it from its beginning to its end: at first, and at most.
+pub const READ_AHEAD_BYTES_MIN: u64 = 1024 * 1024;
+/// See [`READ_AHEAD_BYTES_MIN`].
+pub const READ_AHEAD_BYTES_MAX: u64 = RESTORE_RANGE_BYTES_MAX;
 
 /// Pieces of one such range that are written together; those of one file each are open at once.
 pub const RESTORE_RANGE_BLOBS_MAX: usize = 128;

@@ -50,8 +50,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         return archive(&DumpFolder::open(&repository, &index, &snapshot, &path)?, session);
     }
     let mut file = FileReader::open(&repository, &index, &snapshot, &path)?;
-    let mut out = std::io::stdout().lock();
-    while let Some(piece) = file.next_piece()? {
+    let (mut out, mut piece) = (std::io::stdout().lock(), Vec::new());
+    while file.read_piece(&mut piece)? {
         session.cancel.check()?;
         out.write_all(&piece)?;
     }
@@ -71,9 +71,10 @@ fn archive(folder: &DumpFolder<'_>, session: &Session) -> Result<Exit, Failure> 
     let contents = contents.map_err(|why| Error::damaged(manifest.database.as_str(), why))?;
     let names: Vec<String> = contents.files().map(str::to_owned).collect();
     let mut archive = ArchiveWriter::begin(std::io::stdout().lock(), contents)?;
+    let mut piece = Vec::new();
     for name in names {
         let mut file = folder.file(&name)?;
-        while let Some(piece) = file.next_piece()? {
+        while file.read_piece(&mut piece)? {
             session.cancel.check()?;
             archive.write(&piece)?;
         }

@@ -10,7 +10,7 @@ use backup_core::contracts::Source;
 use backup_sources::databases::manifest::Manifest;
 use backup_sources::databases::postgres::{
     Difference, DumpOptions, Existing, Folders, LoadOptions, OwnSettings, PARAMETERS, Parallel, PostgresSource,
-    PostgresTarget, Roles, Server, Settings, compare, databases, observe, of_name,
+    PostgresTarget, Readers, Roles, Server, Settings, compare, databases, observe, of_name,
 };
 use backup_sources::databases::url::{DatabaseUrl, Password};
 use backup_sources::files::SpaceCheck;
@@ -155,9 +155,12 @@ pub(super) fn target(
         jobs: args.jobs,
         spool: args.spool.clone().unwrap_or_else(env::temp_dir),
         space,
+        readers: Readers::ThisUser,
     };
     let target = PostgresTarget::connect(&server, &named(&server)?, manifest, options)?;
-    console.note(&format!("the dump is kept in {} while it is loaded", target.spool().display()));
+    if let Some(folder) = target.copied_to() {
+        console.note(&format!("the dump is kept in {} while it is loaded", folder.display()));
+    }
     Ok(Box::new(target))
 }
 

@@ -23,4 +23,4 @@ pub use sink::{
     LISTING_LAG, ObjectInfo, ObjectKey, Placement, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream,
 };
 pub use source::{Content, ContentReader, Entry, Source, SourceError, SourceEvent, SourceInfo};
-pub use target::{Left, Target, TargetError, TargetFile, WriteOrder};
+pub use target::{Left, Pieces, Stored, Target, TargetError, TargetFile, WriteOrder};

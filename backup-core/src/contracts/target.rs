@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 
+use crate::Error;
 use crate::model::{Node, SnapshotPath};
 use crate::observe::Amount;
 
@@ -11,7 +12,8 @@ use crate::observe::Amount;
 /// The restore walks the snapshot depth first and calls [`Target::enter`] for a folder before anything in it and
 /// [`Target::leave`] after everything in it. Files are opened with [`Target::file`], written from several threads, at
 /// offsets in any order (unless [`Target::order`] forbids it), and finished. Paths are relative to what is restored;
-/// the root itself is entered and left like any folder when it has metadata to be restored.
+/// the root itself is entered and left like any folder when it has metadata to be restored. A file that the target reads by
+/// itself ([`Target::reads`]) is not written; it can be read in [`Target::load`].
 ///
 /// A target never lets a path lead out of its bounds, whatever names the repository holds and whatever links somebody
 /// plants while the restore runs. What has a name that could ([`Node::has_safe_name`]), or lies below one, is refused.
@@ -22,7 +24,13 @@ pub trait Target: Send + Sync + Debug {
     /// In which order it needs its bytes.
     fn order(&self) -> WriteOrder;
 
-    /// Called once before anything is written, with what will come: the place to refuse for want of space.
+    /// Whether this file is not to be written here, because the target reads it when it needs it.
+    fn reads(&self, path: &SnapshotPath, node: &Node) -> bool {
+        let _ = (path, node);
+        false
+    }
+
+    /// Called once before anything is written, with what will be: the place to refuse for want of space.
     fn begin(&self, expected: Amount) -> Result<(), TargetError>;
 
     /// A folder, before its entries.
@@ -43,6 +51,12 @@ pub trait Target: Send + Sync + Debug {
     /// what was backed up, nobody looked at what else it had, and nothing is removed.
     fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError>;
 
+    /// Called when all that is to be written was, with the files that the target reads by itself.
+    fn load(&self, stored: &dyn Stored) -> Result<(), TargetError> {
+        let _ = stored;
+        Ok(())
+    }
+
     /// Called after everything: what is written is durable, or the target says why not.
     fn finish(&self) -> Result<(), TargetError>;
 
@@ -58,6 +72,26 @@ pub trait Target: Send + Sync + Debug {
     fn restored(&self) -> Option<Box<dyn Target>> {
         None
     }
+}
+
+/// Files of a snapshot as a target reads them that has them left where they are.
+pub trait Stored: Sync {
+    /// How many bytes a file has; `None` when it is none of these.
+    fn size(&self, path: &SnapshotPath) -> Option<u64>;
+
+    /// The bytes of a file from byte `from` on; none of a file that ends before. Every byte was opened and hashed before it
+    /// comes.
+    fn open(&self, path: &SnapshotPath, from: u64) -> Result<Box<dyn Pieces + '_>, Error>;
+
+    /// Whether the restore is to go on: an error when somebody has asked it to stop.
+    fn go_on(&self) -> Result<(), Error>;
+}
+
+/// Bytes in their order, in pieces of at most a few megabytes.
+pub trait Pieces: Send {
+    /// Puts the next piece in the place of what is in `piece`, whose memory is used again; whether there was one. After an
+    /// error nothing is to be asked for.
+    fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error>;
 }
 
 /// What came of a folder's last word.

@@ -21,6 +21,7 @@ mod parent;
 mod reader;
 mod restore;
 mod restore_batch;
+mod stored_files;
 mod tree_assembly;
 mod verify;
 mod walk;

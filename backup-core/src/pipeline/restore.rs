@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 
 use super::on_the_way::Sources;
 use super::restore_batch::Batch;
+use super::stored_files::StoredFiles;
 use super::verify::{Unrestored, verify};
 use super::walk::{TreeReader, WalkStep, find_node, walk};
 use crate::cancel::Cancel;
@@ -117,10 +118,11 @@ pub fn restore_by(
     let selection = Selection::find(&reader, snapshot, options.path.as_ref())?;
 
     observer.event(Event::Phase { phase: Phase::Plan, total: None });
-    let expected = selection.measure(&reader, cancel)?;
-    observer.event(Event::Phase { phase: Phase::Restore, total: Some(expected) });
     let preview = if options.dry_run { target.preview() } else { None };
     let looked_at = if options.dry_run { preview.as_deref() } else { Some(target) };
+    let is_written = |path: &SnapshotPath, node: &Node| looked_at.is_some_and(|target| !target.reads(path, node));
+    let (expected, written) = selection.measure(&reader, cancel, is_written)?;
+    observer.event(Event::Phase { phase: Phase::Restore, total: Some(expected) });
     let mut restore = Restore {
         target: looked_at,
         options,
@@ -132,14 +134,16 @@ pub fn restore_by(
         sources: Sources::of(snapshot),
         first_names: HashMap::new(),
         folders: Vec::new(),
+        stored: HashMap::new(),
         repository,
         index,
     };
     if let Some(target) = looked_at {
-        target.begin(expected).map_err(|error| target_failed(&error))?;
+        target.begin(written).map_err(|error| target_failed(&error))?;
     }
     selection.each(&reader, |path, step| restore.step(path, step))?;
     restore.run_batch()?;
+    restore.load()?;
     if let Some(target) = looked_at {
         target.finish().map_err(|error| target_failed(&error))?;
     }
@@ -161,7 +165,7 @@ pub fn restored_amount(
     cancel: &Cancel,
 ) -> Result<Amount> {
     let reader = TreeReader::new(repository, index);
-    Selection::find(&reader, snapshot, path)?.measure(&reader, cancel)
+    Ok(Selection::find(&reader, snapshot, path)?.measure(&reader, cancel, |_, _| true)?.0)
 }
 
 /// The packs that a restore of `path`, or of all, reads content from, each once. Folders that cannot be read, and content
@@ -230,19 +234,27 @@ impl Selection {
         }
     }
 
-    /// How many files and bytes there are. Trees that cannot be read are told later.
-    fn measure(&self, reader: &TreeReader<'_>, cancel: &Cancel) -> Result<Amount> {
-        let mut amount = Amount::default();
-        self.each(reader, |_, step| {
+    /// How many entries and bytes of files there are, and of those that are written. Trees that cannot be read are told later.
+    fn measure(
+        &self,
+        reader: &TreeReader<'_>,
+        cancel: &Cancel,
+        is_written: impl Fn(&SnapshotPath, &Node) -> bool,
+    ) -> Result<(Amount, Amount)> {
+        let (mut all, mut written) = (Amount::default(), Amount::default());
+        self.each(reader, |path, step| {
             cancel.check()?;
             if let WalkStep::Node(node) = step {
-                amount.items += 1;
-                // A repository may say anything of sizes.
-                amount.bytes = amount.bytes.saturating_add(node.size());
+                let amounts = [Some(&mut all), is_written(path, node).then_some(&mut written)];
+                for amount in amounts.into_iter().flatten() {
+                    amount.items += 1;
+                    // A repository may say anything of sizes.
+                    amount.bytes = amount.bytes.saturating_add(node.size());
+                }
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(amount)
+        Ok((all, written))
     }
 }
 
@@ -263,6 +275,8 @@ struct Restore<'a> {
     first_names: HashMap<(u64, u64), SnapshotPath>,
     /// The names in the folders that the walk is in.
     folders: Vec<Vec<Vec<u8>>>,
+    /// Files that the target reads by itself.
+    stored: HashMap<SnapshotPath, Node>,
 }
 
 impl Restore<'_> {
@@ -334,8 +348,12 @@ impl Restore<'_> {
     }
 
     fn file(&mut self, path: &SnapshotPath, node: &Node) -> Result<()> {
-        if self.target.is_none() {
+        let Some(target) = self.target else {
             self.done(path, node.size());
+            return Ok(());
+        };
+        if !self.options.dry_run && target.reads(path, node) {
+            self.stored.insert(path.clone(), node.clone());
             return Ok(());
         }
         if self.is_second_name(path, node) {
@@ -391,6 +409,24 @@ impl Restore<'_> {
         let Self { repository, index, target, options, cancel, observer, outcome, unrestored, .. } = self;
         let Some(target) = target else { return Ok(()) };
         batch.run(repository, index, *target, options, cancel, *observer, outcome, unrestored)
+    }
+
+    /// All that is to be written was: what the target does with the rest.
+    fn load(&mut self) -> Result<()> {
+        let Some(target) = self.target.filter(|_| !self.options.dry_run) else { return Ok(()) };
+        let files = std::mem::take(&mut self.stored);
+        files.keys().for_each(|path| self.unrestored.keep(path));
+        let stored = StoredFiles::new(self.repository, self.index, self.cancel, self.observer, files);
+        let loaded = target.load(&stored);
+        // Whatever a target makes of having been stopped.
+        self.cancel.check()?;
+        if let Some(lost) = stored.lost() {
+            self.outcome.losses += 1;
+            tell(lost, Severity::Loss, self.observer)?;
+        }
+        loaded.map_err(|error| target_failed(&error))?;
+        self.outcome.bytes_written = self.outcome.bytes_written.saturating_add(stored.settle());
+        Ok(())
     }
 
     fn lose(&mut self, path: &SnapshotPath, action: &'static str, error: &Error) -> Result<()> {

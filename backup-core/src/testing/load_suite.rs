@@ -5,11 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite reports a broken promise by panicking, as a test does")]
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
-use crate::contracts::{Target, TargetError, WriteOrder};
+use crate::contracts::{Pieces, Stored, Target, TargetError, WriteOrder};
 use crate::model::{Metadata, Node, NodeKind, SnapshotPath};
 use crate::observe::Amount;
+use crate::{Error, ErrorKind};
 
 /// Checks every promise of a [`Target`] that loads a dump.
 ///
@@ -51,6 +54,15 @@ pub fn load_suite(make: impl Fn(usize) -> Result<Box<dyn Target>, String>, files
     }
 }
 
+/// Has a target load a whole dump: its files, in the order of their paths, as for [`load_suite`].
+///
+/// # Errors
+///
+/// The target's own.
+pub fn load_all(target: &dyn Target, files: &[(String, Vec<u8>)]) -> Result<(), TargetError> {
+    load(target, files, Fate::Whole)
+}
+
 /// What becomes of the files on their way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -62,9 +74,13 @@ enum Fate {
     Backwards(usize),
 }
 
-/// Restores the files as the pipeline does, to the end or to the first failure.
+/// Restores the files as the pipeline does, to the end or to the first failure. What the target reads by itself comes in other
+/// pieces than it would be written in.
 fn load(target: &dyn Target, files: &[(String, Vec<u8>)], fate: Fate) -> Result<(), TargetError> {
-    let bytes = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let mut stored = InMemory::default();
+    let nodes = files.iter().map(|(name, bytes)| (SnapshotPath::parse(name.as_bytes()), bytes.len() as u64));
+    let written = nodes.filter(|(path, size)| !target.reads(path, &file(path, *size)));
+    let bytes = written.map(|(_, size)| size).sum();
     target.begin(Amount { items: files.len() as u64, bytes })?;
     let root = SnapshotPath::root();
     target.enter(&root, &folder(b""))?;
@@ -79,11 +95,60 @@ fn load(target: &dyn Target, files: &[(String, Vec<u8>)], fate: Fate) -> Result<
             }
             inner = above;
         }
-        one(target, &path, bytes, fate, number)?;
+        let node = file(&path, bytes.len() as u64);
+        match target.reads(&path, &node) {
+            true => {
+                let ends = (fate == Fate::Dropped(number)).then_some(bytes.len() / 2);
+                stored.0.insert(path, (bytes, ends));
+            }
+            false => one(target, &path, &node, bytes, fate, number)?,
+        }
     }
     leave(target, inner.as_ref())?;
     target.leave(&root, &folder(b""), Some(&[]))?;
+    target.load(&stored)?;
     target.finish()
+}
+
+/// The files that a target reads by itself, and how many bytes of each come: all, or some before an error.
+#[derive(Default)]
+struct InMemory<'a>(HashMap<SnapshotPath, (&'a [u8], Option<usize>)>);
+
+impl Stored for InMemory<'_> {
+    fn size(&self, path: &SnapshotPath) -> Option<u64> {
+        self.0.get(path).map(|(bytes, _)| bytes.len() as u64)
+    }
+
+    fn open(&self, path: &SnapshotPath, from: u64) -> Result<Box<dyn Pieces + '_>, Error> {
+        let missing = || Error::new(ErrorKind::Missing, path.to_string());
+        let (bytes, ends) = self.0.get(path).ok_or_else(missing)?;
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let rest = bytes.get(from..ends.unwrap_or(bytes.len())).unwrap_or_default();
+        Ok(Box::new(Rest { bytes: rest, is_cut: ends.is_some() }))
+    }
+
+    fn go_on(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+struct Rest<'a> {
+    bytes: &'a [u8],
+    is_cut: bool,
+}
+
+impl Pieces for Rest<'_> {
+    fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
+        // Of a length that nothing in a dump has.
+        let (next, rest) = self.bytes.split_at(self.bytes.len().min(7_919));
+        if next.is_empty() && self.is_cut {
+            return Err(Error::damaged("dump", "the rest of it is gone"));
+        }
+        self.bytes = rest;
+        piece.clear();
+        piece.extend_from_slice(next);
+        Ok(!next.is_empty())
+    }
 }
 
 fn leave(target: &dyn Target, folder_path: Option<&SnapshotPath>) -> Result<(), TargetError> {
@@ -93,11 +158,15 @@ fn leave(target: &dyn Target, folder_path: Option<&SnapshotPath>) -> Result<(), 
     }
 }
 
-fn one(target: &dyn Target, path: &SnapshotPath, bytes: &[u8], fate: Fate, number: usize) -> Result<(), TargetError> {
-    let size = bytes.len() as u64;
-    let kind = NodeKind::File { size, content: Vec::new() };
-    let node = Node { name: path.name().to_vec(), kind, metadata: metadata(0o600) };
-    let file = target.file(path, &node)?;
+fn one(
+    target: &dyn Target,
+    path: &SnapshotPath,
+    node: &Node,
+    bytes: &[u8],
+    fate: Fate,
+    number: usize,
+) -> Result<(), TargetError> {
+    let file = target.file(path, node)?;
     if file.is_kept() {
         return Ok(());
     }
@@ -124,7 +193,12 @@ fn one(target: &dyn Target, path: &SnapshotPath, bytes: &[u8], fate: Fate, numbe
         }
         _ => write(0, bytes)?,
     }
-    file.finish(&node, size).map(drop)
+    file.finish(node, bytes.len() as u64).map(drop)
+}
+
+fn file(path: &SnapshotPath, size: u64) -> Node {
+    let kind = NodeKind::File { size, content: Vec::new() };
+    Node { name: path.name().to_vec(), kind, metadata: metadata(0o600) }
 }
 
 fn folder(name: &[u8]) -> Node {

@@ -28,7 +28,7 @@ mod target_suite;
 pub use call::{Call, Verb};
 pub use codec_suite::codec_suite;
 pub use faulty_sink::{Fault, FaultySink};
-pub use load_suite::load_suite;
+pub use load_suite::{load_all, load_suite};
 pub use memory_sink::MemorySink;
 pub use memory_tree::{MemoryEntry, MemorySource, MemoryTarget, MemoryTree};
 pub use port::free_port;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{Check, CheckResult, Expected, NotReady, Report, Sandbox, Target, TargetError};
-use backup_core::model::{Metadata, Node, NodeKind, SnapshotPath};
 use backup_core::observe::Amount;
+use backup_core::testing::load_all;
 use jiff::Timestamp;
 
 use crate::repository::Repo;
@@ -36,29 +36,8 @@ pub(crate) fn load(sandbox: &mut dyn Sandbox, files: &[(&str, &[u8])]) -> Result
 
 /// Writes files into a target as a restore does, to the end.
 pub(crate) fn write(target: &dyn Target, files: &[(&str, &[u8])]) -> Result<(), TargetError> {
-    let bytes = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-    target.begin(Amount { items: files.len() as u64, bytes })?;
-    let metadata = Metadata { mode: 0o700, ..Metadata::default() };
-    let root = Node { name: Vec::new(), kind: NodeKind::Dir { subtree: None }, metadata: metadata.clone() };
-    target.enter(&SnapshotPath::root(), &root)?;
-    for (name, bytes) in files {
-        let size = bytes.len() as u64;
-        let kind = NodeKind::File { size, content: Vec::new() };
-        let node = Node { name: name.as_bytes().to_vec(), kind, metadata: metadata.clone() };
-        let file = target.file(&SnapshotPath::parse(name.as_bytes()), &node)?;
-        if file.is_kept() {
-            continue;
-        }
-        let mut at = 0;
-        for piece in bytes.chunks(100_000) {
-            let path = SnapshotPath::parse(name.as_bytes());
-            file.write_at(at, piece).map_err(|error| TargetError::of_io("write", path, &error))?;
-            at += piece.len() as u64;
-        }
-        file.finish(&node, size)?;
-    }
-    target.leave(&SnapshotPath::root(), &root, Some(&[]))?;
-    target.finish()
+    let files: Vec<_> = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    load_all(target, &files)
 }
 
 /// What is found when it is compared with a report.

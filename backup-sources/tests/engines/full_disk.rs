@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use backup_core::contracts::CheckResult;
 use backup_core::drill::DrillOutcome;
-use backup_sources::databases::postgres::{Existing, LoadOptions, OwnSettings, PostgresTarget, Roles};
+use backup_sources::databases::postgres::{Existing, LoadOptions, OwnSettings, PostgresTarget, Readers, Roles};
 use backup_sources::databases::url::Engine;
 use backup_sources::files::SpaceCheck;
 
@@ -107,10 +107,13 @@ fn a_full_disk_is_told_for_sqlite() {
 /// costs neither the database that was to be replaced nor the disk.
 #[test]
 #[ignore = "needs root and mount, postgres-15"]
-fn a_full_disk_for_the_copy_of_a_dump_costs_a_database_nothing() {
+fn a_full_disk_for_what_is_laid_down_of_a_dump_costs_a_database_nothing() {
     let (server, repo) = (postgres_server::Server::new(), Repo::new());
-    let rows = "CREATE TABLE t AS SELECT n AS id, repeat(md5(n::text), 8) AS v FROM generate_series(1, 20000) n";
-    server.database("app", rows);
+    // Each too small to be read as it is loaded, together more than there is room for.
+    let small = (0..8).map(|table| {
+        format!("CREATE TABLE t{table} AS SELECT n AS id, repeat(md5(n::text), 8) AS v FROM generate_series(1, 2500) n;")
+    });
+    server.database("app", &small.collect::<String>());
     let manifest = server.back_up(&repo, "app");
     for (space, told) in [(SpaceCheck::Refuse, "space"), (SpaceCheck::Skip, "No space left")] {
         let disk = SmallDisk::new(3);
@@ -124,6 +127,7 @@ fn a_full_disk_for_the_copy_of_a_dump_costs_a_database_nothing() {
                 jobs: None,
                 spool: disk.path().to_owned(),
                 space,
+                readers: Readers::ThisUser,
             };
             let address = server.address("postgres");
             let target = PostgresTarget::connect(&address, database, manifest.clone(), options).unwrap();
@@ -134,8 +138,33 @@ fn a_full_disk_for_the_copy_of_a_dump_costs_a_database_nothing() {
         }
         let names = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE NOT datistemplate";
         assert_eq!(server.sql("postgres", names), "app postgres");
-        assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "20000");
+        assert_eq!(server.sql("app", "SELECT count(*) FROM t7"), "2500");
     }
+}
+
+#[test]
+#[ignore = "needs root and mount, postgres-15"]
+fn a_table_needs_no_room_on_this_machine_to_be_restored() {
+    let (server, repo) = (postgres_server::Server::new(), Repo::new());
+    let rows = "CREATE TABLE t AS SELECT n AS id, repeat(md5(n::text), 8) AS v FROM generate_series(1, 20000) n";
+    server.database("app", rows);
+    let manifest = server.back_up(&repo, "app");
+    let disk = SmallDisk::new(3);
+    let options = LoadOptions {
+        existing: Existing::Refused,
+        roles: Roles::Kept,
+        schemas: Vec::new(),
+        tables: Vec::new(),
+        own: OwnSettings::Restored,
+        jobs: None,
+        spool: disk.path().to_owned(),
+        space: SpaceCheck::Refuse,
+        readers: Readers::ThisUser,
+    };
+    let target = PostgresTarget::connect(&server.address("postgres"), "new", manifest, options).unwrap();
+    assert!(repo.file("/postgres/app/dump").len() > 5_000_000);
+    repo.restore("/postgres/app", &target).unwrap();
+    assert_eq!(server.sql("new", "SELECT count(*) FROM t"), "20000");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use backup_core::testing::load_suite;
 use backup_sources::databases::mongodb::MongodbTarget;
 use backup_sources::databases::mysql::{self, MysqlTarget};
 use backup_sources::databases::postgres::{
-    DumpOptions, Existing, LoadOptions, OwnSettings, Parallel, PostgresSource, PostgresTarget, Roles,
+    DumpOptions, Existing, LoadOptions, OwnSettings, Parallel, PostgresSource, PostgresTarget, Readers, Roles,
 };
 use backup_sources::databases::redis::{self, RedisTarget};
 use backup_sources::databases::sqlite::{self, SqliteTarget, Users};
@@ -45,7 +45,12 @@ fn boxed<T: Target + 'static>(made: backup_core::Result<T>) -> Result<Box<dyn Ta
 #[ignore = "needs postgres-15"]
 fn a_database_of_postgresql_keeps_the_contract_of_a_target() {
     let server = postgres_server::Server::new();
-    server.database("app", "CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, 500) n; CREATE ROLE r");
+    // One table that is read out of the repository as it is loaded, one that is laid down, one between them that is empty.
+    server.database(
+        "app",
+        "CREATE TABLE t AS SELECT n, repeat(md5(n::text), 2) FROM generate_series(1, 30000) n; CREATE TABLE s (); \
+         CREATE TABLE r AS SELECT n FROM generate_series(1, 500) n; CREATE ROLE r",
+    );
     let spool = tempdir().unwrap();
     let parallel = Parallel { jobs: NonZeroUsize::new(2).unwrap(), spool: spool.path().to_owned() };
     for (way, parallel) in [("streamed", None), ("parallel", Some(parallel))] {
@@ -64,12 +69,14 @@ fn a_database_of_postgresql_keeps_the_contract_of_a_target() {
                 jobs: None,
                 spool: spool.path().to_owned(),
                 space: SpaceCheck::Refuse,
+                readers: Readers::ThisUser,
             };
             let name = format!("{way}_{place}");
             boxed(PostgresTarget::connect(&server.address("postgres"), &name, manifest.clone(), options))
         };
         load_suite(make, &files(&repo, "/postgres/app", inner));
-        assert_eq!(server.sql(&format!("{way}_2"), "SELECT count(*) FROM t"), "500");
+        assert_eq!(server.sql(&format!("{way}_2"), "SELECT count(*) FROM t"), "30000");
+        assert_eq!(server.sql(&format!("{way}_2"), "SELECT count(*) FROM r"), "500");
     }
     assert_eq!(spool.path().read_dir().unwrap().count(), 0);
 }

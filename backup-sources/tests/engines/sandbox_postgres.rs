@@ -246,11 +246,27 @@ fn a_dump_that_is_cut_off_empty_or_anothers_is_not_restored() {
         let error = load(&mut *made, &[("dump", bytes)]).unwrap_err();
         assert!(error.reason.contains(words), "{what}: {error}");
     }
+    // A row that is another, in as many bytes.
+    let mut altered = dump.clone();
+    let at = dump.windows(7).position(|bytes| bytes == b"user 7\t").unwrap();
+    altered[at + 5] = b'0';
+    let mut made = sandbox(&server, &manifest, &parent);
+    let error = load(&mut *made, &[("dump", &altered)]).unwrap_err();
+    assert!(error.reason.contains("has another content"), "{error}");
     server.sql("app", "DELETE FROM users WHERE id = 7");
     server.back_up(&repo, "app");
     let mut made = sandbox(&server, &manifest, &parent);
+    // Where its data was, something else is.
+    load(&mut *made, &[("dump", &repo.file("/postgres/app/dump"))]).unwrap_err();
+    // As it was backed up before manifests said where data is.
+    let mut old = manifest.clone();
+    old.details.remove("data_begins").unwrap();
+    let mut made = sandbox(&server, &old, &parent);
     let error = load(&mut *made, &[("dump", &repo.file("/postgres/app/dump"))]).unwrap_err();
     assert!(error.reason.contains("table data public.users: 999 instead of 1000"), "{error}");
+    let mut made = sandbox(&server, &old, &parent);
+    load(&mut *made, &[("dump", &dump)]).unwrap();
+    assert_eq!(failed(&examined(&mut *made, &old.report)), Vec::<&str>::new());
 }
 
 #[test]

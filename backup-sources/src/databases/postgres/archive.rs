@@ -56,7 +56,7 @@ pub(super) enum Layout {
 
 impl Layout {
     /// How the head of an archive names it.
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Self::OneFile => 1,
             Self::Directory => 3,
@@ -106,6 +106,8 @@ pub(super) struct Data {
 /// A block of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block {
+    /// Of its entry.
+    pub(super) number: i32,
     /// Where it begins, in bytes from the beginning of the archive.
     pub(super) begins: u64,
     /// Where its entry has [`PLACE_BYTES`] for that.
@@ -233,7 +235,7 @@ impl Inspector {
 
     /// Takes as much as is whole; the number of bytes taken.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, ArchiveError> {
-        let mut input = Input { bytes, at: 0 };
+        let mut input = Input::new(bytes);
         loop {
             let before = input.at;
             match self.step(&mut input) {
@@ -256,7 +258,7 @@ impl Inspector {
             State::Head => self.head(input)?,
             State::Contents(left) => {
                 let before = input.at;
-                let entry = Entry::read(input, self.contents.version(), self.layout)?;
+                let (entry, _) = Entry::read(input, self.contents.version(), self.layout)?;
                 // The place is the last thing in it.
                 let ends = self.position + (input.at - before) as u64;
                 self.contents.push(entry, ends.saturating_sub(PLACE_BYTES as u64));
@@ -268,7 +270,7 @@ impl Inspector {
             State::Block => {
                 let (kind, number) = (input.byte()?, input.integer()?);
                 if let Some(entry_place) = self.contents.place_of(number) {
-                    self.found.blocks.push(Block { begins: self.position, entry_place });
+                    self.found.blocks.push(Block { number, begins: self.position, entry_place });
                 }
                 match kind {
                     1 => {
@@ -374,9 +376,12 @@ impl Found {
     }
 }
 
+/// Where an archive tells its layout.
+pub(super) const FORMAT_AT: usize = 10;
+
 /// The beginning of an archive.
-struct Head {
-    version: (u8, u8),
+pub(super) struct Head {
+    pub(super) version: (u8, u8),
     format: u8,
     is_plain: bool,
     has_usual_integers: bool,
@@ -385,7 +390,7 @@ struct Head {
 }
 
 impl Head {
-    fn read(input: &mut Input<'_>) -> Result<Self, Stop> {
+    pub(super) fn read(input: &mut Input<'_>) -> Result<Self, Stop> {
         if input.exact(5)? != b"PGDMP" {
             return Err(Stop::Failed(ArchiveError::NotADump));
         }
@@ -409,7 +414,7 @@ impl Head {
 
 /// Takes the instant out of the first [`HEAD_BYTES`] of a dump, or of its table of contents.
 pub(super) fn forget_instant(head: &mut [u8], layout: Layout) {
-    let mut input = Input { bytes: head, at: 0 };
+    let mut input = Input::new(head);
     let Ok(found) = Head::read(&mut input) else { return };
     if found.is_understood(layout) {
         for (place, part) in NO_INSTANT.iter().enumerate() {
@@ -434,6 +439,15 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// How many bytes were taken.
+    pub(super) fn taken(&self) -> usize {
+        self.at
+    }
+
     pub(super) fn exact(&mut self, count: usize) -> Result<&'a [u8], Stop> {
         let end = self.at.checked_add(count).ok_or(Stop::NeedsMore)?;
         let found = self.bytes.get(self.at..end).ok_or(Stop::NeedsMore)?;

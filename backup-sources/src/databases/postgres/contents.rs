@@ -141,8 +141,9 @@ impl Contents {
 }
 
 impl Entry {
-    /// Reads one.
-    pub(super) fn read(input: &mut Input<'_>, version: (u8, u8), layout: Layout) -> Result<Self, Stop> {
+    /// Reads one, and where in it the entries begin that it needs.
+    pub(super) fn read(input: &mut Input<'_>, version: (u8, u8), layout: Layout) -> Result<(Self, usize), Stop> {
+        let begins = input.taken();
         let number = input.integer()?;
         let has_data = input.integer()? != 0;
         input.text()?; // The catalogue's table that the object is in, and its number there.
@@ -161,6 +162,7 @@ impl Entry {
         }
         let owner = input.text()?.unwrap_or_default();
         input.text()?; // Whether it has oids: never since version 12.
+        let needs_at = input.taken() - begins;
         let mut needs = Vec::new();
         while let Some(text) = input.text()? {
             needs.extend(str::from_utf8(text).ok().and_then(|text| text.parse::<i32>().ok()));
@@ -177,7 +179,7 @@ impl Entry {
         let is_of_database = kind == "DATABASE PROPERTIES" || (schema.is_none() && name.starts_with(OF_DATABASE));
         let table = if has_data && kind == "TABLE DATA" { copy::table(copy) } else { None };
         let of_database = is_of_database.then(|| String::from_utf8(definition.to_vec()).ok()).flatten();
-        Ok(Self {
+        let entry = Self {
             number,
             has_data,
             needs,
@@ -198,7 +200,8 @@ impl Entry {
             copy: if has_data { copy.to_vec() } else { Vec::new() },
             file,
             kind,
-        })
+        };
+        Ok((entry, needs_at))
     }
 
     /// One that is put together for a test.

@@ -52,12 +52,9 @@ pub(super) fn read(folder: &Path) -> io::Result<Found> {
     for entry in contents.entries() {
         let Some(file) = entry.file() else { continue };
         if entry.is_table_data() {
-            let mut rows = Rows::new(contents.sorted_columns(entry.number));
-            each_piece(&mut open(folder, file)?, |bytes| {
-                rows.add(bytes);
-                Ok(())
-            })?;
-            data.rows.insert(entry.number, rows);
+            let mut of_file = Rows::new(contents.sorted_columns(entry.number));
+            rows(folder, file, &mut of_file)?;
+            data.rows.insert(entry.number, of_file);
         } else if entry.is_large_objects() {
             objects(folder, file, data.large_objects.get_or_insert_default())?;
         }
@@ -65,8 +62,16 @@ pub(super) fn read(folder: &Path) -> io::Result<Found> {
     Found::of(&contents, data).map_err(io::Error::other)
 }
 
+/// Reads the rows of a file.
+pub(super) fn rows(folder: &Path, file: &str, rows: &mut Rows) -> io::Result<()> {
+    each_piece(&mut open(folder, file)?, |bytes| {
+        rows.add(bytes);
+        Ok(())
+    })
+}
+
 /// Reads the large objects of a list.
-fn objects(folder: &Path, list: &str, objects: &mut LargeObjects) -> io::Result<()> {
+pub(super) fn objects(folder: &Path, list: &str, objects: &mut LargeObjects) -> io::Result<()> {
     let strange = || io::Error::other(ArchiveError::Damaged("a list of large objects names something else"));
     let mut list = BufReader::new(open(folder, list)?);
     let mut line = String::new();
@@ -92,7 +97,7 @@ fn objects(folder: &Path, list: &str, objects: &mut LargeObjects) -> io::Result<
 }
 
 /// Opens a file of the dump, which must be there and be one.
-fn open(folder: &Path, name: &str) -> io::Result<File> {
+pub(super) fn open(folder: &Path, name: &str) -> io::Result<File> {
     let path = folder.join(name);
     let missing = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => io::Error::other(ArchiveError::Missing(format!("the file {name}"))),

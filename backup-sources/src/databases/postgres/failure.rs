@@ -95,6 +95,17 @@ fn copied_table(said: &str) -> Option<&str> {
     Some(&rest[..end?.0])
 }
 
+/// An error with its causes, in one line.
+pub(super) fn words(error: &backup_core::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@
 
 mod absent;
 mod archive;
+mod block;
 mod connection;
 mod contents;
 mod copy;
@@ -26,10 +27,13 @@ mod dump;
 mod encoding;
 mod failure;
 mod globals;
+mod laid_out;
 mod observe;
 mod parallel;
 mod part;
 mod passfile;
+mod pipes;
+mod places;
 mod present;
 mod programs;
 mod properties;
@@ -41,6 +45,7 @@ mod server;
 mod source;
 mod target;
 mod tls;
+mod toc;
 mod view;
 
 pub use databases::databases;
@@ -49,4 +54,4 @@ pub use programs::Folders;
 pub use sandbox::{PostgresSandbox, PostgresScratch};
 pub use server::{PARAMETERS, Server, Settings};
 pub use source::{DumpOptions, Parallel, PostgresSource, Roles};
-pub use target::{Existing, LoadOptions, OwnSettings, PostgresTarget};
+pub use target::{Existing, LoadOptions, OwnSettings, PostgresTarget, Readers};

@@ -116,6 +116,11 @@ pub(super) fn is_of_the_database(expectation: &Expectation) -> bool {
     expectation.object.starts_with("DATABASE ")
 }
 
+/// Whether it is of data that comes after the table of contents: rows, large objects.
+pub(super) fn is_of_rows(expectation: &Expectation) -> bool {
+    matches!(expectation.kind.as_str(), "table data" | "large objects")
+}
+
 /// Something that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {

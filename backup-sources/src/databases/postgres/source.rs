@@ -22,6 +22,7 @@ use super::encoding::argument;
 use super::failure;
 use super::globals::Globals;
 use super::parallel::{self, Progress, Spool};
+use super::places;
 use super::programs::Programs;
 use super::rewritten;
 use super::server::Server;
@@ -31,6 +32,9 @@ use crate::databases::folder::{File, Folder, Stream, Turn};
 use crate::databases::manifest::{MANIFEST, Manifest};
 use crate::databases::url::Engine;
 use crate::program::Ended;
+
+/// The detail of a manifest that tells of a dump by several connections, which is a folder, how many those were.
+pub(super) const JOBS: &str = "jobs";
 
 /// The oldest version that is supported.
 const OLDEST: u32 = 13;
@@ -205,7 +209,7 @@ impl PostgresSource {
             details.insert("selection".to_owned(), patterns.into());
         }
         if let Some(parallel) = &options.parallel {
-            details.insert("jobs".to_owned(), parallel.jobs.get().into());
+            details.insert(JOBS.to_owned(), parallel.jobs.get().into());
         }
         let tool = |name: &str, version: &str| Tool { name: name.to_owned(), version: version.to_owned() };
         let shared = Arc::new(Shared {
@@ -410,8 +414,12 @@ impl Shared {
             expectations: found.expectations,
             held: None,
         };
+        let mut details = self.details.clone();
+        if found.is_understood && !details.contains_key(JOBS) {
+            places::note(&found.blocks, &mut details);
+        }
         let manifest = Manifest {
-            details: self.details.clone(),
+            details,
             ..Manifest::new(Engine::Postgres, &self.database, report.clone())
         };
         let bytes = manifest.to_bytes().map_err(|error| failed(&error))?;

@@ -1,45 +1,50 @@
-//! A database as a target: the dump is written to a file first, because programs that load in parallel need one, and is
-//! loaded from there when all of it has come.
+//! A database as a target: pg_restore loads the dump by several connections, out of the repository (`laid_out.rs`), or from
+//! a copy where that cannot be (`Way`).
 //!
 //! What is always true: a database that holds something is not touched unless that was asked for; it is then replaced by
-//! a new one, and only once that one is loaded. The copy of the dump lies in a folder that only this user can enter, and
-//! goes with it; killed, the process leaves that folder, and what it had made of the database under another name.
+//! a new one, and only once that one is loaded and is what the manifest describes. What is laid down of the dump lies in a
+//! folder that only this user can enter, and goes with it; killed, the process leaves that folder, and what it had made of
+//! the database under another name.
 
+mod run;
+
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use backup_core::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
+use backup_core::contracts::{Left, Stored, Target, TargetError, TargetFile, WriteOrder};
 use backup_core::limits::GLOBALS_BYTES_MAX;
-use backup_core::model::{Node, SnapshotPath};
+use backup_core::model::{Node, NodeKind, SnapshotPath};
 use backup_core::observe::Amount;
 use backup_core::{Error, Result};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tempfile::TempDir;
 
-use super::archive::Found;
+use super::archive::{Data, Found};
 use super::connection::Connection;
-use super::contents::Contents;
+use super::contents::{Contents, Entry};
 use super::creation::create;
 use super::directory;
 use super::encoding::encoded;
-use super::observe;
+use super::failure::words;
+use super::laid_out::{LaidOut, StoredDump, is_piped};
+use super::observe::{self, Difference};
 use super::parallel::closed;
 use super::part::{Missing, Part};
+use super::places::Places;
 use super::present::is_there;
-use super::programs::{Programs, complaint};
+use super::programs::Programs;
 use super::properties;
 use super::roles;
 use super::server::Server;
-use super::source::Roles;
-use super::tls::Protection;
+use super::source::{JOBS, Roles};
 use super::view::Version;
 use crate::databases::manifest::Manifest;
 use crate::databases::url::Engine;
 use crate::files::{FilesTarget, Owner, RestoreOptions, SpaceCheck, Stay};
-use crate::program::Program;
 
 /// How a dump is loaded.
 #[derive(Clone, Debug)]
@@ -60,6 +65,17 @@ pub struct LoadOptions {
     pub spool: PathBuf,
     /// Whether to begin when the space there does not seem to be enough.
     pub space: SpaceCheck,
+    /// Who reads what lies in that folder.
+    pub readers: Readers,
+}
+
+/// Who reads the folder with what is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// The user whose process this is.
+    ThisUser,
+    /// A user as whom the client programs run, and who can enter the folder above it: everybody may read.
+    Everybody,
 }
 
 /// What happens to a database that holds something.
@@ -88,6 +104,7 @@ pub struct PostgresTarget {
     /// What is loaded into: the database, or the one that will replace it.
     loaded: String,
     must_make: bool,
+    way: Way,
     options: LoadOptions,
     programs: Programs,
     /// To the server, not to the database.
@@ -98,22 +115,43 @@ pub struct PostgresTarget {
     warnings: Mutex<Vec<String>>,
 }
 
+/// How the dump comes to pg_restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// From the repository, as it is read: a dump in one file whose manifest says where in it each table is.
+    OneFile,
+    /// The same, of a dump that is a folder.
+    Folder,
+    /// As a copy: of a format that is not known here, or backed up when manifests did not say where tables are.
+    Copied,
+}
+
+impl Way {
+    fn of(manifest: &Manifest) -> Self {
+        match () {
+            () if Places::of(&manifest.details).is_some() => Self::OneFile,
+            () if manifest.details.contains_key(JOBS) => Self::Folder,
+            () => Self::Copied,
+        }
+    }
+}
+
 /// In which tablespaces tables and indexes are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Places {
+enum Tablespaces {
     AsBefore,
     /// The database's own.
     TheDatabases,
 }
 
-/// The folder with the copy, in the one that only this user can enter.
+/// The folder with what is restored as files, in the one that only this user can enter.
 const COPY: &str = "copy";
+
+/// The dump in it.
+const DUMP: &str = "dump";
 
 /// Databases that every server has one of.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
-
-/// Complaints of pg_restore that are told.
-const TOLD_MAX: usize = 3;
 
 impl PostgresTarget {
     /// Looks at the server, the database and the programs, before anything is fetched for them.
@@ -169,6 +207,7 @@ impl PostgresTarget {
         let files = FilesTarget::new(folder.path().join(COPY), how);
         Ok(Self {
             must_make: exists.is_none() || replaces,
+            way: Way::of(&manifest),
             server,
             database: database.to_owned(),
             loaded,
@@ -182,9 +221,9 @@ impl PostgresTarget {
         })
     }
 
-    /// The folder that the dump is written to before it is loaded.
-    pub fn spool(&self) -> &Path {
-        self.folder.path()
+    /// The folder that the dump is copied to before it is loaded, when it has to be.
+    pub fn copied_to(&self) -> Option<&Path> {
+        (self.way == Way::Copied).then(|| self.folder.path())
     }
 
     /// What a person should know of what was loaded.
@@ -196,13 +235,24 @@ impl PostgresTarget {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    fn load(&self) -> Result<(), TargetError> {
+    fn load(&self, stored: &dyn Stored) -> Result<(), TargetError> {
         let failed = |action, why: &dyn ToString| TargetError::new(action, SnapshotPath::root(), why.to_string());
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let dump = self.folder.path().join(COPY).join("dump");
-        self.check(&dump)?;
-        let contents = self.contents(&dump)?;
+        let folder = self.folder.path().join(COPY).join(DUMP);
+        let dump = self.stored_dump(stored, &folder);
+        let contents = match &dump {
+            Some(dump) => Some(self.described(dump)?),
+            None => {
+                self.check(&folder)?;
+                self.contents(&folder)?
+            }
+        };
         let part = self.part(&connection, contents.as_ref())?;
+        // Before anything is touched, as far as that can be: which entries a part takes depends on what is there.
+        let mut laid_out = match &part {
+            None => self.lay_out(dump.as_ref(), contents.as_ref(), None)?,
+            Some(_) => None,
+        };
         if self.options.roles == Roles::Kept
             && let Some(globals) = self.globals()?
         {
@@ -210,24 +260,21 @@ impl PostgresTarget {
             problems.into_iter().for_each(|problem| self.warn(problem));
         }
         if self.must_make {
-            if self.loaded != self.database {
-                // What an earlier restore that was killed has left.
-                let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", escape_identifier(&self.loaded));
-                connection.ask(&drop).map_err(|error| failed("drop what an earlier restore left", &error))?;
-            }
-            let warning = create(&connection, &self.loaded, &self.manifest.details, None).map_err(|error| {
-                failed("create the database", &error)
-                    .with_hint("the user needs CREATEDB; or create it, empty, beforehand")
-            })?;
-            warning.into_iter().for_each(|warning| self.warn(warning));
+            self.make(&connection)?;
         }
         let list = match part {
             Some(part) => Some(self.list(part, contents.as_ref().and_then(Contents::encoding))?),
             None => None,
         };
+        if let Some((_, numbers)) = &list {
+            laid_out = self.lay_out(dump.as_ref(), contents.as_ref(), Some(numbers))?;
+        }
         let places =
             self.places(&connection, contents.as_ref()).map_err(|error| failed("look at tablespaces", &error))?;
-        self.run(&dump, list.as_deref(), places)?;
+        let data = self.run(&folder, list.as_ref().map(|(path, _)| &**path), places, stored, laid_out)?;
+        if let (Some(data), Some(contents), None) = (data, &contents, &list) {
+            self.compare(contents, data)?;
+        }
         let contents = contents.filter(|_| self.must_make && list.is_none());
         let contents = contents.filter(|_| self.options.own == OwnSettings::Restored);
         if let Some(contents) = &contents {
@@ -248,6 +295,91 @@ impl PostgresTarget {
             properties::give_away(&connection, &contents, &self.database).into_iter().for_each(|told| self.warn(told));
         }
         Ok(())
+    }
+
+    /// Makes the database that is loaded.
+    fn make(&self, connection: &Connection) -> Result<(), TargetError> {
+        let failed = |action, why: &dyn ToString| TargetError::new(action, SnapshotPath::root(), why.to_string());
+        if self.loaded != self.database {
+            // What an earlier restore that was killed has left.
+            let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", escape_identifier(&self.loaded));
+            connection.ask(&drop).map_err(|error| failed("drop what an earlier restore left", &error))?;
+        }
+        let warning = create(connection, &self.loaded, &self.manifest.details, None).map_err(|error| {
+            failed("create the database", &error)
+                .with_hint("the user needs CREATEDB; or create it, empty, beforehand")
+        })?;
+        warning.into_iter().for_each(|warning| self.warn(warning));
+        Ok(())
+    }
+
+    /// The dump in the repository, when it is loaded from there.
+    fn stored_dump<'a>(&self, stored: &'a dyn Stored, folder: &'a Path) -> Option<StoredDump<'a>> {
+        let places = match self.way {
+            Way::Copied => return None,
+            Way::OneFile => Some(Places::of(&self.manifest.details)?),
+            Way::Folder => None,
+        };
+        Some(StoredDump { stored, path: SnapshotPath::parse(DUMP.as_bytes()), places, folder })
+    }
+
+    /// The table of contents of a dump in the repository, when it is that which the manifest describes.
+    fn described(&self, dump: &StoredDump<'_>) -> Result<Contents, TargetError> {
+        let contents = dump.contents().map_err(untouched)?;
+        let found: Vec<_> =
+            contents.entries().filter(|entry| !entry.has_data).filter_map(Entry::expectation).collect();
+        let expected = self.manifest.report.expectations.iter();
+        let expected: Vec<_> = expected.filter(|expected| !observe::is_of_rows(expected)).cloned().collect();
+        match observe::compare(&expected, &found).iter().find(|difference| !difference.is_of_the_database()) {
+            None => Ok(contents),
+            Some(difference) => {
+                let why = format!("it is not the dump that its manifest describes: {}", difference.told());
+                Err(untouched(io::Error::other(why)))
+            }
+        }
+    }
+
+    fn lay_out(
+        &self,
+        dump: Option<&StoredDump<'_>>,
+        contents: Option<&Contents>,
+        wanted: Option<&HashSet<i32>>,
+    ) -> Result<Option<LaidOut>, TargetError> {
+        let (Some(dump), Some(contents)) = (dump, contents) else { return Ok(None) };
+        let laid_out = dump.lay_out(contents, wanted, self.options.space);
+        let failed = |error| if wanted.is_none() { untouched(error) } else { self.incomplete(error) };
+        laid_out.map(Some).map_err(failed)
+    }
+
+    /// Looks whether what was loaded is what the manifest says.
+    fn compare(&self, contents: &Contents, data: Data) -> Result<(), TargetError> {
+        let found = Found::of(contents, data).map_err(|error| self.incomplete(io::Error::other(error)))?;
+        match self.difference(&found) {
+            None => Ok(()),
+            Some(difference) => {
+                let why = format!("what was loaded is not what its manifest describes: {}", difference.told());
+                Err(self.incomplete(io::Error::other(why)))
+            }
+        }
+    }
+
+    /// The first thing of a dump that is not as the manifest says.
+    fn difference(&self, found: &Found) -> Option<Difference> {
+        // Manifests of before counted the rows of every partition for itself, and hashed what belongs to the database itself
+        // with its name.
+        let all = [&found.expectations[..], &found.apart].concat();
+        let differences = observe::compare(&self.manifest.report.expectations, &all);
+        differences.into_iter().find(|difference| !difference.is_of_the_database())
+    }
+
+    /// That loading has begun, and did not come to its end.
+    fn incomplete(&self, error: io::Error) -> TargetError {
+        let state = match self.loaded == self.database {
+            true => format!("the database {} is not complete", escape_identifier(&self.database)),
+            false => format!("the database {} is as it was", escape_identifier(&self.database)),
+        };
+        failed_to_read(error)
+            .with_hint(format!("{state}; `check --read-data` shows what is damaged, another snapshot may be whole"))
     }
 
     /// The table of contents; `None` when its format is not known here.
@@ -289,8 +421,8 @@ impl PostgresTarget {
         })
     }
 
-    /// The list of entries that pg_restore is given for a part, as a file.
-    fn list(&self, part: Part<'_>, encoding: Option<&str>) -> Result<PathBuf, TargetError> {
+    /// The entries that pg_restore is given for a part: a file with their list, and their numbers.
+    fn list(&self, part: Part<'_>, encoding: Option<&str>) -> Result<(PathBuf, HashSet<i32>), TargetError> {
         let failed = |error: &dyn ToString| TargetError::new("load", SnapshotPath::root(), error.to_string());
         let (connection, _) = Connection::open(&self.server, &self.loaded).map_err(|error| failed(&error))?;
         let completed =
@@ -300,31 +432,22 @@ impl PostgresTarget {
         let path = self.folder.path().join("list");
         let lines: String = numbers.iter().map(|number| format!("{number};\n")).collect();
         fs::write(&path, lines).map_err(|error| failed(&error))?;
-        Ok(path)
+        Ok((path, numbers.into_iter().collect()))
     }
 
-    /// Looks whether the dump is whole and what the manifest says, and completes it with the places of its data.
+    /// Looks whether a copy of a dump is whole and what the manifest says, and completes it with the places of its data.
     fn check(&self, dump: &Path) -> Result<(), TargetError> {
-        let damaged = |why: &dyn ToString| {
-            TargetError::new("load", SnapshotPath::parse(b"dump"), why.to_string()).with_hint(
-                "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
-            )
-        };
         let found = match dump.is_dir() {
             true => directory::read(dump),
             false => File::open(dump).and_then(|mut file| observe::read(&mut file)),
         };
-        let found = found.map_err(|error| damaged(&error))?;
-        let Found { expectations, apart, is_understood, .. } = &found;
-        if !is_understood {
+        let found = found.map_err(untouched)?;
+        if !found.is_understood {
             return Ok(());
         }
-        let expected = &self.manifest.report.expectations;
-        // Manifests of before counted the rows of every partition for itself, and hashed what belongs to the database itself
-        // with its name.
-        let differences = observe::compare(expected, &[&expectations[..], apart].concat());
-        if let Some(difference) = differences.iter().find(|difference| !difference.is_of_the_database()) {
-            return Err(damaged(&format!("it is not the dump that its manifest describes: {}", difference.told())));
+        if let Some(difference) = self.difference(&found) {
+            let why = format!("it is not the dump that its manifest describes: {}", difference.told());
+            return Err(untouched(io::Error::other(why)));
         }
         if found.blocks.is_empty() {
             return Ok(());
@@ -355,81 +478,24 @@ impl PostgresTarget {
     }
 
     /// Where tables and indexes are put: in the tablespaces that they had, if the server has all of those.
-    fn places(&self, connection: &Connection, contents: Option<&Contents>) -> Result<Places> {
+    fn places(&self, connection: &Connection, contents: Option<&Contents>) -> Result<Tablespaces> {
         let entries = contents.into_iter().flat_map(Contents::entries);
         let mut wanted: Vec<&str> = entries.filter_map(|entry| entry.tablespace.as_deref()).collect();
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() {
-            return Ok(Places::AsBefore);
+            return Ok(Tablespaces::AsBefore);
         }
         let present = connection.ask("SELECT spcname FROM pg_catalog.pg_tablespace")?.concat();
         wanted.retain(|name| !present.iter().flatten().any(|present| present == name));
         if wanted.is_empty() {
-            return Ok(Places::AsBefore);
+            return Ok(Tablespaces::AsBefore);
         }
         self.warn(format!(
             "the server does not have the tablespace {}: all lies where the database does",
             wanted.join(", ")
         ));
-        Ok(Places::TheDatabases)
-    }
-
-    /// Loads the dump, or what `list` names of it.
-    fn run(&self, dump: &Path, list: Option<&Path>, places: Places) -> Result<(), TargetError> {
-        let failed = |why: String| TargetError::new("load", SnapshotPath::parse(b"dump"), why);
-        let protection = Protection::of(&self.server).map_err(|error| failed(error.to_string()))?;
-        let jobs = self.options.jobs.or_else(|| std::thread::available_parallelism().ok());
-        let mut command = self.programs.command("pg_restore");
-        command.arg("--no-password");
-        // Without a database pg_restore would print. A name with an equals sign would be taken for a connection.
-        command.arg(format!("--dbname=dbname='{}'", self.loaded.replace('\\', "\\\\").replace('\'', "\\'")));
-        if self.options.roles == Roles::LeftOut {
-            command.args(["--no-owner", "--no-privileges"]);
-        }
-        if places == Places::TheDatabases {
-            command.arg("--no-tablespaces");
-        }
-        match list {
-            None => {
-                command.arg(format!("--jobs={}", jobs.map_or(1, NonZeroUsize::get)));
-            }
-            // Beside what is there it is all or nothing: rows must not be added to a table that was there before, and one
-            // that is replaced must not be lost when the new one is refused.
-            Some(list) => {
-                command.arg("--single-transaction").arg("--use-list").arg(list);
-                if self.options.existing == Existing::Replaced {
-                    command.args(["--clean", "--if-exists"]);
-                }
-            }
-        }
-        command.arg(dump);
-        self.server.equip(&mut command, &self.loaded, protection.authorities.as_deref());
-        let mut running = Program::start(command).map_err(|error| failed(error.to_string()))?;
-        let mut nothing = [0; 1_024];
-        while running.read(&mut nothing).map_err(|error| failed(error.to_string()))? > 0 {}
-        let ended = running.finish().map_err(&failed)?;
-        for line in ended.said.lines() {
-            if let Some((_, warning)) = line.split_once("pg_restore: warning: ") {
-                self.warn(warning.trim().to_owned());
-            }
-        }
-        if ended.status.success() {
-            return Ok(());
-        }
-        let told: Vec<&str> =
-            ended.said.lines().filter_map(|line| Some(line.split_once("error: ")?.1.trim())).take(TOLD_MAX).collect();
-        let what = if told.is_empty() { complaint(&ended) } else { told.join("; ") };
-        let hint = match (list.is_some(), self.options.existing) {
-            (true, Existing::Refused) => {
-                "nothing was changed; an object that is there already is replaced with --clean"
-            }
-            (true, Existing::Replaced) => {
-                "nothing was changed; drop what depends on it first, and make that again after"
-            }
-            (false, _) => "the database is not complete; --no-roles loads it without its owners and grants",
-        };
-        Err(failed(format!("{what}, into the database {}", escape_identifier(&self.loaded))).with_hint(hint))
+        Ok(Tablespaces::TheDatabases)
     }
 }
 
@@ -440,6 +506,18 @@ impl Target for PostgresTarget {
 
     fn order(&self) -> WriteOrder {
         self.files.order()
+    }
+
+    fn reads(&self, path: &SnapshotPath, node: &Node) -> bool {
+        let mut names = path.components();
+        if names.next() != Some(DUMP.as_bytes()) {
+            return false;
+        }
+        match (self.way, names.next(), names.next()) {
+            (Way::OneFile, None, _) => matches!(node.kind, NodeKind::File { .. }),
+            (Way::Folder, Some(name), None) => is_piped(name, node.size()),
+            _ => false,
+        }
     }
 
     fn begin(&self, expected: Amount) -> Result<(), TargetError> {
@@ -466,8 +544,31 @@ impl Target for PostgresTarget {
         self.files.leave(path, node, names)
     }
 
+    fn load(&self, stored: &dyn Stored) -> Result<(), TargetError> {
+        Self::load(self, stored)
+    }
+
+    /// What the server has, it keeps.
     fn finish(&self) -> Result<(), TargetError> {
-        self.load()
+        Ok(())
+    }
+}
+
+/// That a dump is not loaded, of which nothing was.
+fn untouched(error: io::Error) -> TargetError {
+    let failed = failed_to_read(error);
+    let hint = match failed.is_fatal {
+        true => "nothing was loaded; name a folder with more space with --spool",
+        false => "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
+    };
+    failed.with_hint(hint)
+}
+
+fn failed_to_read(error: io::Error) -> TargetError {
+    let path = SnapshotPath::parse(DUMP.as_bytes());
+    match error.downcast::<Error>() {
+        Ok(error) => TargetError::new("load", path, words(&error)),
+        Err(error) => TargetError::of_io("load", path, &error),
     }
 }
 

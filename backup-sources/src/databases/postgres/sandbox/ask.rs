@@ -3,8 +3,8 @@
 use backup_core::contracts::{Answer, SandboxError};
 use jiff::Timestamp;
 
-use super::restored::told;
 use crate::databases::postgres::connection::Connection;
+use crate::databases::postgres::failure::words;
 use crate::databases::postgres::server::Server;
 
 /// The longest answer, in bytes: a value of a dump may be a gigabyte. The server sends no more characters than this.
@@ -17,7 +17,7 @@ const ANSWER_MAX: usize = 64 * 1024;
 /// When the server refuses it, when it has more than one row, or when the answer is too long.
 pub(super) fn ask(reader: &Server, database: &str, sql: &str) -> Result<Answer, SandboxError> {
     let failed = |why: String| SandboxError::new(format!("ask {sql:?}"), why);
-    let of_server = |error: &backup_core::Error| failed(told(error));
+    let of_server = |error: &backup_core::Error| failed(words(error));
     let (connection, _) = Connection::open_for_users(reader, database).map_err(|error| of_server(&error).ours())?;
     connection
         .ask("SET TIME ZONE 'UTC'; SET DateStyle = ISO; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

@@ -1,15 +1,12 @@
 //! A restored database in a sandbox, wherever that is: what loads it, whether it answers, what it shows.
 
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::Result;
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
-    Answer, Caveats, Check, Left, Question, Report, SandboxError, Target, TargetError, TargetFile, WriteOrder,
+    Answer, Caveats, Check, Left, Question, Report, SandboxError, Stored, Target, TargetError, TargetFile, WriteOrder,
 };
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
@@ -18,10 +15,13 @@ use postgres_protocol::escape::escape_identifier;
 use super::{ask, examine};
 use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
+use crate::databases::postgres::failure::words;
 use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::source::Roles;
-use crate::databases::postgres::target::{Existing, LoadOptions, OwnSettings, PostgresTarget, maintenance};
+use crate::databases::postgres::target::{
+    Existing, LoadOptions, OwnSettings, PostgresTarget, Readers, maintenance,
+};
 use crate::databases::url::{DatabaseUrl, Engine};
 use crate::files::SpaceCheck;
 
@@ -103,11 +103,14 @@ impl Restored {
                 Spool::Own(folder) | Spool::Shown(folder) => folder.clone(),
             },
             space: SpaceCheck::Refuse,
+            readers: match &self.spool {
+                Spool::Own(_) => Readers::ThisUser,
+                Spool::Shown(_) => Readers::Everybody,
+            },
         };
         let loads = PostgresTarget::connect(&self.endpoint.restorer, self.database(), self.manifest.clone(), options)
-            .map_err(|error| SandboxError::new("prepare the restore", told(&error)).ours())?;
-        let is_shown = matches!(self.spool, Spool::Shown(_));
-        Ok(Box::new(Loading { loads, rights: self.endpoint.rights, is_shown, noted: Arc::clone(&self.noted) }))
+            .map_err(|error| SandboxError::new("prepare the restore", words(&error)).ours())?;
+        Ok(Box::new(Loading { loads, rights: self.endpoint.rights, noted: Arc::clone(&self.noted) }))
     }
 
     /// How a command line names the database, for a program that restores it as the runbook says: roles included.
@@ -140,10 +143,10 @@ impl Restored {
                 .with_hint("it needs a superuser: allow namespaces, which restrain one, or use another server")
                 .ours());
         }
-        self.let_in().map_err(|error| SandboxError::new("ask the restored database", told(&error)))?;
+        self.let_in().map_err(|error| SandboxError::new("ask the restored database", words(&error)))?;
         let answered = Connection::open(&self.endpoint.reader, self.database())
             .and_then(|(connection, _)| connection.value("SELECT 1"));
-        answered.map(drop).map_err(|error| SandboxError::new("ask the restored database", told(&error)))
+        answered.map(drop).map_err(|error| SandboxError::new("ask the restored database", words(&error)))
     }
 
     /// Compares it with what it must be.
@@ -157,7 +160,7 @@ impl Restored {
             details: &self.manifest.details,
         };
         let examined = examine::examine(&subject, report, cancel)
-            .map_err(|error| SandboxError::new("read the restored database", told(&error)))?;
+            .map_err(|error| SandboxError::new("read the restored database", words(&error)))?;
         lock(&self.noted).warnings.extend(examined.warnings);
         Ok(examined.checks)
     }
@@ -195,24 +198,11 @@ impl Restored {
     }
 }
 
-/// An error with its cause, in one line.
-pub(super) fn told(error: &backup_core::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// The target of a database, whose end is noted.
 #[derive(Debug)]
 struct Loading {
     loads: PostgresTarget,
     rights: Rights,
-    /// Whether another user loads the dump.
-    is_shown: bool,
     noted: Arc<Mutex<Noted>>,
 }
 
@@ -223,6 +213,10 @@ impl Target for Loading {
 
     fn order(&self) -> WriteOrder {
         self.loads.order()
+    }
+
+    fn reads(&self, path: &SnapshotPath, node: &Node) -> bool {
+        self.loads.reads(path, node)
     }
 
     fn begin(&self, expected: Amount) -> Result<(), TargetError> {
@@ -251,12 +245,8 @@ impl Target for Loading {
 
     /// A restorer without all rights who is refused one says nothing about the dump: that is noted, and told when the
     /// database is asked whether it is ready.
-    fn finish(&self) -> Result<(), TargetError> {
-        if self.is_shown {
-            let failed = |error: io::Error| TargetError::of_io("show", SnapshotPath::root(), &error);
-            show(self.loads.spool()).map_err(failed)?;
-        }
-        let loaded = self.loads.finish();
+    fn load(&self, stored: &dyn Stored) -> Result<(), TargetError> {
+        let loaded = Target::load(&self.loads, stored);
         let mut noted = lock(&self.noted);
         noted.warnings.extend(self.loads.warnings());
         match loaded {
@@ -267,21 +257,10 @@ impl Target for Loading {
             loaded => loaded,
         }
     }
-}
 
-/// Lets everybody read a folder who can enter the one that it is in.
-fn show(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, Permissions::from_mode(0o755))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            show(&entry.path())?;
-        } else if kind.is_file() {
-            fs::set_permissions(entry.path(), Permissions::from_mode(0o644))?;
-        }
+    fn finish(&self) -> Result<(), TargetError> {
+        self.loads.finish()
     }
-    Ok(())
 }
 
 /// Whether the first complaint is of a right, or of a role, that the restorer does not have.

@@ -26,10 +26,11 @@ use backup_core::{Error, ErrorKind, Result};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::needs::{of_superusers, version_of};
-use super::restored::{Endpoint, Restored, Rights, Spool, told};
+use super::restored::{Endpoint, Restored, Rights, Spool};
 use crate::databases::examined::folder_with_room;
 use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
+use crate::databases::postgres::failure::words;
 use crate::databases::postgres::creation::create;
 use crate::databases::postgres::server::{Bounds, Server};
 use crate::databases::postgres::target::maintenance;
@@ -86,7 +87,7 @@ impl PostgresScratch {
 
     /// Whether it is a server that may be restored to.
     fn look(&mut self, connection: &Connection, major: u32) -> Result<(), NotReady> {
-        let cannot = |error: Error| NotReady::cannot_run(told(&error));
+        let cannot = |error: Error| NotReady::cannot_run(words(&error));
         let version = Version::of(connection).map_err(cannot)?;
         if version.major != major {
             return Err(NotReady::cannot_run(format!(
@@ -149,7 +150,7 @@ impl Sandbox for PostgresScratch {
         let word = format!("made by a drill, {}", random().map_err(NotReady::cannot_run)?);
         let bounds = Bounds { cancel: Some(cancel.clone()), silence: Some(SANDBOX_SERVER_SILENCE_MAX) };
         let (mut connection, server) = maintenance(&self.server.with_application(&name).within(bounds), &name)
-            .map_err(|error| NotReady::cannot_run(format!("the server for drills: {}", told(&error))))?;
+            .map_err(|error| NotReady::cannot_run(format!("the server for drills: {}", words(&error))))?;
         let bounds = Bounds { cancel: Some(cancel.clone()), silence: None };
         let server = server.within(bounds).marked(folder.mark());
         self.look(&connection, major)?;
@@ -157,7 +158,7 @@ impl Sandbox for PostgresScratch {
         // It drops the database when the drill was asked to stop as well.
         connection.outlast();
 
-        let failed = |error: Error| SandboxError::new("make the database", told(&error)).ours();
+        let failed = |error: Error| SandboxError::new("make the database", words(&error)).ours();
         let mut warnings = drop_leftovers(&connection).map_err(failed)?;
         let (database, warning) = Database::make(connection, &name, word, &self.manifest).map_err(failed)?;
         warnings.extend(warning);
@@ -225,7 +226,7 @@ impl Sandbox for PostgresScratch {
         let dropped = database.remove();
         let path = folder.path().to_owned();
         let removed = folder.remove();
-        dropped.map_err(|error| SandboxError::new(format!("drop the database {name}"), told(&error)).ours())?;
+        dropped.map_err(|error| SandboxError::new(format!("drop the database {name}"), words(&error)).ours())?;
         removed.map_err(|error| SandboxError::new(format!("remove {}", path.display()), error).ours())
     }
 }
@@ -297,7 +298,7 @@ fn look_for_extensions(connection: &Connection, manifest: &Manifest) -> Result<(
             "SELECT bool_or(trusted) FROM pg_catalog.pg_available_extension_versions WHERE name = {}",
             escape_literal(name)
         );
-        let trusted = connection.value(&sql).map_err(|error| NotReady::cannot_run(told(&error)))?;
+        let trusted = connection.value(&sql).map_err(|error| NotReady::cannot_run(words(&error)))?;
         match trusted.as_deref() {
             Some("t") => {}
             Some(_) => {

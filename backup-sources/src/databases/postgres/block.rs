@@ -1,0 +1,168 @@
+//! The data of one entry, read out of the middle of a dump in one file: the rows of a table, or large objects, without
+//! what frames them.
+//!
+//! Source: `pg_backup_custom.c` of PostgreSQL.
+
+use std::io::{self, Read};
+
+use backup_core::contracts::Pieces;
+use backup_core::limits::READ_BUFFER_BYTES;
+
+use super::archive::{ArchiveError, Input};
+
+/// Rows are handed on this many bytes at a time: in the dump each has a frame of its own.
+const HANDED_ON_BYTES: usize = 256 * 1024;
+
+/// Kinds of blocks.
+const TABLE: u8 = 1;
+const OBJECTS: u8 = 3;
+
+/// Pieces as one stream.
+pub(super) struct Joined<'a> {
+    pieces: Box<dyn Pieces + 'a>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+/// A dump from some place on.
+pub(super) struct Blocks<'a> {
+    joined: Joined<'a>,
+    /// Where in the dump what comes next lies.
+    position: u64,
+}
+
+impl<'a> Joined<'a> {
+    pub(super) fn new(pieces: Box<dyn Pieces + 'a>) -> Self {
+        Self { pieces, piece: Vec::new(), at: 0 }
+    }
+
+    /// At least one of the next bytes, and at most so many; none at the end.
+    pub(super) fn some(&mut self, most: usize) -> io::Result<&[u8]> {
+        while self.at == self.piece.len() {
+            self.at = 0;
+            if !self.pieces.next(&mut self.piece).map_err(io::Error::other)? {
+                self.piece.clear();
+                break;
+            }
+        }
+        let from = self.at;
+        self.at = self.piece.len().min(from.saturating_add(most));
+        Ok(&self.piece[from..self.at])
+    }
+}
+
+impl Read for Joined<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let some = self.some(buffer.len())?;
+        buffer[..some.len()].copy_from_slice(some);
+        Ok(some.len())
+    }
+}
+
+impl<'a> Blocks<'a> {
+    /// Of `pieces`, which begin at a byte of the dump.
+    pub(super) fn new(pieces: Box<dyn Pieces + 'a>, position: u64) -> Self {
+        Self { joined: Joined::new(pieces), position }
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The rows of the table with this number.
+    pub(super) fn table(&mut self, number: i32, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.begin(TABLE, number)?;
+        let mut rows = Vec::with_capacity(HANDED_ON_BYTES);
+        loop {
+            let mut left = self.length()?;
+            if left == 0 {
+                break;
+            }
+            while left > 0 {
+                let some = self.some(left.min(READ_BUFFER_BYTES))?;
+                left -= some.len();
+                rows.extend_from_slice(some);
+                if rows.len() >= HANDED_ON_BYTES {
+                    each(&rows)?;
+                    rows.clear();
+                }
+            }
+        }
+        if rows.is_empty() { Ok(()) } else { each(&rows) }
+    }
+
+    /// The large objects with this number: `begin` gets the number of each, `each` its bytes until the next.
+    pub(super) fn objects(
+        &mut self,
+        number: i32,
+        mut each: impl FnMut(i32, Part<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.begin(OBJECTS, number)?;
+        loop {
+            let object = self.integer()?;
+            if object == 0 {
+                return Ok(());
+            }
+            each(object, Part::Begin)?;
+            loop {
+                let mut left = self.length()?;
+                if left == 0 {
+                    break;
+                }
+                while left > 0 {
+                    let some = self.some(left)?;
+                    left -= some.len();
+                    each(object, Part::Bytes(some))?;
+                }
+            }
+            each(object, Part::End)?;
+        }
+    }
+
+    fn begin(&mut self, kind: u8, number: i32) -> io::Result<()> {
+        let found = self.exact::<1>()?[0];
+        if (found, self.integer()?) == (kind, number) {
+            return Ok(());
+        }
+        Err(damaged("its data is not where its manifest says"))
+    }
+
+    fn length(&mut self) -> io::Result<usize> {
+        usize::try_from(self.integer()?).map_err(|_| damaged("a piece has a negative length"))
+    }
+
+    fn integer(&mut self) -> io::Result<i32> {
+        let bytes = self.exact::<5>()?;
+        Input::new(&bytes).integer().map_err(|_| io::Error::other(ArchiveError::CutShort))
+    }
+
+    fn exact<const COUNT: usize>(&mut self) -> io::Result<[u8; COUNT]> {
+        let mut bytes = [0; COUNT];
+        let mut filled = 0;
+        while filled < COUNT {
+            let some = self.some(COUNT - filled)?;
+            bytes[filled..filled + some.len()].copy_from_slice(some);
+            filled += some.len();
+        }
+        Ok(bytes)
+    }
+
+    /// At least one of the next bytes, and at most so many.
+    fn some(&mut self, most: usize) -> io::Result<&[u8]> {
+        let some = self.joined.some(most)?;
+        self.position += some.len() as u64;
+        if some.is_empty() { Err(io::Error::other(ArchiveError::CutShort)) } else { Ok(some) }
+    }
+}
+
+/// What comes of a large object.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part<'a> {
+    Begin,
+    Bytes(&'a [u8]),
+    End,
+}
+
+fn damaged(why: &'static str) -> io::Error {
+    io::Error::other(ArchiveError::Damaged(why))
+}

@@ -1,0 +1,116 @@
+//! A table of contents written anew: that of a dump in one file as that of a folder, in which the data of each table is a
+//! file of its own, and with other numbers.
+//!
+//! pg_restore gives work to several connections by the size of files, and by the numbers of entries where these are the
+//! same, as they are for pipes. So the largest table gets the least number.
+//!
+//! Source: `pg_backup_archiver.c` and `pg_backup_directory.c` of PostgreSQL.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+
+use backup_core::limits::READ_BUFFER_BYTES;
+
+use super::archive::{ArchiveError, FORMAT_AT, Head, Input, Layout, Stop};
+use super::contents::Entry;
+
+/// What is another in the new one, by the old numbers.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// New numbers.
+    pub(super) numbers: HashMap<i32, i32>,
+    /// The file with the data of an entry.
+    pub(super) files: HashMap<i32, String>,
+}
+
+impl Changes {
+    fn number(&self, number: i32) -> i32 {
+        self.numbers.get(&number).copied().unwrap_or(number)
+    }
+}
+
+/// Writes the table of contents that `from` begins with, which may go on behind it.
+///
+/// # Errors
+///
+/// When it is none, damaged, or ends in the middle: of kind [`io::ErrorKind::Other`]; or what reading and writing gave.
+pub(super) fn rewrite(
+    from: impl Read,
+    layout: Layout,
+    changes: &Changes,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    let mut old = Old { from, bytes: Vec::new(), at: 0 };
+    let ((version, count), bytes) = old.next(|input| {
+        let head = Head::read(input)?;
+        for _ in 0..3 {
+            input.text()?; // The database, the server's version, pg_dump's.
+        }
+        Ok((head.version, input.integer()?))
+    })?;
+    to.write_all(&bytes[..FORMAT_AT])?;
+    to.write_all(&[Layout::Directory.number()])?;
+    to.write_all(&bytes[FORMAT_AT + 1..])?;
+    for _ in 0..count {
+        let ((entry, needs_at), bytes) = old.next(|input| {
+            let (entry, needs_at) = Entry::read(input, version, layout)?;
+            Ok((entry, needs_at))
+        })?;
+        integer(to, changes.number(entry.number))?;
+        to.write_all(&bytes[INTEGER_BYTES..needs_at])?;
+        for number in entry.needs {
+            text(to, &changes.number(number).to_string())?;
+        }
+        integer(to, NO_TEXT)?;
+        text(to, changes.files.get(&entry.number).map_or("", String::as_str))?;
+    }
+    Ok(())
+}
+
+/// A sign and four bytes.
+const INTEGER_BYTES: usize = 5;
+
+/// The length of a text that is not there.
+const NO_TEXT: i32 = -1;
+
+fn integer(to: &mut impl Write, value: i32) -> io::Result<()> {
+    to.write_all(&[value.is_negative().into()])?;
+    to.write_all(&value.unsigned_abs().to_le_bytes())
+}
+
+fn text(to: &mut impl Write, text: &str) -> io::Result<()> {
+    let length = i32::try_from(text.len()).map_err(|_| io::Error::other(ArchiveError::Damaged("a text is too long")))?;
+    integer(to, length)?;
+    to.write_all(text.as_bytes())
+}
+
+/// What is read.
+struct Old<R> {
+    from: R,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl<R: Read> Old<R> {
+    /// The next thing, and its bytes.
+    fn next<T>(&mut self, read: impl Fn(&mut Input<'_>) -> Result<T, Stop>) -> io::Result<(T, &[u8])> {
+        let (thing, length) = loop {
+            let mut input = Input::new(&self.bytes[self.at..]);
+            match read(&mut input) {
+                Ok(thing) => break (thing, input.taken()),
+                Err(Stop::Failed(error)) => return Err(io::Error::other(error)),
+                Err(Stop::NeedsMore) => {
+                    self.bytes.drain(..self.at);
+                    self.at = 0;
+                    let more = self.from.by_ref().take(READ_BUFFER_BYTES as u64).read_to_end(&mut self.bytes)?;
+                    if more == 0 {
+                        return Err(io::Error::other(ArchiveError::CutShort));
+                    }
+                }
+            }
+        };
+        let bytes = &self.bytes[self.at..self.at + length];
+        self.at += length;
+        Ok((thing, bytes))
+    }
+}
