@@ -89,7 +89,7 @@ impl MongodbSource {
         if listed.is_empty() && !databases_of(&connection)?.iter().any(|name| name == database) {
             let why = format!("there is no database {database}");
             return Err(Error::new(ErrorKind::Source(why), connection.location())
-                .with_hint("check its name; one that has never held anything is none"));
+                .with_hint("check its name; MongoDB drops a database with its last collection"));
         }
         let there: BTreeSet<&str> = listed.iter().map(|collection| collection.name.as_str()).collect();
         if let Some(missing) = options.selection.missing(&there) {
