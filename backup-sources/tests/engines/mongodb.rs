@@ -372,7 +372,7 @@ fn what_is_there_stays_unless_it_is_to_be_replaced() {
     let report = back_up(&repo, &server, "app");
     server.insert("other", "mine", &[doc! {"_id": 1}]);
     let told = restore(&repo, &server, "other", LoadOptions::default()).unwrap_err();
-    assert!(told.contains("not empty") && told.contains("--clean"), "{told}");
+    assert!(told.contains("not empty: it has mine\n") && told.contains("--clean"), "{told}");
     assert_eq!(server.names("other"), ["mine"]);
 
     // A part goes beside what is there.

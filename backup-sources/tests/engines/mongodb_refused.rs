@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use backup_core::contracts::Consistency;
+use backup_core::contracts::{Consistency, Report, Target as _};
+use backup_core::observe::Amount;
 use backup_core::testing::free_port;
-use backup_sources::databases::mongodb::{DumpOptions, MongodbSource};
+use backup_sources::databases::manifest::Manifest;
+use backup_sources::databases::mongodb::{DumpOptions, LoadOptions, MongodbSource, MongodbTarget};
+use backup_sources::databases::url::Engine;
 use mongodb::bson::{Document, deserialize_from_slice, doc, serialize_to_vec};
 use tempfile::tempdir;
 
@@ -135,6 +138,53 @@ fn a_server_with_tls_is_asked_with_its_certificate_and_its_name_checked() {
     ] {
         let error = connect(host, more, 1_500).unwrap_err();
         assert!(error.contains(told), "{host} {more}: {error}");
+    }
+}
+
+#[test]
+#[ignore = "needs ferretdb"]
+fn whatever_is_wrong_with_a_url_is_said_in_one_line_with_what_to_try() {
+    let server = Server::new(Kind::Ferret);
+    server.insert("app", "a", &[doc! {"_id": 1}]);
+    // Answers in words of its own, as a web server does.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let _ = client.read(&mut [0; 64]);
+            let _ = client.write_all(b"HTTP/1.0 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let own = server.port;
+    let direct = "directConnection=true&serverSelectionTimeoutMS=1500";
+    for (url, database, why, what_to_try) in [
+        (format!("127.0.0.1:{own}/app?{direct}&tls=true"), "app", "no server answers in time", "only there"),
+        (format!("127.0.0.1:{other}/app?{direct}"), "app", "does not speak MongoDB's protocol", "can be reached"),
+        (
+            format!("127.0.0.1:{own}/app?serverSelectionTimeoutMS=1500&replicaSet=rs0"),
+            "app",
+            "no member of the replica set rs0",
+            "directConnection=true",
+        ),
+        (format!("u@127.0.0.1:{own}/app?{direct}"), "app", "no password", "BACKUP_MONGODB_PASSWORD"),
+        (format!("u:pw@127.0.0.1:{own}/app?{direct}"), "app", "mechanism", "authMechanism="),
+        (format!("127.0.0.1:{own}/a.b?{direct}"), "a.b", "Invalid namespace", "without spaces, dots"),
+        (format!("127.0.0.1:{own}/local?{direct}"), "local", "deployment's own", "one of yours"),
+    ] {
+        let settings = settings(&format!("mongodb://{url}"));
+        let manifest = Manifest::new(Engine::Mongodb, "app", Report::default());
+        let target = MongodbTarget::connect(&settings, database, &[], manifest, LoadOptions::default());
+        // The name is looked at when it begins.
+        let filled = target.map_err(|error| words(&error)).and_then(|target| {
+            target
+                .begin(Amount::default())
+                .map_err(|error| format!("{} {}", error.reason, error.hint.unwrap_or_default()))
+        });
+        let read = MongodbSource::connect(&settings, database, &DumpOptions::default()).map_err(|error| words(&error));
+        for told in [read.unwrap_err(), filled.unwrap_err()] {
+            assert!(told.contains(why) && told.contains(what_to_try) && !told.contains("Topology"), "{url}: {told}");
+        }
     }
 }
 

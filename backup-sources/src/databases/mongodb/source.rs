@@ -79,10 +79,7 @@ impl MongodbSource {
     /// When the deployment cannot be reached or refuses who asks, when it has no such database, or none of the
     /// collections asked for.
     pub fn connect(settings: &MongodbSettings, database: &str, options: &DumpOptions) -> Result<Self> {
-        if matches!(database, "local" | "config") {
-            let why = format!("the database {database} is the deployment's own, and nothing to be restored");
-            return Err(Error::invalid(settings.location(), why).with_hint("name one of yours"));
-        }
+        refuse_own(settings, database)?;
         let connection = Connection::open(settings)?;
         let began = Instant::now(&connection)?;
         let listed = catalog::list(&connection, database)?;
@@ -150,6 +147,15 @@ pub fn databases(settings: &MongodbSettings) -> Result<Vec<String>> {
         true => Err(Error::new(ErrorKind::Source("it holds no database".to_owned()), connection.location())),
         false => Ok(names),
     }
+}
+
+/// Refuses what belongs to the deployment itself.
+pub(super) fn refuse_own(settings: &MongodbSettings, database: &str) -> Result<()> {
+    if !matches!(database, "local" | "config") {
+        return Ok(());
+    }
+    let why = format!("the database {database} is the deployment's own, and nothing to be backed up or restored");
+    Err(Error::invalid(settings.location(), why).with_hint("name one of yours"))
 }
 
 fn databases_of(connection: &Connection) -> Result<Vec<String>> {
