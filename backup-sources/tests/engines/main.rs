@@ -12,6 +12,7 @@ mod mongodb_refused;
 mod mongodb_server;
 mod mysql;
 mod mysql_again;
+mod mysql_definitions;
 mod mysql_refused;
 mod mysql_server;
 mod negative;

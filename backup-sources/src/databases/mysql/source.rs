@@ -23,6 +23,7 @@ use super::defaults::Flavour;
 use super::grants::{Rights, with_roles};
 use super::history::History;
 use super::inventory::Inventory;
+use super::renamed::Renamed;
 use super::rows::{DumpReader, Longest};
 use super::settings::MysqlSettings;
 use crate::program::Program;
@@ -118,33 +119,23 @@ impl Source for MysqlSource {
 ///
 /// As a backup of it would fail.
 pub fn observe(settings: &MysqlSettings) -> Result<Vec<Expectation>> {
+    observe_as(settings, &settings.database)
+}
+
+/// The same of a database that was restored from a backup of `name`: its own name in its definitions counts as that.
+///
+/// # Errors
+///
+/// As a backup of it would fail.
+pub fn observe_as(settings: &MysqlSettings, name: &str) -> Result<Vec<Expectation>> {
     let looked = Looked::at(settings)?;
     let subject = looked.client.subject().to_owned();
     let fail = |why: String| Error::new(ErrorKind::Source(why), &subject);
-    let mut stream = DumpStream::start(looked).map_err(fail)?;
+    let reader = DumpReader::of_renamed(Renamed::new(&settings.database, name));
+    let mut stream = DumpStream::start(looked, reader).map_err(fail)?;
     let mut buffer = vec![0; 256 * 1024];
     while stream.read(&mut buffer).map_err(|error| fail(error.to_string()))? > 0 {}
     Ok(stream.finish().map_err(fail)?.report.expectations)
-}
-
-/// That the database can only be restored under its own name, if so: `MariaDB` keeps a default that draws from a sequence
-/// with the name of the database, and dumps it so.
-fn bound_to_name(client: &Client, database: &str) -> Result<Option<String>> {
-    const NAMED_MAX: usize = 3;
-    let rows = client.ask_or_fail(&format!(
-        "SELECT CONCAT(table_name, '.', column_name) FROM information_schema.columns WHERE table_schema = {} \
-         AND (column_default LIKE '%nextval(`%' OR column_default LIKE '%lastval(`%') ORDER BY 1",
-        quoted(database)
-    ))?;
-    let columns: Vec<&str> = rows.iter().filter_map(|row| row.first().map(String::as_str)).collect();
-    let more = if columns.len() > NAMED_MAX { ", …" } else { "" };
-    let named = columns.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-    Ok((!columns.is_empty()).then(|| {
-        format!(
-            "the default of {named}{more} names a sequence of {database} itself: restored under another name it would draw \
-             from there, or fail"
-        )
-    }))
 }
 
 impl Looked {
@@ -195,9 +186,6 @@ impl Looked {
         if !rights.sees_routines() {
             let right = if is_mariadb { "SELECT on mysql.proc" } else { "SHOW_ROUTINE" };
             warnings.push(format!("routines that other users defined may be missing: it takes the right {right}"));
-        }
-        if is_mariadb {
-            warnings.extend(bound_to_name(&client, &database)?);
         }
         let dump = client.dump(settings, flavour, version)?;
         let mut arguments = ALWAYS.to_vec();
@@ -255,7 +243,7 @@ struct Passed {
 }
 
 impl DumpStream {
-    fn start(looked: Looked) -> Result<Self, String> {
+    fn start(looked: Looked, reader: DumpReader) -> Result<Self, String> {
         let before = Inventory::of(&looked.client, &looked.database)?;
         // The server's clock, just before its state is fixed: what is restored is at least as new.
         let now = looked.client.ask("SELECT UTC_TIMESTAMP(6)")?;
@@ -264,7 +252,7 @@ impl DumpStream {
         let began = began.map_err(|_| format!("the server says that it is {now:?}"))?.timestamp();
         let program = looked.dump.start(&looked.arguments, &looked.database);
         let program = program.map_err(|error| format!("{} does not start: {error}", looked.dump.tool().name))?;
-        Ok(Self { looked, before, program, reader: DumpReader::new(), began })
+        Ok(Self { looked, before, program, reader, began })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -341,7 +329,8 @@ impl DumpStream {
 fn dump_file(looked: Looked, passed: Arc<Mutex<Option<Passed>>>) -> File {
     let subject = path_of(Engine::Mysql, &looked.database).join(DUMP.as_bytes());
     let open = move || {
-        let stream = DumpStream::start(looked).map_err(|why| SourceError::new("dump", subject.clone(), why))?;
+        let stream = DumpStream::start(looked, DumpReader::new())
+            .map_err(|why| SourceError::new("dump", subject.clone(), why))?;
         Ok(Box::new(Kept { stream, subject, passed }) as Box<dyn Stream>)
     };
     File { name: DUMP, chunking: None, turn: Turn::Any, open: Box::new(open) }

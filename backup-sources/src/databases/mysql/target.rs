@@ -16,6 +16,7 @@ use super::super::manifest::Manifest;
 use super::super::passed_over::PassedOver;
 use super::client::{Client, ended, named, quoted};
 use super::joined::Joined;
+use super::renamed::Renamed;
 use super::rows::is_last;
 use super::settings::MysqlSettings;
 use super::source::{DUMP, LONGEST_STATEMENT};
@@ -46,6 +47,8 @@ pub struct MysqlTarget {
     database: String,
     existing: Existing,
     character: Option<Character>,
+    /// The name of the database that was backed up, where it is known.
+    from: Option<String>,
     /// How long statements with rows may become that are joined.
     joined_bytes: usize,
     outcome: Arc<Mutex<Outcome>>,
@@ -59,7 +62,7 @@ const TAIL_BYTES: usize = 128;
 
 /// What a server says, and what to try.
 const ADVICE: [(&str, &str); 7] = [
-    ("ERROR 1146", "a default that draws from a sequence names its database: restore it under the name that it had"),
+    ("ERROR 1146", "a default, a view or a foreign key names what is in another database: restore that one first"),
     (
         "log_bin_trust_function_creators",
         "the server writes a binary log: SET GLOBAL log_bin_trust_function_creators = 1, or restore as a user with SUPER",
@@ -113,7 +116,8 @@ impl MysqlTarget {
         let character = text("character_set").zip(text("collation"));
         let character = character.map(|(set, collation)| Character { set, collation });
         let (database, outcome) = (settings.database.clone(), Arc::default());
-        Ok(Self { client: Arc::new(client), database, existing, character, joined_bytes, outcome })
+        let from = manifest.map(|manifest| manifest.database.clone());
+        Ok(Self { client: Arc::new(client), database, from, existing, character, joined_bytes, outcome })
     }
 
     fn fail(&self, action: &'static str, reason: String) -> TargetError {
@@ -180,7 +184,8 @@ impl Target for MysqlTarget {
             *outcome = Outcome::Underway;
         }
         let program = self.client.load(&self.database).map_err(|error| self.fail("restore into", error.to_string()))?;
-        let joined = Joined::new(self.joined_bytes);
+        let renamed = self.from.as_ref().and_then(|from| Renamed::new(from, &self.database));
+        let joined = Joined::new(self.joined_bytes, renamed);
         let state = Mutex::new(Some(Loading { program, joined, text: Vec::new(), position: 0, tail: Vec::new() }));
         Ok(Box::new(DumpFile { state, path: path.clone(), outcome: Arc::clone(&self.outcome) }))
     }
