@@ -8,6 +8,7 @@ mod full_disk;
 mod hanging;
 mod loads;
 mod mongodb;
+mod mongodb_judged;
 mod mongodb_refused;
 mod mongodb_server;
 mod mysql;
