@@ -61,7 +61,7 @@ const JOINED_BYTES: u64 = 1024 * 1024;
 const TAIL_BYTES: usize = 128;
 
 /// What a server says, and what to try.
-const ADVICE: [(&str, &str); 7] = [
+const ADVICE: [(&str, &str); 8] = [
     ("ERROR 1146", "a default, a view or a foreign key names what is in another database: restore that one first"),
     (
         "log_bin_trust_function_creators",
@@ -70,6 +70,10 @@ const ADVICE: [(&str, &str); 7] = [
     ("max_allowed_packet", "raise max_allowed_packet on the server: SET GLOBAL max_allowed_packet = 1073741824"),
     // A server that is sent too much hangs up, and its client may not hear why.
     ("gone away", "see whether the server still runs; a row that is longer than its max_allowed_packet ends it too"),
+    (
+        "SYSTEM_USER",
+        "a definer is one of MySQL's system accounts: restore as a user with SYSTEM_USER as well, as root has it",
+    ),
     ("SET USER", "restore as a user who may set definers: GRANT SET USER ON *.*"),
     ("SET_USER_ID", "restore as a user who may set definers: GRANT SET_USER_ID ON *.*"),
     ("SET_ANY_DEFINER", "restore as a user who may set definers: GRANT SET_ANY_DEFINER ON *.*"),
