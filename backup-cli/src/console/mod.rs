@@ -9,8 +9,9 @@ pub(crate) mod progress;
 pub(crate) mod signals;
 pub(crate) mod table;
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -103,6 +104,14 @@ impl Console {
     /// Something that should be changed.
     pub(crate) fn warn(&self, text: &str) {
         say(&format!("{YELLOW}warning:{YELLOW:#} {text}"));
+    }
+
+    /// The same for what is found anew with each of several things: told once, however long the program runs.
+    pub(crate) fn warn_once(&self, text: &str) {
+        static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
+            self.warn(text);
+        }
     }
 
     /// Why the command ends early, in two lines; with `--json` also as an object on standard output.

@@ -9,7 +9,7 @@ use backup_core::clock::{Clock, SystemClock};
 use backup_core::contracts::Source;
 use backup_sources::databases::differences;
 use backup_sources::databases::manifest::Manifest;
-use backup_sources::databases::mysql::{Existing, MysqlSettings, MysqlSource, MysqlTarget, observe};
+use backup_sources::databases::mysql::{Existing, MysqlSettings, MysqlSource, MysqlTarget, observe_as};
 use backup_sources::databases::url::{DatabaseUrl, Password};
 
 use super::{Cleaning, Loading, Verified};
@@ -31,7 +31,7 @@ pub(super) fn target(
 }
 
 pub(super) fn verify(url: &DatabaseUrl, programs: Option<&Path>, manifest: &Manifest) -> Result<Verified, Failure> {
-    let observed = observe(&settings(url, programs)?)?;
+    let observed = observe_as(&settings(url, programs)?, &manifest.database)?;
     let losses = differences(&manifest.report.expectations, &observed);
     Ok(Verified { objects: manifest.report.expectations.len(), losses, notes: Vec::new() })
 }

@@ -218,7 +218,7 @@ fn passfile(named: Option<PathBuf>, home: Option<&Path>, console: &Console) -> O
     let path = named.or_else(|| home.map(|home| home.join(".pgpass")))?;
     let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        console.warn(&format!("{} is passed over because others can read it: chmod 600 it", path.display()));
+        console.warn_once(&format!("{} is passed over because others can read it: chmod 600 it", path.display()));
         return None;
     }
     fs::read_to_string(&path).ok().map(Password::new)

@@ -263,11 +263,24 @@ impl Outcome {
                 copy.thinned.as_ref().map(Thinned::text).unwrap_or_default(),
             ]);
         }
+        for part in &self.parts {
+            // Which of several it is about.
+            let path = part.paths.first().filter(|_| self.parts.len() > 1);
+            let path = path.map(|path| format!("{path}: ")).unwrap_or_default();
+            for warning in part.warnings() {
+                table.row(["  warning".to_owned(), format!("{path}{warning}"), String::new()]);
+            }
+        }
         text + &table.text()
     }
 }
 
 impl Part {
+    /// What its source said of what it gave.
+    fn warnings(&self) -> &[String] {
+        self.ended.as_ref().map(|outcome| outcome.report.warnings.as_slice()).unwrap_or_default()
+    }
+
     fn document(&self) -> Value {
         let done = self.ended.as_ref().ok();
         let summary = done.map(|outcome| &outcome.summary);
@@ -283,6 +296,7 @@ impl Part {
             "losses": done.map(|outcome| outcome.losses),
             "recovery_point": point.map(|point| point.time.to_string()),
             "suspicion": self.suspicion.as_ref().map(ToString::to_string),
+            "warnings": self.warnings(),
         })
     }
 }

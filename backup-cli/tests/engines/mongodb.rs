@@ -1,6 +1,8 @@
 //! MongoDB from the command line, against a server that speaks its protocol.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -39,7 +41,7 @@ impl Server {
             .spawn()
             .unwrap();
         let began = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(began.elapsed() < Duration::from_secs(180), "the server does not start");
             thread::sleep(Duration::from_millis(50));
         }
@@ -66,6 +68,29 @@ fn tool(server: &Server, name: &str, arguments: &[&str], input: Stdio) {
     let url = format!("mongodb://127.0.0.1:{}/?directConnection=true", server.port);
     let output = command.arg(format!("--uri={url}")).args(arguments).stdin(input).output().unwrap();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Has the server do something in a database: the words of a command and their values, each a text.
+///
+/// After the MongoDB Wire Protocol's `OP_MSG`: a header of four numbers, flags, a zero, the command.
+fn command(server: &Server, database: &str, words: &[(&str, &str)]) {
+    let mut fields = Vec::new();
+    for (name, text) in words.iter().chain([&("$db", database)]) {
+        let length = i32::try_from(text.len() + 1).unwrap().to_le_bytes();
+        fields.extend([b"\x02", name.as_bytes(), b"\0", &length, text.as_bytes(), b"\0"].concat());
+    }
+    let number = |number: usize| i32::try_from(number).unwrap().to_le_bytes();
+    let body = [&number(fields.len() + 5)[..], &fields, b"\0"].concat();
+    let head = [number(21 + body.len()), number(1), number(0), number(2013), number(0)].concat();
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stream.write_all(&[&head[..], b"\0", &body].concat()).unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; usize::try_from(i32::from_le_bytes(length)).unwrap() - 4];
+    stream.read_exact(&mut answer).unwrap();
+    // A number of eight bytes, which is 1 where it was done.
+    let is_done = [b"\x01ok\0", &1_f64.to_le_bytes()[..]].concat();
+    assert!(answer.windows(is_done.len()).any(|bytes| bytes == is_done), "{}", String::from_utf8_lossy(&answer));
 }
 
 /// Gives the server a collection of three documents, by mongorestore.
@@ -137,6 +162,59 @@ fn all_databases_of_a_deployment_are_a_snapshot_each() {
     let listed = world.run(["snapshots"]).succeeds().out;
     assert!(listed.contains("/mongodb/app") && listed.contains("/mongodb/other"), "{listed}");
     assert!(!listed.contains("/mongodb/admin"), "{listed}");
+}
+
+#[test]
+#[ignore = "needs ferretdb, mongo-tools"]
+fn a_database_that_is_empty_now_and_was_not_is_suspicious() {
+    let world = World::with_repository();
+    let server = Server::new(&world);
+    let no_documents = world.path().join("none");
+    std::fs::create_dir(&no_documents).unwrap();
+    std::fs::write(no_documents.join("things.bson"), "").unwrap();
+    let without_documents = ["--db=app", "--drop", "--dir", &no_documents.display().to_string()];
+    let empty = |what: &str| match what {
+        "a collection without documents" => tool(&server, "mongorestore", &without_documents, Stdio::null()),
+        _ => command(&server, "app", &[("drop", "things")]),
+    };
+    let job = format!(
+        "[repositories.here]\nurl = {:?}\n[jobs.app]\nsource = {:?}\nretention = {{ here = {{ last = 1 }} }}\n",
+        world.repository(),
+        server.url("", "app")
+    );
+    std::fs::write(world.path().join("backup.toml"), job).unwrap();
+    let run = |arguments: &[&str], code: i32| {
+        let ran = Ran::of(
+            &world.command().env_remove("BACKUP_REPO").args(["--json", "run"]).args(arguments).output().unwrap(),
+        );
+        ran.ends_with(code).lines().into_iter().find(|line| line["event"] == "job").unwrap()
+    };
+    for what in ["a collection without documents", "no collection"] {
+        fill(&world, &server, "app");
+        assert_eq!(world.json(["create", &server.url("", "app")])["suspicion"], serde_json::Value::Null);
+        assert_eq!(run(&["--accept", "app"], 0)["outcome"], "done");
+        empty(what);
+        let told = run(&["app"], 4);
+        assert_eq!((&told["outcome"], &told["copies"][0]["frozen"]), (&"suspicious".into(), &true.into()), "{told}");
+        let has_told = |told: &serde_json::Value| told["warnings"].to_string().contains("there is no collection in it");
+        assert_eq!(has_told(&told["parts"][0]), what == "no collection", "{told}");
+        fill(&world, &server, "app");
+        world.json(["create", &server.url("", "app")]);
+        empty(what);
+        let summary = world.json(["create", &server.url("", "app")]);
+        assert_eq!(summary["suspicion"], "0 rows, where it usually is 3", "{what}");
+        assert_eq!(has_told(&summary), what == "no collection", "{summary}");
+        // Nothing comes back as nothing, and once more it is no news.
+        let to = server.url("", "nothing");
+        let snapshot = summary["snapshot"].as_str().unwrap();
+        let restored = world.json(["restore", snapshot, "--verify", "--clean", "--to", &to]);
+        assert_eq!((&restored["losses"], &restored["differences"]), (&0.into(), &serde_json::json!([])));
+        assert_eq!(world.json(["create", &server.url("", "app")])["suspicion"], serde_json::Value::Null);
+    }
+    // A database that was dropped is none, and nothing makes a snapshot of it.
+    command(&server, "app", &[("dropDatabase", "")]);
+    let told = world.run(["create", &server.url("", "app")]).ends_with(1).err;
+    assert!(told.contains("no database app") && told.contains("its last collection"), "{told}");
 }
 
 #[test]

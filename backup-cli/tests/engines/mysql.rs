@@ -129,3 +129,58 @@ fn a_database_goes_into_a_repository_and_comes_back_whoever_knows_the_password()
     run(&world, &home, None, &over).succeeds();
     assert_eq!(server.sql("SELECT COUNT(*) FROM again.t"), "2");
 }
+
+#[test]
+#[ignore = "needs mariadbd"]
+fn a_database_that_is_empty_now_and_was_not_is_suspicious() {
+    let world = World::with_repository();
+    let server = Server::new(&world);
+    server.sql("CREATE DATABASE app");
+    let url = server.url("root@", "app");
+    let summary = |arguments: &[&str]| run(&world, world.path(), None, arguments).succeeds().lines().pop().unwrap();
+    let no_tables = json!(["the database app has no tables"]);
+    let first = summary(&["create", &url]);
+    assert_eq!((&first["warnings"], &first["suspicion"]), (&no_tables, &json!(null)));
+    let job = format!(
+        "[repositories.here]\nurl = {:?}\n[jobs.app]\nsource = {{ url = {url:?}, mysql_bin = {:?} }}\n\
+             retention = {{ here = {{ last = 1 }} }}\n",
+        world.repository(),
+        programs()
+    );
+    fs::write(world.path().join("backup.toml"), job).unwrap();
+    let of_job = |arguments: &[&str], code: i32| {
+        let mut command = world.command();
+        command.env("HOME", world.path()).env_remove("BACKUP_REPO").args(["--json", "run"]).args(arguments);
+        let ran = Ran::of(&command.output().unwrap()).ends_with(code);
+        ran.lines().into_iter().find(|line| line["event"] == "job").unwrap()
+    };
+    for emptied in ["DELETE FROM app.t", "DROP TABLE app.t"] {
+        server.sql(
+            "CREATE OR REPLACE TABLE app.t SELECT 1 AS n UNION SELECT 2; CREATE OR REPLACE VIEW app.v AS SELECT 1",
+        );
+        assert_eq!(summary(&["create", &url])["suspicion"], json!(null));
+        assert_eq!(of_job(&["--accept", "app"], 0)["outcome"], "done");
+        server.sql(emptied);
+        let told = of_job(&["app"], 4);
+        assert_eq!((&told["outcome"], &told["copies"][0]["frozen"]), (&json!("suspicious"), &json!(true)), "{told}");
+        let is_without_tables = emptied.starts_with("DROP");
+        let warnings = if is_without_tables { no_tables.clone() } else { json!([]) };
+        let part = &told["parts"][0];
+        assert_eq!((&part["suspicion"], &part["warnings"]), (&json!("0 rows, where it usually is 2"), &warnings));
+        server.sql("CREATE OR REPLACE TABLE app.t SELECT 1 AS n UNION SELECT 2");
+        summary(&["create", &url]);
+        server.sql(emptied);
+        let nothing = summary(&["create", &url]);
+        assert_eq!(nothing["suspicion"], "0 rows, where it usually is 2", "{emptied}");
+        assert_eq!(nothing["warnings"], warnings);
+        // Nothing comes back as nothing, and once more it is no news.
+        let (snapshot, to) = (nothing["snapshot"].as_str().unwrap(), server.url("root@", "nothing"));
+        let restored = summary(&["restore", snapshot, "--verify", "--clean", "--to", &to]);
+        assert_eq!((&restored["losses"], &restored["differences"]), (&json!(0), &json!([])));
+        assert_eq!(server.sql("SELECT * FROM nothing.v"), "1");
+        assert_eq!(summary(&["create", &url])["suspicion"], json!(null));
+    }
+    let mut in_words = world.command();
+    let told = Ran::of(&in_words.env_remove("BACKUP_REPO").args(["run", "app"]).output().unwrap()).ends_with(4).out;
+    assert!(told.lines().any(|line| line.contains("warning") && line.contains("has no tables")), "{told}");
+}

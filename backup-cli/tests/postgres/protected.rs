@@ -55,8 +55,15 @@ fn a_password_comes_from_the_url_the_environment_or_pgpass_and_is_told_nowhere()
     fs::set_permissions(home.join(".pgpass"), fs::Permissions::from_mode(0o644)).unwrap();
     let open = Ran::of(&create("me").output().unwrap());
     assert!(open.code == 1 && open.err.contains("chmod 600"), "{}", open.err);
+    // Once, however many databases there are.
+    let two = Ran::of(&create("me").arg(url(&server, "me").replace("/app?", "/postgres?")).output().unwrap());
+    assert_eq!((two.code, two.err.matches("chmod 600").count()), (1, 1), "{}", two.err);
+    let both = create("me").arg(url(&server, "me").replace("/app?", "/postgres?")).env("PGPASSWORD", PASSWORD).output();
+    ran.push(Ran::of(&both.unwrap()));
+    assert_eq!(ran.last().unwrap().err.matches("chmod 600").count(), 1);
 
-    let manifest = server.world.run(["cat", "latest", "/postgres/app/manifest.json"]).succeeds();
+    let manifest =
+        server.world.run(["cat", "latest", "--source", "/postgres/app", "/postgres/app/manifest.json"]).succeeds();
     let snapshots = server.world.run(["snapshots", "--json"]).succeeds();
     for ran in ran.into_iter().map(Ran::succeeds).chain([manifest, snapshots]) {
         assert!(![PASSWORD, ENCODED].iter().any(|secret| ran.out.contains(secret) || ran.err.contains(secret)));

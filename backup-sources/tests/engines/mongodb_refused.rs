@@ -1,18 +1,19 @@
-//! MongoDB: what a server refuses, by a server that refuses it, TLS, and what is written to several collections at once.
+//! MongoDB: what is not there, who may not in, what a server refuses, by a server that refuses it, and TLS.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use backup_core::contracts::Consistency;
+use backup_core::contracts::{Report, Target as _};
+use backup_core::observe::Amount;
 use backup_core::testing::free_port;
-use backup_sources::databases::mongodb::{DumpOptions, MongodbSource};
+use backup_sources::databases::manifest::Manifest;
+use backup_sources::databases::mongodb::{DumpOptions, LoadOptions, MongodbSource, MongodbTarget, databases};
+use backup_sources::databases::url::Engine;
 use mongodb::bson::{Document, deserialize_from_slice, doc, serialize_to_vec};
 use tempfile::tempdir;
 
-use crate::mongodb::source;
+use crate::mongodb::{only, source};
 use crate::mongodb_server::{Kind, Server, settings, url};
 use crate::redis::certificates;
 use crate::repository::{Repo, words};
@@ -140,38 +141,92 @@ fn a_server_with_tls_is_asked_with_its_certificate_and_its_name_checked() {
 
 #[test]
 #[ignore = "needs ferretdb"]
-fn what_is_written_to_two_collections_at_once_comes_back_so_wherever_one_instant_is_promised() {
+fn whatever_is_wrong_with_a_url_is_said_in_one_line_with_what_to_try() {
+    let server = Server::new(Kind::Ferret);
+    server.insert("app", "a", &[doc! {"_id": 1}]);
+    // Answers in words of its own, as a web server does.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let _ = client.read(&mut [0; 64]);
+            let _ = client.write_all(b"HTTP/1.0 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let own = server.port;
+    let direct = "directConnection=true&serverSelectionTimeoutMS=1500";
+    for (url, database, why, what_to_try) in [
+        (format!("127.0.0.1:{own}/app?{direct}&tls=true"), "app", "no server answers in time", "only there"),
+        (format!("127.0.0.1:{other}/app?{direct}"), "app", "does not speak MongoDB's protocol", "can be reached"),
+        (
+            format!("127.0.0.1:{own}/app?serverSelectionTimeoutMS=1500&replicaSet=rs0"),
+            "app",
+            "no member of the replica set rs0",
+            "directConnection=true",
+        ),
+        (format!("u@127.0.0.1:{own}/app?{direct}"), "app", "no password", "BACKUP_MONGODB_PASSWORD"),
+        (format!("u:pw@127.0.0.1:{own}/app?{direct}"), "app", "mechanism", "authMechanism="),
+        (format!("127.0.0.1:{own}/a.b?{direct}"), "a.b", "Invalid namespace", "without spaces, dots"),
+        (format!("127.0.0.1:{own}/local?{direct}"), "local", "deployment's own", "one of yours"),
+    ] {
+        let settings = settings(&format!("mongodb://{url}"));
+        let manifest = Manifest::new(Engine::Mongodb, "app", Report::default());
+        let target = MongodbTarget::connect(&settings, database, &[], manifest, LoadOptions::default());
+        // The name is looked at when it begins.
+        let filled = target.map_err(|error| words(&error)).and_then(|target| {
+            target
+                .begin(Amount::default())
+                .map_err(|error| format!("{} {}", error.reason, error.hint.unwrap_or_default()))
+        });
+        let read = MongodbSource::connect(&settings, database, &DumpOptions::default()).map_err(|error| words(&error));
+        for told in [read.unwrap_err(), filled.unwrap_err()] {
+            assert!(told.contains(why) && told.contains(what_to_try) && !told.contains("Topology"), "{url}: {told}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs ferretdb"]
+fn what_is_not_there_or_does_not_answer_is_told() {
+    let server = Server::new(Kind::Ferret);
+    server.insert("app", "a", &[doc! {"_id": 1}]);
+    let fail = |database: &str, options: &DumpOptions| {
+        words(&MongodbSource::connect(&server.settings(database), database, options).unwrap_err())
+    };
+    let told = fail("nobody", &DumpOptions::default());
+    assert!(told.contains("no database nobody"), "{told}");
+    let told = fail("app", &DumpOptions { selection: only(&["nothing"]), ..DumpOptions::default() });
+    assert!(told.contains("no collection nothing"), "{told}");
+    assert!(fail("local", &DumpOptions::default()).contains("deployment's own"));
+    assert_eq!(databases(&server.settings("")).unwrap(), ["app"]);
+    let nobody = settings("mongodb://127.0.0.1:1/app?serverSelectionTimeoutMS=300");
+    let told = words(&MongodbSource::connect(&nobody, "app", &DumpOptions::default()).unwrap_err());
+    assert!(told.contains("no server answers") && told.contains("refused"), "{told}");
+    let unknown = settings("mongodb://u:s3cret@127.0.0.1:1/app?nosuchoption=1");
+    let told = words(&MongodbSource::connect(&unknown, "app", &DumpOptions::default()).unwrap_err());
+    assert!(told.contains("nosuchoption") && !told.contains("s3cret"), "{told}");
+}
+
+#[test]
+#[ignore = "needs ferretdb"]
+fn who_asks_needs_the_right_password() {
     for kind in Kind::all() {
-        let server = Arc::new(Server::new(kind));
-        for name in ["left", "right"] {
-            server.insert(
-                "app",
-                name,
-                &(0..5_000).map(|n| doc! {"_id": n, "pad": "x".repeat(200)}).collect::<Vec<_>>(),
-            );
-        }
-        let is_done = Arc::new(AtomicBool::new(false));
-        let writer = {
-            let (server, is_done) = (Arc::clone(&server), Arc::clone(&is_done));
-            thread::spawn(move || {
-                for n in 5_000.. {
-                    if is_done.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    server.insert_into_both("app", ["left", "right"], &doc! {"_id": n});
-                }
-            })
+        let login =
+            ["--test-enable-new-auth", "--setup-username=backup", "--setup-password=pw", "--setup-database=app"];
+        let server = Server::with(kind, if kind.is_real() { &[] } else { &login });
+        let connect = |user: &str| {
+            let url = server.url("app").replace("//", &format!("//{user}"));
+            MongodbSource::connect(&settings(&url), "app", &DumpOptions::default())
         };
-        for _ in 0..3 {
-            let report = Repo::new().back_up(&mut source(&server, "app")).unwrap().report;
-            let count = |object: &str| report.expectations.iter().find(|it| it.object == object).unwrap().count;
-            match report.consistency {
-                Consistency::Transactional => assert_eq!(count("left"), count("right"), "half a transaction"),
-                _ => assert_ne!(kind, Kind::ReplicaSet, "a replica set can be read as of one instant"),
-            }
-            assert_eq!(report.rows(), Some(count("left").unwrap() + count("right").unwrap()));
+        // FerretDB lets nobody in who keeps to the letter of the exchange, as this driver does.
+        if kind.is_real() {
+            server.insert("app", "a", &[doc! {"_id": 1}]);
+            server.run("app", doc! {"createUser": "backup", "pwd": "s/cret", "roles": ["read"]});
+            let report = Repo::new().back_up(&mut connect("backup:s%2Fcret@").unwrap()).unwrap().report;
+            assert!(!report.expectations.is_empty());
         }
-        is_done.store(true, Ordering::SeqCst);
-        writer.join().unwrap();
+        let told = words(&connect("backup:wr0ng@").unwrap_err());
+        assert!(told.contains("authSource") && !told.contains("wr0ng"), "{told}");
     }
 }

@@ -11,6 +11,7 @@ const AUTHENTICATION_FAILED: i32 = 18;
 const NAMESPACE_NOT_FOUND: i32 = 26;
 const CURSOR_NOT_FOUND: i32 = 43;
 const COMMAND_NOT_FOUND: i32 = 59;
+const INVALID_NAMESPACE: i32 = 73;
 const COMMAND_NOT_SUPPORTED: i32 = 115;
 const QUERY_PLAN_KILLED: i32 = 175;
 const SNAPSHOT_TOO_OLD: i32 = 239;
@@ -44,10 +45,26 @@ pub(super) fn told(error: &mongodb::error::Error) -> String {
 
 /// The driver describes the whole deployment; the reason is in there.
 fn selection(message: &str) -> String {
-    let reason = message.split_once("Error: Kind: ").map(|(_, rest)| rest.split(", labels:").next().unwrap_or(rest));
-    let reason = reason.map(|reason| reason.trim_start_matches("I/O error: "));
-    reason.map_or_else(|| message.to_owned(), |reason| format!("no server answers: {reason}"))
+    let after = |words: &str| message.split_once(words).map(|(_, rest)| rest);
+    if let Some(reason) = after("Error: Kind: ").map(|rest| rest.split(", labels:").next().unwrap_or(rest)) {
+        return match reason.contains("invalid reply") {
+            true => "what answers there does not speak MongoDB's protocol".to_owned(),
+            false => format!("no server answers: {}", reason.trim_start_matches("I/O error: ")),
+        };
+    }
+    // Whoever answers and is no member of the set is dropped from the description.
+    let set = after("Set Name: ").map(|rest| rest.split([',', ' ']).next().unwrap_or(rest));
+    match set {
+        Some(set) if message.contains("NoPrimary") => format!("{IN_SET} {set} that can be asked is found"),
+        _ if message.contains("No available servers") => SILENT.to_owned(),
+        _ => message.to_owned(),
+    }
 }
+
+/// Somebody takes the connection and says nothing: as a server in clear text does that is spoken to by TLS.
+const SILENT: &str = "no server answers in time";
+
+const IN_SET: &str = "no member of the replica set";
 
 /// Whether the server refused for want of rights, or because it lets nobody do that.
 pub(super) fn is_for_want_of_rights(error: &mongodb::error::Error) -> bool {
@@ -65,7 +82,15 @@ pub(super) fn hint(error: &mongodb::error::Error) -> Option<&'static str> {
     let is_authentication = matches!(&*error.kind, Kind::Authentication { .. });
     Some(match code(error) {
         Some(AUTHENTICATION_FAILED) => WRONG_USER,
+        _ if is_authentication && told(error).contains("no password") => {
+            "give the password in the URL, or in BACKUP_MONGODB_PASSWORD; leave the user away where none is asked for"
+        }
+        _ if is_authentication && told(error).contains("mechanism") => {
+            "the server knows another way to log in: name it with authMechanism= in the URL, or leave the user away where \
+             none is asked for"
+        }
         _ if is_authentication => WRONG_USER,
+        Some(INVALID_NAMESPACE) => "the server knows no such name: choose one without spaces, dots, / \\ \" and $",
         Some(UNAUTHORIZED) => "a backup takes the role `backup` in admin, or `read` on the database; see the manual",
         Some(SNAPSHOT_TOO_OLD | SNAPSHOT_UNAVAILABLE) => {
             "the server keeps too little history (minSnapshotHistoryWindowInSeconds); raise it, or --no-snapshot-read"
@@ -74,8 +99,16 @@ pub(super) fn hint(error: &mongodb::error::Error) -> Option<&'static str> {
             "the collection was dropped or altered meanwhile, or the server was restarted; run it again"
         }
         _ if matches!(&*error.kind, Kind::ServerSelection { .. } | Kind::DnsResolve { .. }) => {
-            "check that the server runs and can be reached from here, and the words of the URL (tls=true?)"
+            if told(error).starts_with(IN_SET) {
+                return Some(
+                    "check replicaSet in the URL, and that the members can be reached from here by the names that the set \
+                     gives them; directConnection=true without it asks this one server",
+                );
+            }
+            "check that the server runs and can be reached from here, and tls=true in the URL: it has to be there where the \
+             server speaks TLS, and only there"
         }
+        _ if matches!(&*error.kind, Kind::Io(_)) => "see whether the server still runs, and run it again",
         _ => return None,
     })
 }
@@ -119,5 +152,25 @@ mod tests {
             {} } ] }";
         assert_eq!(selection(message), "no server answers: Connection refused (os error 111)");
         assert_eq!(selection("something else"), "something else");
+        let silent = "Server selection timeout: No available servers. Topology: { Type: Unknown, Servers: [ { Address: \
+            127.0.0.1:27999, Type: Unknown } ] }";
+        assert_eq!(selection(silent), "no server answers in time");
+        let of_no_set = "Server selection timeout: No available servers. Topology: { Type: ReplicaSetNoPrimary, Set \
+            Name: rs0 }";
+        let told = selection(of_no_set);
+        assert_eq!(told, "no member of the replica set rs0 that can be asked is found");
+        let other = silent.replace(
+            " } ] }",
+            ", Error: Kind: The server returned an invalid reply to a database \
+            operation: Invalid wire protocol opcode: 171854925, labels: {} } ] }",
+        );
+        assert_eq!(selection(&other), "what answers there does not speak MongoDB's protocol");
+    }
+
+    #[test]
+    fn a_connection_that_ends_says_what_to_do_next() {
+        let cut = mongodb::error::Error::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        assert_eq!(told(&cut), "the connection failed: unexpected end of file");
+        assert!(hint(&cut).unwrap().contains("run it again"));
     }
 }

@@ -100,7 +100,7 @@ impl Flow {
             let insert = collection.insert_many(&batch.documents).ordered(is_ordered);
             // They were valid when they were written, or the validator came later.
             let sent = within(insert.bypass_document_validation(true).into_future()).await;
-            let told = |error| format!("the server refuses documents of {namespace}: {}", failure::told(&error));
+            let told = |error| format!("documents of {namespace} are not taken: {}", failure::told(&error));
             busy.end(sent.map(drop).map_err(told));
         });
         Ok(())

@@ -79,17 +79,14 @@ impl MongodbSource {
     /// When the deployment cannot be reached or refuses who asks, when it has no such database, or none of the
     /// collections asked for.
     pub fn connect(settings: &MongodbSettings, database: &str, options: &DumpOptions) -> Result<Self> {
-        if matches!(database, "local" | "config") {
-            let why = format!("the database {database} is the deployment's own, and nothing to be restored");
-            return Err(Error::invalid(settings.location(), why).with_hint("name one of yours"));
-        }
+        refuse_own(settings, database)?;
         let connection = Connection::open(settings)?;
         let began = Instant::now(&connection)?;
         let listed = catalog::list(&connection, database)?;
         if listed.is_empty() && !databases_of(&connection)?.iter().any(|name| name == database) {
             let why = format!("there is no database {database}");
             return Err(Error::new(ErrorKind::Source(why), connection.location())
-                .with_hint("check its name; one that has never held anything is none"));
+                .with_hint("check its name; MongoDB drops a database with its last collection"));
         }
         let there: BTreeSet<&str> = listed.iter().map(|collection| collection.name.as_str()).collect();
         if let Some(missing) = options.selection.missing(&there) {
@@ -150,6 +147,15 @@ pub fn databases(settings: &MongodbSettings) -> Result<Vec<String>> {
         true => Err(Error::new(ErrorKind::Source("it holds no database".to_owned()), connection.location())),
         false => Ok(names),
     }
+}
+
+/// Refuses what belongs to the deployment itself.
+pub(super) fn refuse_own(settings: &MongodbSettings, database: &str) -> Result<()> {
+    if !matches!(database, "local" | "config") {
+        return Ok(());
+    }
+    let why = format!("the database {database} is the deployment's own, and nothing to be backed up or restored");
+    Err(Error::invalid(settings.location(), why).with_hint("name one of yours"))
 }
 
 fn databases_of(connection: &Connection) -> Result<Vec<String>> {

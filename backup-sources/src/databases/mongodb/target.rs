@@ -18,6 +18,7 @@ use super::catalog::{self, BUCKETS, Collection, Selection, Sort};
 use super::connection::Connection;
 use super::load::{DocumentsFile, Flow};
 use super::settings::MongodbSettings;
+use super::source::refuse_own;
 use super::{build, metadata, names, users};
 use crate::databases::manifest::{MANIFEST, Manifest};
 use crate::databases::passed_over::PassedOver;
@@ -96,6 +97,7 @@ impl MongodbTarget {
         options: LoadOptions,
     ) -> Result<Self> {
         let wrong = |what: String| Error::invalid(settings.location(), what);
+        refuse_own(settings, database)?;
         if options.grants == Grants::Restored && manifest.database != database {
             let why = format!("users and roles of {} name it, so they are not those of {database}", manifest.database);
             return Err(wrong(why).with_hint("leave --users away, or restore it under its own name"));
@@ -155,7 +157,8 @@ impl MongodbTarget {
         let Some(first) = there.first() else { return Ok(()) };
         if self.options.existing == Existing::Refuse {
             let why = match self.options.selection.is_whole() {
-                true => format!("the database is not empty: it has {} (and {} more)", first.name, there.len() - 1),
+                true if there.len() == 1 => format!("the database is not empty: it has {}", first.name),
+                true => format!("the database is not empty: it has {} and {} more", first.name, there.len() - 1),
                 false => format!("the collection {} is there already", first.name),
             };
             return Err(Error::invalid(self.connection.location(), why)

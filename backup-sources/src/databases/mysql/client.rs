@@ -95,12 +95,7 @@ impl Client {
     /// [`Self::ask`], for a failure of the whole.
     pub(super) fn ask_or_fail(&self, question: &str) -> Result<Vec<Vec<String>>> {
         self.ask(question).map_err(|why| {
-            let hint = match () {
-                () if why.contains("Access denied") => "check user, password and rights; the manual lists them",
-                () if why.contains("Can't connect") => "check the address, and whether the server runs",
-                () if why.contains("TLS") || why.contains("SSL") => "check ssl-mode and ssl-ca in the URL",
-                () => "check the address and the rights",
-            };
+            let hint = hint(&why);
             Error::new(ErrorKind::Source(why), &self.subject).with_hint(hint)
         })
     }
@@ -182,6 +177,26 @@ impl Dump {
     /// For the report.
     pub(super) fn tool(&self) -> Tool {
         tool(&self.found)
+    }
+}
+
+/// What to try when a client was told this.
+fn hint(why: &str) -> &'static str {
+    let has = |words: &str| why.contains(words);
+    match () {
+        // What MySQL's users log in by since 8.0: over a network only when that is encrypted.
+        () if has("requires secure connection") => {
+            "leave ssl-mode=disabled away, or reach the server by its socket: a password of caching_sha2_password is not sent \
+             in clear text"
+        }
+        () if has("caching_sha2_password") => {
+            "the client program found cannot log in so: install mysql-client, or name the folder of its programs with \
+             --mysql-bin"
+        }
+        () if has("Access denied") => "check user, password and rights; the manual lists them",
+        () if has("Can't connect") => "check the address, and whether the server runs",
+        () if has("TLS") || has("SSL") => "check ssl-mode and ssl-ca in the URL",
+        () => "check the address and the rights",
     }
 }
 
@@ -303,6 +318,22 @@ mod tests {
         assert_eq!(version_in("something else"), None);
         assert_eq!((series("10.11.6-MariaDB"), series("8.0.mysql")), (Some((10, 11)), Some((8, 0))));
         assert!(series("10.6.1") < series("10.11.0") && series("10.11.9") < series("11.4.2-MariaDB"));
+    }
+
+    #[test]
+    fn a_login_that_mysql_refuses_says_what_it_takes() {
+        for (why, wanted) in [
+            (
+                "ERROR 2061 (HY000): Authentication plugin 'caching_sha2_password' reported error: Authentication requires \
+                 secure connection.",
+                "ssl-mode=disabled",
+            ),
+            ("ERROR 1045 (28000): Plugin caching_sha2_password could not be loaded: not found", "mysql-client"),
+            ("ERROR 1045 (28000): Access denied for user 'u'@'h'", "user, password"),
+            ("ERROR 2026 (HY000): TLS/SSL error: self-signed certificate", "ssl-ca"),
+        ] {
+            assert!(hint(why).contains(wanted), "{why}: {}", hint(why));
+        }
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //!
 //! A dump has short ones, so that a change of its data moves few of their ends; a client waits for the server's answer to
 //! each, which over a network takes longer than the rows (`docs/decisions/mysql.md`). What is always true: the rows, their
-//! order and all other text are as they were, and only a statement whose next one says the same before its rows is joined with
-//! it. Used by the target.
+//! order and all other text are as they were, but for what [`Renamed`] names, and only a statement whose next one says the same
+//! before its rows is joined with it. Used by the target.
+
+use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
+use super::renamed::Renamed;
 use super::rows::rows_of;
 
 /// A line of which nothing is known after this much is no beginning of rows.
@@ -28,6 +31,7 @@ pub(super) struct Joined {
     end: Vec<u8>,
     /// Inside of what may look like rows and is none.
     inside: Inside,
+    renamed: Option<Renamed>,
 }
 
 /// What the next bytes are.
@@ -55,9 +59,9 @@ enum Inside {
 }
 
 impl Joined {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(super) fn new(bytes_max: usize, renamed: Option<Renamed>) -> Self {
         let (line, head, end) = (Vec::new(), Vec::new(), Vec::new());
-        Self { bytes_max, place: Place::Line, line, head, bytes: 0, end, inside: Inside::Nothing }
+        Self { bytes_max, place: Place::Line, line, head, bytes: 0, end, inside: Inside::Nothing, renamed }
     }
 
     /// Reads on, and appends to `out` what can be passed on.
@@ -91,6 +95,7 @@ impl Joined {
         if self.line.ends_with(b"\n") {
             self.end_line(out);
         } else if self.line.len() >= LINE_BYTES_MAX {
+            self.renamed.iter_mut().for_each(Renamed::give_up);
             out.append(&mut self.end);
             out.append(&mut self.line);
             self.place = Place::Rest;
@@ -132,6 +137,12 @@ impl Joined {
             if self.inside == Inside::Options && self.line.trim_ascii_end().ends_with(b";") {
                 self.inside = Inside::Nothing;
             }
+        }
+        if self.inside != Inside::Routine
+            && let Some(renamed) = &mut self.renamed
+            && let Cow::Owned(line) = renamed.line(&self.line)
+        {
+            self.line = line;
         }
         out.append(&mut self.end);
         out.append(&mut self.line);
@@ -192,7 +203,7 @@ mod tests {
     use crate::databases::mysql::rows::DumpReader;
 
     fn joined(bytes_max: usize, portions: &[&[u8]]) -> String {
-        let (mut joined, mut out) = (Joined::new(bytes_max), Vec::new());
+        let (mut joined, mut out) = (Joined::new(bytes_max, Renamed::new("app", "new")), Vec::new());
         portions.iter().for_each(|portion| joined.feed(portion, &mut out));
         joined.finish(&mut out);
         String::from_utf8(out).unwrap()
@@ -224,6 +235,16 @@ mod tests {
         let dump = "INSERT INTO `t` VALUES (1);\n".repeat(10);
         assert_eq!(joined(0, &[dump.as_bytes()]), dump);
         assert_eq!(joined(28, &[dump.as_bytes()]), "INSERT INTO `t` VALUES (1), (1);\n".repeat(5));
+    }
+
+    #[test]
+    fn a_sequence_is_named_by_the_new_database_and_rows_and_routines_stay() {
+        let dump = "CREATE TABLE `t` (\n  `a` int DEFAULT nextval(`app`.`s`)\n);\nINSERT INTO `t` VALUES\n('nextval(`app`.`s`)');\n\
+            DELIMITER ;;\nCREATE TABLE `u` (a int DEFAULT nextval(`app`.`s`));\n;;\nDELIMITER ;\n";
+        let expected = dump.replacen("`app`", "`new`", 1);
+        for bytes in [1, 7, dump.len()] {
+            assert_eq!(joined(1_000, &dump.as_bytes().chunks(bytes).collect::<Vec<_>>()), expected, "{bytes}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod grants;
 mod history;
 mod inventory;
 mod joined;
+mod renamed;
 mod rows;
 mod sandbox;
 mod settings;
@@ -25,5 +26,5 @@ mod target;
 
 pub use sandbox::MysqlSandbox;
 pub use settings::{Encryption, Environment, MysqlSettings, Server};
-pub use source::{MysqlSource, observe};
+pub use source::{MysqlSource, observe, observe_as};
 pub use target::{Existing, MysqlTarget};

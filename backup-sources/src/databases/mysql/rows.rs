@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use memchr::{memchr, memchr2};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use super::renamed::Renamed;
+
 /// A line that is not rows is looked at up to here.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
@@ -47,6 +49,7 @@ pub(super) struct DumpReader {
     /// The bytes of the statement with rows that is being read.
     statement_bytes: u64,
     longest: Option<Longest>,
+    renamed: Option<Renamed>,
 }
 
 /// The longest statement with rows: a server must take it in one piece.
@@ -71,6 +74,11 @@ enum Place {
 
 impl DumpReader {
     pub(super) fn new() -> Self {
+        Self::of_renamed(None)
+    }
+
+    /// Of a database whose definitions are to be known by another name of it.
+    pub(super) fn of_renamed(renamed: Option<Renamed>) -> Self {
         Self {
             tables: BTreeMap::new(),
             place: Place::Line,
@@ -87,6 +95,7 @@ impl DumpReader {
             defined: None,
             statement_bytes: 0,
             longest: None,
+            renamed,
         }
     }
 
@@ -197,6 +206,20 @@ impl DumpReader {
 
     /// Takes a line of `CREATE TABLE`, from that to the semicolon.
     fn define(&mut self, line: &[u8]) {
+        let renamed = match &mut self.renamed {
+            // It was cut off.
+            Some(renamed) if line.len() >= LINE_BYTES_MAX => {
+                renamed.give_up();
+                Cow::Borrowed(line)
+            }
+            Some(renamed) => {
+                let of_line = renamed.line(line);
+                renamed.line(b"\n");
+                of_line
+            }
+            None => Cow::Borrowed(line),
+        };
+        let line = &*renamed;
         if let Some(name) = line.strip_prefix(b"CREATE TABLE `").and_then(name_of) {
             self.defined = Some((String::from_utf8_lossy(&name.0).into_owned(), Box::new(Xxh3::new())));
         }

@@ -18,11 +18,12 @@ use super::super::folder::{File, Folder, Stream, Turn, path_of};
 use super::super::manifest::{MANIFEST, Manifest};
 use super::super::ready::Ready;
 use super::super::url::Engine;
-use super::client::{Client, Dump, ended, quoted};
+use super::client::{Client, Dump, ended, quoted, series};
 use super::defaults::Flavour;
 use super::grants::{Rights, with_roles};
 use super::history::History;
 use super::inventory::Inventory;
+use super::renamed::Renamed;
 use super::rows::{DumpReader, Longest};
 use super::settings::MysqlSettings;
 use crate::program::Program;
@@ -118,33 +119,23 @@ impl Source for MysqlSource {
 ///
 /// As a backup of it would fail.
 pub fn observe(settings: &MysqlSettings) -> Result<Vec<Expectation>> {
+    observe_as(settings, &settings.database)
+}
+
+/// The same of a database that was restored from a backup of `name`: its own name in its definitions counts as that.
+///
+/// # Errors
+///
+/// As a backup of it would fail.
+pub fn observe_as(settings: &MysqlSettings, name: &str) -> Result<Vec<Expectation>> {
     let looked = Looked::at(settings)?;
     let subject = looked.client.subject().to_owned();
     let fail = |why: String| Error::new(ErrorKind::Source(why), &subject);
-    let mut stream = DumpStream::start(looked).map_err(fail)?;
+    let reader = DumpReader::of_renamed(Renamed::new(&settings.database, name));
+    let mut stream = DumpStream::start(looked, reader).map_err(fail)?;
     let mut buffer = vec![0; 256 * 1024];
     while stream.read(&mut buffer).map_err(|error| fail(error.to_string()))? > 0 {}
     Ok(stream.finish().map_err(fail)?.report.expectations)
-}
-
-/// That the database can only be restored under its own name, if so: `MariaDB` keeps a default that draws from a sequence
-/// with the name of the database, and dumps it so.
-fn bound_to_name(client: &Client, database: &str) -> Result<Option<String>> {
-    const NAMED_MAX: usize = 3;
-    let rows = client.ask_or_fail(&format!(
-        "SELECT CONCAT(table_name, '.', column_name) FROM information_schema.columns WHERE table_schema = {} \
-         AND (column_default LIKE '%nextval(`%' OR column_default LIKE '%lastval(`%') ORDER BY 1",
-        quoted(database)
-    ))?;
-    let columns: Vec<&str> = rows.iter().filter_map(|row| row.first().map(String::as_str)).collect();
-    let more = if columns.len() > NAMED_MAX { ", …" } else { "" };
-    let named = columns.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-    Ok((!columns.is_empty()).then(|| {
-        format!(
-            "the default of {named}{more} names a sequence of {database} itself: restored under another name it would draw \
-             from there, or fail"
-        )
-    }))
 }
 
 impl Looked {
@@ -196,9 +187,6 @@ impl Looked {
             let right = if is_mariadb { "SELECT on mysql.proc" } else { "SHOW_ROUTINE" };
             warnings.push(format!("routines that other users defined may be missing: it takes the right {right}"));
         }
-        if is_mariadb {
-            warnings.extend(bound_to_name(&client, &database)?);
-        }
         let dump = client.dump(settings, flavour, version)?;
         let mut arguments = ALWAYS.to_vec();
         match if is_mariadb { History::of(&client, &database, version)? } else { History::None } {
@@ -207,17 +195,7 @@ impl Looked {
             History::LeftOut(told) => warnings.push(told),
         }
         let is_log_seen = rights.sees_log() && (is_mariadb || rights.may_pause());
-        match (flavour, log_bin == "1" && is_log_seen) {
-            (Flavour::Mariadb, true) => arguments.extend(["--master-data=2", "--gtid"]),
-            (Flavour::Mysql, true) => {
-                arguments.push(if is_old(&dump.found.version) { "--master-data=2" } else { "--source-data=2" });
-            }
-            _ => {}
-        }
-        if flavour == Flavour::Mysql {
-            // What a server has executed is no part of one of its databases, and takes rights to restore.
-            arguments.push("--set-gtid-purged=OFF");
-        }
+        arguments.extend(of_versions(flavour, (&dump.found.version, version), log_bin == "1" && is_log_seen));
         if log_bin == "1" && !is_log_seen {
             let right = if is_mariadb { "BINLOG MONITOR" } else { "RELOAD and REPLICATION CLIENT" };
             warnings.push(format!("the place in the binary log is not known: it takes the right {right}"));
@@ -230,6 +208,32 @@ impl Looked {
         Ok(Self { client, dump, arguments, database, character_set, collation, packet_bytes, warnings, tools })
     }
 }
+
+/// What a dump program is told in words that depend on its version, and on the server's: `is_asked_for` is the place in the
+/// binary log.
+fn of_versions(
+    flavour: Flavour,
+    (program, server): (&str, &str),
+    is_asked_for: bool,
+) -> impl Iterator<Item = &'static str> {
+    let place: &[_] = match (flavour, is_asked_for) {
+        (_, false) => &[],
+        (Flavour::Mariadb, true) => &["--master-data=2", "--gtid"],
+        (Flavour::Mysql, true) if is_old(program) => &["--master-data=2"],
+        (Flavour::Mysql, true) => &["--source-data=2"],
+    };
+    // What a server has executed is no part of one of its databases, and takes rights to restore. MySQL's program takes a lock
+    // for it since 8.0.32, and then wants the right RELOAD of everybody.
+    let executed = (flavour == Flavour::Mysql).then_some("--set-gtid-purged=OFF");
+    // It asks for histograms by itself since 8.0, which servers before it do not have: the dump fails.
+    let histograms =
+        flavour == Flavour::Mysql && series(program) >= HISTOGRAMS_SINCE && series(server) < HISTOGRAMS_SINCE;
+    let histograms = histograms.then_some("--column-statistics=0");
+    place.iter().copied().chain(executed).chain(histograms)
+}
+
+/// The first series of MySQL that has histograms.
+const HISTOGRAMS_SINCE: Option<(u32, u32)> = Some((8, 0));
 
 /// Whether the program is from before the word changed, with 8.0.26.
 fn is_old(version: &str) -> bool {
@@ -255,7 +259,7 @@ struct Passed {
 }
 
 impl DumpStream {
-    fn start(looked: Looked) -> Result<Self, String> {
+    fn start(looked: Looked, reader: DumpReader) -> Result<Self, String> {
         let before = Inventory::of(&looked.client, &looked.database)?;
         // The server's clock, just before its state is fixed: what is restored is at least as new.
         let now = looked.client.ask("SELECT UTC_TIMESTAMP(6)")?;
@@ -264,7 +268,7 @@ impl DumpStream {
         let began = began.map_err(|_| format!("the server says that it is {now:?}"))?.timestamp();
         let program = looked.dump.start(&looked.arguments, &looked.database);
         let program = program.map_err(|error| format!("{} does not start: {error}", looked.dump.tool().name))?;
-        Ok(Self { looked, before, program, reader: DumpReader::new(), began })
+        Ok(Self { looked, before, program, reader, began })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -341,7 +345,8 @@ impl DumpStream {
 fn dump_file(looked: Looked, passed: Arc<Mutex<Option<Passed>>>) -> File {
     let subject = path_of(Engine::Mysql, &looked.database).join(DUMP.as_bytes());
     let open = move || {
-        let stream = DumpStream::start(looked).map_err(|why| SourceError::new("dump", subject.clone(), why))?;
+        let stream = DumpStream::start(looked, DumpReader::new())
+            .map_err(|why| SourceError::new("dump", subject.clone(), why))?;
         Ok(Box::new(Kept { stream, subject, passed }) as Box<dyn Stream>)
     };
     File { name: DUMP, chunking: None, turn: Turn::Any, open: Box::new(open) }
@@ -382,4 +387,29 @@ fn manifest_file(name: &str, passed: Arc<Mutex<Option<Passed>>>, seen: Arc<Mutex
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_dump_program_is_asked_in_its_own_words() {
+        let of =
+            |flavour, version, is_asked_for| of_versions(flavour, (version, version), is_asked_for).collect::<Vec<_>>();
+        let (mysql, mariadb) = (Flavour::Mysql, Flavour::Mariadb);
+        assert_eq!(of(mariadb, "10.11.6-MariaDB", true), ["--master-data=2", "--gtid"]);
+        assert_eq!(of(mariadb, "11.8.2-MariaDB", false), [""; 0]);
+        for old in ["5.7.44", "8.0.25", "8.0.9"] {
+            assert_eq!(of(mysql, old, true), ["--master-data=2", "--set-gtid-purged=OFF"], "{old}");
+        }
+        for new in ["8.0.26", "8.0.36-28", "8.4.3", "9.7.0"] {
+            assert_eq!(of(mysql, new, true), ["--source-data=2", "--set-gtid-purged=OFF"], "{new}");
+        }
+        assert_eq!(of(mysql, "8.0.36", false), ["--set-gtid-purged=OFF"]);
+        let older_server: Vec<_> = of_versions(mysql, ("8.4.3", "5.7.44-log"), false).collect();
+        assert_eq!(older_server, ["--set-gtid-purged=OFF", "--column-statistics=0"]);
+        // Without these the rights PROCESS and LOCK TABLES would be needed.
+        assert!(ALWAYS.contains(&"--no-tablespaces") && ALWAYS.contains(&"--single-transaction"));
+    }
 }

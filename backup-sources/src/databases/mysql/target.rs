@@ -16,6 +16,7 @@ use super::super::manifest::Manifest;
 use super::super::passed_over::PassedOver;
 use super::client::{Client, ended, named, quoted};
 use super::joined::Joined;
+use super::renamed::Renamed;
 use super::rows::is_last;
 use super::settings::MysqlSettings;
 use super::source::{DUMP, LONGEST_STATEMENT};
@@ -46,6 +47,8 @@ pub struct MysqlTarget {
     database: String,
     existing: Existing,
     character: Option<Character>,
+    /// The name of the database that was backed up, where it is known.
+    from: Option<String>,
     /// How long statements with rows may become that are joined.
     joined_bytes: usize,
     outcome: Arc<Mutex<Outcome>>,
@@ -58,8 +61,8 @@ const JOINED_BYTES: u64 = 1024 * 1024;
 const TAIL_BYTES: usize = 128;
 
 /// What a server says, and what to try.
-const ADVICE: [(&str, &str); 7] = [
-    ("ERROR 1146", "a default that draws from a sequence names its database: restore it under the name that it had"),
+const ADVICE: [(&str, &str); 8] = [
+    ("ERROR 1146", "a default, a view or a foreign key names what is in another database: restore that one first"),
     (
         "log_bin_trust_function_creators",
         "the server writes a binary log: SET GLOBAL log_bin_trust_function_creators = 1, or restore as a user with SUPER",
@@ -67,6 +70,10 @@ const ADVICE: [(&str, &str); 7] = [
     ("max_allowed_packet", "raise max_allowed_packet on the server: SET GLOBAL max_allowed_packet = 1073741824"),
     // A server that is sent too much hangs up, and its client may not hear why.
     ("gone away", "see whether the server still runs; a row that is longer than its max_allowed_packet ends it too"),
+    (
+        "SYSTEM_USER",
+        "a definer is one of MySQL's system accounts: restore as a user with SYSTEM_USER as well, as root has it",
+    ),
     ("SET USER", "restore as a user who may set definers: GRANT SET USER ON *.*"),
     ("SET_USER_ID", "restore as a user who may set definers: GRANT SET_USER_ID ON *.*"),
     ("SET_ANY_DEFINER", "restore as a user who may set definers: GRANT SET_ANY_DEFINER ON *.*"),
@@ -113,7 +120,8 @@ impl MysqlTarget {
         let character = text("character_set").zip(text("collation"));
         let character = character.map(|(set, collation)| Character { set, collation });
         let (database, outcome) = (settings.database.clone(), Arc::default());
-        Ok(Self { client: Arc::new(client), database, existing, character, joined_bytes, outcome })
+        let from = manifest.map(|manifest| manifest.database.clone());
+        Ok(Self { client: Arc::new(client), database, from, existing, character, joined_bytes, outcome })
     }
 
     fn fail(&self, action: &'static str, reason: String) -> TargetError {
@@ -180,7 +188,8 @@ impl Target for MysqlTarget {
             *outcome = Outcome::Underway;
         }
         let program = self.client.load(&self.database).map_err(|error| self.fail("restore into", error.to_string()))?;
-        let joined = Joined::new(self.joined_bytes);
+        let renamed = self.from.as_ref().and_then(|from| Renamed::new(from, &self.database));
+        let joined = Joined::new(self.joined_bytes, renamed);
         let state = Mutex::new(Some(Loading { program, joined, text: Vec::new(), position: 0, tail: Vec::new() }));
         Ok(Box::new(DumpFile { state, path: path.clone(), outcome: Arc::clone(&self.outcome) }))
     }
