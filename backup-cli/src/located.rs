@@ -118,7 +118,7 @@ impl Located {
         session: &Session,
         open: impl Fn(&Place) -> Result<Arc<dyn Sink>, Failure>,
     ) -> Result<Arc<dyn Sink>, Failure> {
-        let hot = self.network.around(open(&self.place)?, &self.place, caching, session.console);
+        let hot = self.network.around(open(&self.place)?, &self.place, caching, session);
         let Some(cold) = &self.cold else { return Ok(hot) };
         if *cold == self.place {
             return Err(Failure::usage(
@@ -126,7 +126,7 @@ impl Located {
                 "give the content of files a place of its own, or leave the cold one away",
             ));
         }
-        let cold = self.network.around(open(cold)?, cold, Caching::Forbidden, session.console);
+        let cold = self.network.around(open(cold)?, cold, Caching::Forbidden, session);
         Ok(Arc::new(HotColdSink::new(hot, cold)))
     }
 

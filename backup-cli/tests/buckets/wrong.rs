@@ -2,9 +2,10 @@
 //! is half-made.
 
 use crate::driver::{Ran, World};
-use crate::run;
 use crate::servers::signed::{Keys, s3};
 use crate::servers::{BUCKET, Server};
+use crate::silent::Silent;
+use crate::{command, run};
 
 /// Insists on an exit code, on two lines of error at most, and on words in them.
 #[track_caller]
@@ -63,6 +64,16 @@ fn a_server_that_is_not_there_is_an_error_of_two_lines() {
         1,
         &["127.0.0.1 cannot be reached", "endpoint"],
     );
+}
+
+#[test]
+fn a_run_that_is_interrupted_waits_for_no_server_that_never_answered() {
+    let (world, silent) = (World::new(), Silent::start());
+    let place = format!("s3://bucket/x?endpoint=http://{}", silent.address);
+    let source = world.source();
+    for arguments in [&["snapshots"][..], &["init"], &["create", source.to_str().unwrap()]] {
+        silent.is_not_waited_for_by(command(&world, &place, keys("i", "x")).args(arguments));
+    }
 }
 
 #[test]
