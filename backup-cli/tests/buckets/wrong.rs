@@ -66,6 +66,135 @@ fn a_server_that_is_not_there_is_an_error_of_two_lines() {
     );
 }
 
+/// What is wrong, with the name of the variable or file, and what to do: two lines, and nothing of what stands there.
+#[track_caller]
+fn says_both(ran: Ran, code: i32, words: &[&str]) {
+    let Ran { err, .. } = &ran;
+    assert!(err.lines().count() == 2 && err.lines().nth(1).unwrap().starts_with("  try: "), "{err}");
+    says(ran, code, words);
+}
+
+fn named(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn credentials_of_azure_that_cannot_be_any_are_named_and_not_shown() {
+    let world = World::new();
+    let place = "az://c/x?account=acme&endpoint=http://127.0.0.1:1";
+    for (variable, value, words) in [
+        ("AZURE_STORAGE_KEY", "hunter2", &["AZURE_STORAGE_KEY", "not base 64", "keys list --account-name acme"][..]),
+        ("AZURE_STORAGE_ACCOUNT_KEY", "hunter2!", &["AZURE_STORAGE_ACCOUNT_KEY", "not base 64"]),
+        ("AZURE_STORAGE_SAS_TOKEN", "hunter2", &["AZURE_STORAGE_SAS_TOKEN", "no shared access signature"]),
+        ("AZURE_STORAGE_SAS_TOKEN", "sv=2&se=hunter2", &["no shared access signature", "generate-sas"]),
+        (
+            "AZURE_FEDERATED_TOKEN_FILE",
+            "/none",
+            &["AZURE_FEDERATED_TOKEN_FILE=/none", "cannot be read", "No such file"],
+        ),
+    ] {
+        says_both(run(&world, place, named(&[(variable, value)]), &["snapshots"]), 2, words);
+    }
+    let toml = world.path().join("backup.toml");
+    let written = format!("[repositories.far]\nurl = \"{place}\"\naccount_key = \"hunter2\"\n");
+    std::fs::write(&toml, written).unwrap();
+    let configured = run(&world, "far", Vec::new(), &["-c", toml.to_str().unwrap(), "snapshots"]);
+    says_both(configured, 2, &["account_key", "not base 64"]);
+}
+
+#[test]
+fn a_file_of_googles_credentials_that_holds_none_is_named_and_not_shown() {
+    let world = World::new();
+    let file = world.path().join("google.json");
+    let place = "gs://b/x?endpoint=http://127.0.0.1:1";
+    let of = |path: &str, words: &[&str]| {
+        let named = named(&[("GOOGLE_APPLICATION_CREDENTIALS", path)]);
+        let name = format!("GOOGLE_APPLICATION_CREDENTIALS={path}");
+        says_both(run(&world, place, named, &["snapshots"]), 2, &[&[name.as_str()], words].concat());
+    };
+    of("/none.json", &["cannot be read", "No such file", "check the path"]);
+    of("/tmp", &["cannot be read", "Is a directory"]);
+    for (text, word) in [
+        ("", "no JSON from line 1, column 0"),
+        ("{\n  hunter2", "no JSON from line 2"),
+        ("[\"hunter2\"]", "no text as type"),
+        ("{}", "no text as type"),
+        (r#"{"type": ""}"#, "its type is empty"),
+        (r#"{"type": "hunter2"}"#, "a kind that is not known"),
+        (r#"{"type": "impersonated_service_account"}"#, "impersonated_service_account, which is not followed"),
+        (
+            r#"{"type": "service_account", "client_email": "a@b", "private_key": "hunter2"}"#,
+            "no text as private_key_id",
+        ),
+        (r#"{"client_email": "a@b", "private_key": "hunter2", "private_key_id": 5}"#, "no text as private_key_id"),
+        (
+            r#"{"type": "service_account", "client_email": "a@b", "private_key_id": "x", "private_key": "hunter2"}"#,
+            "private_key is no private key in PEM",
+        ),
+        (r#"{"type": "authorized_user", "client_id": "x", "client_secret": "hunter2"}"#, "no text as refresh_token"),
+        (r#"{"type": "external_account", "audience": "hunter2"}"#, "no text as subject_token_type"),
+        (
+            r#"{"type": "external_account", "audience": "a", "subject_token_type": "t", "token_url": "https://a",
+                "credential_source": "hunter2"}"#,
+            "credential_source is not understood",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        of(file.to_str().unwrap(), &[word]);
+    }
+}
+
+#[test]
+fn a_profile_of_amazons_that_gives_no_credentials_is_named_and_what_stands_in_it_is_not_shown() {
+    let world = World::new();
+    let config = world.path().join("config");
+    let text = "[profile fails]\ncredential_process = sh -c 'exit 3' hunter2\n\
+        [profile says]\ncredential_process = echo 'not logged in' >&2; false hunter2\n\
+        [profile prints]\ncredential_process = echo '\"hunter2\"'\n\
+        [profile half]\naws_access_key_id = hunter2\n\
+        [profile token]\nrole_arn = arn:r\nweb_identity_token_file = /none\n";
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let place = "s3://b/x?endpoint=http://127.0.0.1:1";
+    let of = |profile: &str, code, words: &[&str]| {
+        let named = named(&[("AWS_CONFIG_FILE", config), ("AWS_PROFILE", profile)]);
+        let ran = Ran::of(
+            &command(&world, place, named)
+                .env("PATH", "/usr/bin:/bin")
+                .args(["--quiet", "snapshots"])
+                .output()
+                .unwrap(),
+        );
+        says_both(ran, code, words);
+    };
+    let credentials = world.path().join(".aws/credentials");
+    of("nobody", 2, &["AWS_PROFILE=nobody", config, credentials.to_str().unwrap(), "list-profiles"]);
+    of("fails", 1, &["sh, the credential_process of the profile fails: exit status: 3\n"]);
+    of("says", 1, &["the profile says: exit status: 1: not logged in"]);
+    of("prints", 1, &["the profile prints", "not understood", "AccessKeyId"]);
+    of("half", 2, &["the profile half has aws_access_key_id and no aws_secret_access_key", "docs/manual/s3.md"]);
+    of("token", 2, &["/none", "web_identity_token_file of the profile token", "No such file"]);
+    let token = named(&[("AWS_WEB_IDENTITY_TOKEN_FILE", "/none"), ("AWS_ROLE_ARN", "arn:r")]);
+    says_both(run(&world, place, token, &["snapshots"]), 2, &["AWS_WEB_IDENTITY_TOKEN_FILE=/none cannot be read"]);
+    let asked = run(&world, &format!("{place}&profile=nobody"), Vec::new(), &["snapshots"]);
+    says_both(asked, 2, &["profile=nobody", "there is no profile nobody in"]);
+    let half = named(&[("AWS_ACCESS_KEY_ID", "hunter2")]);
+    says_both(
+        run(&world, place, half, &["snapshots"]),
+        2,
+        &["AWS_ACCESS_KEY_ID is set, and AWS_SECRET_ACCESS_KEY is not"],
+    );
+}
+
+#[test]
+fn a_command_for_the_passphrase_that_fails_is_said_before_the_store_is_asked() {
+    let place = "s3://b/x?endpoint=http://127.0.0.1:1";
+    let mut variables = keys("i", "hunter2");
+    variables.extend(named(&[("BACKUP_PASSWORD", ""), ("BACKUP_PASSWORD_COMMAND", "exit 3 # hunter2")]));
+    let failed = run(&World::new(), place, variables, &["snapshots"]);
+    says_both(failed, 2, &["password command failed: exit status: 3", "run it by hand"]);
+}
+
 #[test]
 fn a_run_that_is_interrupted_waits_for_no_server_that_never_answered() {
     let (world, silent) = (World::new(), Silent::start());
