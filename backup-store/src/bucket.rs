@@ -166,7 +166,7 @@ impl Bucket {
     }
 
     /// What the bucket calls an object of the repository: its name with the prefix.
-    #[cfg(any(feature = "s3", feature = "gcs"))]
+    #[cfg(feature = "object")]
     pub(crate) fn path(&self, key: &str) -> String {
         match self.prefix.as_str() {
             "" => key.to_owned(),
@@ -238,7 +238,7 @@ pub(crate) fn push_encoded(text: &mut String, raw: &str, plain: &str) {
 }
 
 /// The text as it stands in a URL, where what is in `plain` stands for itself.
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(feature = "object")]
 pub(crate) fn encoded(text: &str, plain: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     push_encoded(&mut encoded, text, plain);

@@ -188,7 +188,8 @@ fn plain(text: &str) -> String {
     line.chars().filter(|character| !character.is_control()).take(TEXT_CHARS_MAX).collect()
 }
 
-fn unescaped(text: &str) -> String {
+/// The text that stands in XML.
+pub(crate) fn unescaped(text: &str) -> String {
     [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&#39;", "'"), ("&#34;", "\""), ("&amp;", "&")]
         .iter()
         .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))

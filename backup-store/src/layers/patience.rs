@@ -158,7 +158,7 @@ impl Patience {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        future::pending().await
+        future::pending::<()>().await;
     }
 
     async fn try_until<T, F>(

@@ -4,13 +4,20 @@
 
 mod credentials;
 mod deletion;
+mod requests;
+mod retention;
+mod versions;
+
+pub(crate) use retention::AzureRetention;
+pub(crate) use versions::AzureVersions;
 
 use std::sync::Arc;
 
 use backup_core::{Error, Result};
-use object_store::azure::MicrosoftAzureBuilder;
+use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
 
 use deletion::Deletion;
+use requests::Reach;
 
 use super::object::{Naming, ObjectSink, Proof, Service, once};
 use crate::access::Access;
@@ -19,6 +26,11 @@ use crate::http::{Network, client};
 
 /// The sink of a container. Asks the store nothing yet.
 pub(crate) fn open(bucket: &Bucket, access: &Access) -> Result<ObjectSink> {
+    let (store, reach) = opened(bucket, access)?;
+    Ok(ObjectSink::new(Arc::new(store), Naming::of(bucket)).deleting_by(Arc::new(Deletion(reach))))
+}
+
+fn opened(bucket: &Bucket, access: &Access) -> Result<(MicrosoftAzure, Reach)> {
     let (settings, environment) = (&bucket.settings, &access.environment);
     let wrong = |why: &str| Error::invalid(bucket.to_string(), why);
     let account = settings
@@ -42,14 +54,14 @@ pub(crate) fn open(bucket: &Bucket, access: &Access) -> Result<ObjectSink> {
     let builder = credentials::with_credentials(builder, access, account, &bucket.to_string())?;
     let store = builder.build().map_err(|error| wrong(&error.to_string()))?;
     let endpoint = settings.endpoint.clone().unwrap_or_else(|| format!("https://{account}.blob.core.windows.net"));
-    let deletion = Deletion {
+    let reach = Reach {
         credentials: Arc::clone(store.credentials()),
         service,
         account: account.to_owned(),
         endpoint: endpoint.parse().map_err(|_| wrong("the endpoint is no URL"))?,
         container: bucket.name.clone(),
     };
-    Ok(ObjectSink::new(Arc::new(store), Naming::of(bucket)).deleting_by(Arc::new(deletion)))
+    Ok((store, reach))
 }
 
 #[cfg(test)]
