@@ -22,8 +22,12 @@ pub(crate) use failure::failure_in;
 pub(crate) use failure::{Action, sink_error};
 #[cfg(any(feature = "s3", feature = "gcs"))]
 pub(crate) use kept::{Given, Kept};
+#[cfg(feature = "s3")]
+pub(crate) use past::OBJECTS_MAX;
+#[cfg(any(feature = "s3", feature = "azure"))]
+pub(crate) use past::element;
 pub use past::{Lost, LostKind, Versions};
-pub(crate) use past::{OBJECTS_MAX, Past, Way, element, keeps_nothing, key_of};
+pub(crate) use past::{Past, Way, keeps_nothing, key_of};
 pub use retention::{COMPLIANCE, ObjectRetention, Prolong, Retention, RetentionReport, Short, ShortReason, Wanted};
 pub(crate) use retention::{GOVERNANCE, Keeps, Seen};
 pub(crate) use service::{Proof, Service};

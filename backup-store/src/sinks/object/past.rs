@@ -30,7 +30,6 @@ pub struct Lost {
     /// The class that it lay in.
     pub(crate) storage_class: String,
     /// How the store gives it back.
-    #[cfg_attr(not(any(feature = "gcs", feature = "azure")), expect(dead_code, reason = "S3 has one way alone"))]
     pub(crate) way: Way,
 }
 
