@@ -214,7 +214,7 @@ fn is_secret(name: &str) -> bool {
 fn endpoint(text: &str) -> std::result::Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let Some(rest) = rest else {
-        return Err(String::from("an endpoint begins with https:// or http://"));
+        return Err(String::from("an endpoint begins with https:// or http://, as https://HOST:PORT"));
     };
     if rest.contains(['@', '?', '#']) {
         return Err(String::from("an endpoint is a server alone, as https://HOST:PORT, without user or query"));

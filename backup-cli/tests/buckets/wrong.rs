@@ -203,6 +203,17 @@ fn a_profile_of_amazons_that_gives_no_credentials_is_named_and_what_stands_in_it
 }
 
 #[test]
+fn a_file_of_certificates_that_is_none_says_what_it_has_to_be() {
+    let world = World::new();
+    let file = world.path().join("ca.pem");
+    std::fs::write(&file, "none").unwrap();
+    for (path, word) in [("/none", "No such file"), (file.to_str().unwrap(), "no certificate in PEM form")] {
+        let place = format!("s3://b/x?endpoint=https://127.0.0.1:1&ca_certificate={path}");
+        says_both(run(&world, &place, keys("i", "hunter2"), &["snapshots"]), 1, &[path, word, "in PEM form that"]);
+    }
+}
+
+#[test]
 fn a_command_for_the_passphrase_that_fails_is_said_before_the_store_is_asked() {
     let place = "s3://b/x?endpoint=http://127.0.0.1:1";
     let mut variables = keys("i", "hunter2");
