@@ -115,8 +115,9 @@ pub(crate) enum Command {
     Forget(Box<commands::forget::Args>),
     /// Remove data that no snapshot needs
     Prune(commands::prune::Args),
-    /// Keep anybody from removing what the snapshots need, for a while (S3 with object lock, Google with object retention)
-    #[cfg(any(feature = "s3", feature = "gcs"))]
+    /// Keep anybody from removing what the snapshots need, for a while (S3 with object lock, Google with object retention,
+    /// Azure with immutability)
+    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
     Protect(commands::protect::Args),
     /// Change the tags of snapshots
     Tag(commands::tag::Args),

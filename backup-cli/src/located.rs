@@ -7,12 +7,14 @@ use std::sync::Arc;
 use backup_core::contracts::{Archive, Sink};
 use backup_core::repository::Passphrase;
 use backup_core::{Error, ErrorKind};
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+use backup_store::Bucket;
+#[cfg(feature = "s3")]
+use backup_store::Provider;
 use backup_store::layers::HotColdSink;
 #[cfg(feature = "s3")]
 use backup_store::sinks::S3Archive;
 use backup_store::{Access, Credentials, Place, Secret};
-#[cfg(any(feature = "s3", feature = "gcs"))]
-use backup_store::{Bucket, Provider};
 
 use crate::config;
 use crate::exit::Failure;
@@ -37,7 +39,7 @@ pub(crate) struct Located {
 }
 
 /// What a bucket is needed for.
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Its versions.
@@ -46,20 +48,15 @@ pub(crate) enum Need {
     Retention,
 }
 
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 impl Need {
-    /// What another store has instead.
-    fn elsewhere(self, place: &Place) -> &'static str {
-        let is_azure = matches!(place, Place::Bucket(bucket) if bucket.provider == Provider::Azure);
+    /// Which stores have it.
+    fn has(self) -> &'static str {
         match self {
-            Self::Versions if is_azure => {
-                "soft delete and versioning keep it, and `az storage blob undelete` brings it back: docs/manual/azure.md"
+            Self::Versions => "this is for s3://, gs:// and az:// that keep versions",
+            Self::Retention => {
+                "this is for s3:// with object lock, gs:// with object retention, az:// with immutability"
             }
-            Self::Versions => "this is for s3:// and gs:// with versioning switched on",
-            Self::Retention if is_azure => {
-                "an immutability policy of the container keeps everybody from deleting: docs/manual/azure.md"
-            }
-            Self::Retention => "this is for s3:// with object lock and gs:// with object retention",
         }
     }
 }
@@ -118,7 +115,7 @@ impl Located {
         session: &Session,
         open: impl Fn(&Place) -> Result<Arc<dyn Sink>, Failure>,
     ) -> Result<Arc<dyn Sink>, Failure> {
-        let hot = self.network.around(open(&self.place)?, &self.place, caching, session.console);
+        let hot = self.network.around(open(&self.place)?, &self.place, caching, session);
         let Some(cold) = &self.cold else { return Ok(hot) };
         if *cold == self.place {
             return Err(Failure::usage(
@@ -126,17 +123,17 @@ impl Located {
                 "give the content of files a place of its own, or leave the cold one away",
             ));
         }
-        let cold = self.network.around(open(cold)?, cold, Caching::Forbidden, session.console);
+        let cold = self.network.around(open(cold)?, cold, Caching::Forbidden, session);
         Ok(Arc::new(HotColdSink::new(hot, cold)))
     }
 
     /// The buckets that it lies in, one or both of a pair, for what works on buckets and knows nothing of repositories.
-    #[cfg(any(feature = "s3", feature = "gcs"))]
+    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
     pub(crate) fn buckets(&self, need: Need) -> Result<Vec<&Bucket>, Failure> {
         let each = [Some(&self.place), self.cold.as_ref()].into_iter().flatten();
         let buckets = each.map(|place| match place {
-            Place::Bucket(bucket) if bucket.provider != Provider::Azure => Ok(bucket),
-            place => Err(Failure::usage(format!("{place} is no bucket of S3 or Google"), need.elsewhere(place))),
+            Place::Bucket(bucket) => Ok(bucket),
+            place => Err(Failure::usage(format!("{place} is no bucket"), need.has())),
         });
         buckets.collect()
     }

@@ -16,6 +16,7 @@ use backup_store::sinks::LocalSink;
 use bytesize::ByteSize;
 
 use crate::console::Console;
+use crate::session::Session;
 
 /// What every command takes that may speak with a store on a network.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -54,11 +55,12 @@ impl Network {
         sink: Arc<dyn Sink>,
         place: &Place,
         caching: Caching,
-        console: Console,
+        session: &Session,
     ) -> Arc<dyn Sink> {
         if !place.is_remote() {
             return sink;
         }
+        let console = session.console;
         let (tell, upload) = (told_now_and_then(console), self.limit_upload.clone());
         let sink = RetrySink::new(sink, RetryPolicy::default()).watched_by(move |setback| {
             // What is sent once more is sent as well.
@@ -67,6 +69,7 @@ impl Network {
             }
             tell(setback);
         });
+        let sink = sink.stopped_by(session.cancel.clone());
         let limits = Limits {
             upload: self.limit_upload.clone(),
             download: self.limit_download.clone(),
@@ -89,8 +92,9 @@ impl Network {
 }
 
 /// Patience for requests that are none of a sink's.
-pub(crate) fn patience(console: Console) -> Patience {
-    Patience::new(RetryPolicy::default()).watched_by(told_now_and_then(console))
+pub(crate) fn patience(session: &Session) -> Patience {
+    let patience = Patience::new(RetryPolicy::default()).stopped_by(session.cancel.clone());
+    patience.watched_by(told_now_and_then(session.console))
 }
 
 fn told_now_and_then(console: Console) -> impl Fn(&Setback<'_>) + Send + Sync + 'static {

@@ -171,6 +171,7 @@ impl From<SinkError> for Error {
     fn from(error: SinkError) -> Self {
         let kind = match error.kind {
             SinkErrorKind::NotFound => ErrorKind::Missing,
+            SinkErrorKind::Cancelled => ErrorKind::Cancelled,
             kind => ErrorKind::Sink(kind),
         };
         Self { kind, subject: error.subject, hint: error.hint, source: error.source }

@@ -106,6 +106,12 @@ fn is_asked_for(name: &str) -> bool {
         || matches!(name, "IDENTITY_ENDPOINT" | "IDENTITY_HEADER")
 }
 
+/// Insists that a file can be read. What stands in it is read again later, when it may be another.
+#[cfg(any(feature = "s3", feature = "azure"))]
+pub(crate) fn readable(path: &str) -> std::io::Result<()> {
+    std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut [0])).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

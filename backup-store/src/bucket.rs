@@ -166,7 +166,7 @@ impl Bucket {
     }
 
     /// What the bucket calls an object of the repository: its name with the prefix.
-    #[cfg(any(feature = "s3", feature = "gcs"))]
+    #[cfg(feature = "object")]
     pub(crate) fn path(&self, key: &str) -> String {
         match self.prefix.as_str() {
             "" => key.to_owned(),
@@ -214,7 +214,7 @@ fn is_secret(name: &str) -> bool {
 fn endpoint(text: &str) -> std::result::Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let Some(rest) = rest else {
-        return Err(String::from("an endpoint begins with https:// or http://"));
+        return Err(String::from("an endpoint begins with https:// or http://, as https://HOST:PORT"));
     };
     if rest.contains(['@', '?', '#']) {
         return Err(String::from("an endpoint is a server alone, as https://HOST:PORT, without user or query"));
@@ -238,7 +238,7 @@ pub(crate) fn push_encoded(text: &mut String, raw: &str, plain: &str) {
 }
 
 /// The text as it stands in a URL, where what is in `plain` stands for itself.
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(feature = "object")]
 pub(crate) fn encoded(text: &str, plain: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     push_encoded(&mut encoded, text, plain);

@@ -12,7 +12,7 @@ use backup_core::{Error, Result};
 
 use crate::access::Access;
 use crate::bucket::{Bucket, Provider};
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(feature = "object")]
 use crate::layers::Patience;
 use crate::server::{RestServer, SftpServer};
 use crate::sinks::LocalSink;
@@ -26,7 +26,7 @@ use crate::sinks::gcs;
 use crate::sinks::rest;
 #[cfg(feature = "s3")]
 use crate::sinks::s3;
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(feature = "object")]
 use crate::sinks::{ObjectRetention, Versions};
 
 /// Schemes that belong to stores which this crate does not reach, with or without `//` behind the colon: restic and
@@ -184,20 +184,23 @@ pub(crate) fn open_object(bucket: &Bucket, access: &Access) -> Result<ObjectSink
     }
 }
 
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(feature = "object")]
 impl Bucket {
     /// What it still has of the past. Asks the store nothing yet.
     ///
     /// # Errors
     ///
-    /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used, and for Azure.
+    /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used.
     pub fn versions(&self, access: &Access, patience: Patience) -> Result<Versions> {
         match self.provider {
             #[cfg(feature = "s3")]
             Provider::S3 => Ok(Versions::new(s3::S3Versions::open(self, access, patience)?)),
             #[cfg(feature = "gcs")]
             Provider::Gcs => Ok(Versions::new(gcs::GcsVersions::open(self, access, patience)?)),
-            _ => Err(Error::invalid(self.to_string(), "this provider's versions are not known here")),
+            #[cfg(feature = "azure")]
+            Provider::Azure => Ok(Versions::new(azure::AzureVersions::open(self, access, patience)?)),
+            #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
+            _ => Err(Error::invalid(self.to_string(), "this program was built without support for this provider")),
         }
     }
 
@@ -205,14 +208,17 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used, and for Azure.
+    /// [`backup_core::ErrorKind::Invalid`] for settings or credentials that cannot be used.
     pub fn retention(&self, access: &Access, patience: Patience) -> Result<ObjectRetention> {
         match self.provider {
             #[cfg(feature = "s3")]
             Provider::S3 => Ok(ObjectRetention::new(s3::S3Retention::open(self, access, patience)?)),
             #[cfg(feature = "gcs")]
             Provider::Gcs => Ok(ObjectRetention::new(gcs::GcsRetention::open(self, access, patience)?)),
-            _ => Err(Error::invalid(self.to_string(), "this provider's retention is not known here")),
+            #[cfg(feature = "azure")]
+            Provider::Azure => Ok(ObjectRetention::new(azure::AzureRetention::open(self, access, patience)?)),
+            #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
+            _ => Err(Error::invalid(self.to_string(), "this program was built without support for this provider")),
         }
     }
 }

@@ -127,7 +127,7 @@ fn create(located: &Located, passphrase: &Passphrase, like: Like, session: &Sess
 fn stranger(located: &Located, session: &Session) -> Result<Option<Failure>, Failure> {
     let access = located.access(session)?;
     for place in located.clone().places() {
-        let (with, at, patience) = (access.clone(), place.clone(), patience(session.console));
+        let (with, at, patience) = (access.clone(), place.clone(), patience(session));
         let look = async move { at.stranger(&with, &patience).await };
         // A folder is looked into at once.
         let found = match place.is_remote() {

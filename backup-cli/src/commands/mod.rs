@@ -21,7 +21,7 @@ pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod migrate;
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 pub(crate) mod protect;
 pub(crate) mod prune;
 pub(crate) mod repair;
@@ -35,7 +35,7 @@ pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod tag;
 pub(crate) mod r#try;
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 pub(crate) mod undelete;
 pub(crate) mod unlock;
 
@@ -100,7 +100,7 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
         Command::Repair(command) => repair::run(&command, session),
         Command::Forget(args) => forget::run(&args, session),
         Command::Prune(args) => prune::run(&args, session),
-        #[cfg(any(feature = "s3", feature = "gcs"))]
+        #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
         Command::Protect(args) => protect::run(&args, session),
         Command::Tag(args) => tag::run(&args, session),
         Command::Hold(args) => hold::run(&args, session),

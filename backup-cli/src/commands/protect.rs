@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let located = session.locate(session.place()?)?;
     let buckets = located.buckets(Need::Retention)?;
     let access = located.access(session)?;
-    let halves = buckets.iter().map(|bucket| bucket.retention(&access, patience(session.console)));
+    let halves = buckets.iter().map(|bucket| bucket.retention(&access, patience(session)));
     let halves = halves.collect::<Result<Vec<_>, _>>()?;
     let repository = session.open()?;
     let reporter = session.console.reporter();

@@ -59,7 +59,7 @@ fn class_of_repacks(plan: &PrunePlan, repository: &Repository, session: &Session
     };
     let repacks = plan.packs.iter().filter(|pack| pack.action == Action::Repack);
     let keys: Vec<_> = repacks.map(|pack| pack.id.key()).collect();
-    let archive = S3Archive::open(&bucket, &located.access(session)?)?.with_patience(patience(session.console));
+    let archive = S3Archive::open(&bucket, &located.access(session)?)?.with_patience(patience(session));
     let archive = Arc::new(archive);
     let looked = async move {
         let looks = keys.into_iter().map(|key| {

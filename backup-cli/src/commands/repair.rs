@@ -34,8 +34,8 @@ pub(crate) enum Command {
         #[arg(short = 'n', long)]
         dry_run: bool,
     },
-    /// Bring back what was deleted or replaced in a bucket that keeps versions (S3, Google); no passphrase is needed
-    #[cfg(any(feature = "s3", feature = "gcs"))]
+    /// Bring back what was deleted or replaced in a bucket that keeps versions (S3, Google, Azure); no passphrase is needed
+    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
     Undelete {
         /// As of this time: 2026-01-31, "2026-01-31 14:00" (local), or RFC 3339
         #[arg(long, value_name = "TIME", value_parser = crate::args::parse_time)]
@@ -62,7 +62,7 @@ pub(crate) fn run(command: &Command, session: &Session) -> Result<Exit, Failure>
             };
             of_snapshots(&repository, &options, *dry_run, session)
         }
-        #[cfg(any(feature = "s3", feature = "gcs"))]
+        #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
         Command::Undelete { at, dry_run } => super::undelete::run(*at, *dry_run, session),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(at: Timestamp, dry_run: bool, session: &Session) -> Result<Exi
     // Both are looked at before anything is done: one without versions is told while nothing is changed.
     for bucket in buckets {
         let store = Store::new(Place::Bucket(bucket.clone()).open(&access)?)?;
-        let versions = Arc::new(bucket.versions(&access, patience(session.console))?);
+        let versions = Arc::new(bucket.versions(&access, patience(session))?);
         let looking = Arc::clone(&versions);
         let lost = store.start(async move { looking.lost_since(at).await }).wait()?;
         session.cancel.check()?;

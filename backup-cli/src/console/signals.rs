@@ -7,7 +7,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use backup_core::cancel::Cancel;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -24,11 +24,14 @@ static TYPING: Mutex<Option<Termios>> = Mutex::new(None);
 pub(crate) fn listen() -> Cancel {
     let cancel = Cancel::new();
     let token = cancel.clone();
+    let (ready, heard) = mpsc::channel();
     let spawned = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         // Without a listener signals do what they always do, which is safe as well.
-        let _ = hear(&token);
+        let _ = hear(&token, ready);
     });
     drop(spawned);
+    // Until it listens, or cannot.
+    let _ = heard.recv();
     cancel
 }
 
@@ -41,12 +44,13 @@ pub(crate) fn while_typing<T>(typing: impl FnOnce() -> T) -> T {
     typed
 }
 
-fn hear(cancel: &Cancel) -> io::Result<()> {
+fn hear(cancel: &Cancel, ready: mpsc::Sender<()>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        drop(ready);
         loop {
             tokio::select! {
                 _ = interrupt.recv() => asked(cancel),

@@ -31,6 +31,9 @@ mod rest;
 #[path = "../../../backup-store/tests/servers/mod.rs"]
 mod servers;
 #[cfg(test)]
+#[path = "../program/silent.rs"]
+mod silent;
+#[cfg(test)]
 mod thaw;
 #[cfg(test)]
 #[path = "../tree/mod.rs"]

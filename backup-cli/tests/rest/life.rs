@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::driver::{PASSPHRASE, Ran, World};
 use crate::server::Server;
+use crate::silent::Silent;
 
 fn place(server: &Server) -> String {
     format!("rest:http://{}/repo/", server.address)
@@ -147,4 +148,13 @@ fn wrong_places_and_passwords_are_two_lines_and_an_exit_code() {
     }
     let usage = run(&world, &place(&server), &["snapshots", "--limit-upload", "fast"]).ends_with(2);
     assert!(usage.err.contains("500K"), "{}", usage.err);
+}
+
+#[test]
+fn a_run_that_is_interrupted_waits_for_no_server_that_never_answered() {
+    let (world, silent) = (World::new(), Silent::start());
+    let place = format!("rest:http://{}/repo/", silent.address);
+    for arguments in [&["snapshots"][..], &["init"]] {
+        silent.is_not_waited_for_by(command(&world, &place).args(arguments));
+    }
 }

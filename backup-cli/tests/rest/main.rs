@@ -15,3 +15,6 @@ mod life;
 #[expect(dead_code, reason = "the tests of the store need more of it; a test fails by panicking")]
 #[path = "../../../backup-store/tests/rest/server.rs"]
 mod server;
+#[cfg(test)]
+#[path = "../program/silent.rs"]
+mod silent;

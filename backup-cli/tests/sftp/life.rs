@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::driver::{PASSPHRASE, Ran, World};
 use crate::server::Server;
+use crate::silent::Silent;
 
 /// The program, about to work on the repository there, with a home of its own.
 fn command(world: &World, place: &str) -> Command {
@@ -91,4 +92,16 @@ fn a_folder_that_holds_something_else_is_named_and_left_as_it_is() {
     assert_eq!(refused.err.trim_end().lines().count(), 2, "{}", refused.err);
     let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["sea.jpg"]);
+}
+
+#[test]
+#[ignore = "needs sshd"]
+fn a_run_that_is_interrupted_waits_for_no_server_that_never_answered() {
+    let (world, silent) = (World::new(), Silent::start());
+    let settings = world.path().join("ssh_config");
+    fs::write(&settings, format!("Host *\nPort {}\n", silent.address.port())).unwrap();
+    let place = format!("sftp://127.0.0.1/repo?ssh_config={}", settings.display());
+    for arguments in [&["snapshots"][..], &["init"]] {
+        silent.is_not_waited_for_by(command(&world, &place).args(arguments));
+    }
 }

@@ -222,6 +222,9 @@ pub enum SinkErrorKind {
     /// `ext/`.
     #[error("not supported by this store")]
     Unsupported,
+    /// A stop was asked for before the store had answered anything.
+    #[error("stopped on request")]
+    Cancelled,
     /// Anything else.
     #[error("store failed")]
     Other,

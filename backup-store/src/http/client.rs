@@ -73,10 +73,13 @@ fn tls(network: &Network, subject: &str) -> Result<ClientConfig, SinkError> {
     let mut extra = Vec::new();
     if let Some(path) = &network.ca_certificate {
         let name = || format!("ca_certificate {}", path.display());
-        let read = CertificateDer::pem_file_iter(path).map_err(|error| failed(name(), &error))?;
-        extra = read.collect::<Result<Vec<_>, _>>().map_err(|error| failed(name(), &error))?;
+        let hint = "name a file with certificates in PEM form that whoever runs this may read";
+        let wrong = |error| failed(name(), &error).with_hint(hint);
+        let read = CertificateDer::pem_file_iter(path).map_err(wrong)?;
+        extra = read.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
         if extra.is_empty() {
-            return Err(SinkError::new(SinkErrorKind::Other, name()).caused_by("it holds no certificate in PEM form"));
+            let error = SinkError::new(SinkErrorKind::Other, name()).with_hint(hint);
+            return Err(error.caused_by("it holds no certificate in PEM form"));
         }
     }
     match Verifier::new_with_extra_roots(extra, provider) {

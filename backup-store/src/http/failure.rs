@@ -19,15 +19,18 @@ const TEXT_CHARS_MAX: usize = 240;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The server answered, and refused.
+    #[cfg(feature = "object")]
     #[error("{0}")]
     Refused(Refusal),
     /// No connection could be made.
     #[error("{host} cannot be reached: {why}")]
     Unreachable { host: String, why: String },
     /// The place where a machine asks for its own credentials has none.
+    #[cfg(feature = "object")]
     #[error("no credentials were found; {host}, where a machine in a cloud has them, says: {why}")]
     NoCredentials { host: String, why: String },
     /// A program, an agent beside this machine's programs or a service was to hand out credentials and did not.
+    #[cfg(feature = "object")]
     #[error("no credentials come from {origin}: {why}")]
     #[cfg_attr(
         not(any(feature = "s3", feature = "gcs")),
@@ -44,6 +47,7 @@ pub(crate) enum Failure {
     #[error("nothing came or went for {STALL_SECONDS_MAX} s")]
     Stalled,
     /// The store has taken in something else than was sent.
+    #[cfg(feature = "object")]
     #[error("the checksum of what the store has taken in is another one")]
     Garbled,
     /// The connection broke, or what came was no answer.
@@ -85,11 +89,6 @@ impl Refusal {
             region: header("x-amz-bucket-region").map(|region| plain(&region)).or_else(|| element("Region")),
             retry_after: header("retry-after").and_then(|text| wait(&text, header("date").as_deref())),
         }
-    }
-
-    /// Whether the server gives one of these codes.
-    pub(crate) fn is(&self, codes: &[&str]) -> bool {
-        codes.contains(&self.code.as_str())
     }
 }
 
@@ -188,7 +187,8 @@ fn plain(text: &str) -> String {
     line.chars().filter(|character| !character.is_control()).take(TEXT_CHARS_MAX).collect()
 }
 
-fn unescaped(text: &str) -> String {
+/// The text that stands in XML.
+pub(crate) fn unescaped(text: &str) -> String {
     [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&#39;", "'"), ("&#34;", "\""), ("&amp;", "&")]
         .iter()
         .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))

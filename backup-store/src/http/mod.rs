@@ -14,6 +14,8 @@ mod message;
 
 #[cfg(any(feature = "object", feature = "rest"))]
 pub(crate) use client::{Network, client};
+#[cfg(feature = "azure")]
+pub(crate) use failure::unescaped;
 #[cfg(any(feature = "object", feature = "rest"))]
 pub(crate) use failure::{Failure, Refusal};
 pub use message::{Message, Method, reach_server};

@@ -1,16 +1,20 @@
 //! How often, and for how long, what a store could not do for now is tried again.
 //!
 //! What is always true: only [`SinkErrorKind::Unavailable`] and [`SinkErrorKind::Garbled`] are tried again, everything
-//! else is an answer; and no operation is tried without an end. Used by [`RetrySink`](super::RetrySink), and by those
+//! else is an answer; and no operation is tried without an end. A request to stop is heeded at once as long as the store
+//! has not answered anything: nothing was begun there that would have to be ended in order. Used by [`RetrySink`](super::RetrySink), and by those
 //! requests that are none of a sink's. It holds nothing that a crash could lose.
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backup_core::cancel::Cancel;
 use backup_core::contracts::{SinkError, SinkErrorKind};
+use futures::future::{self, Either};
 use tokio::time::Instant;
 
 /// How patient one is with a store.
@@ -50,6 +54,9 @@ impl Default for RetryPolicy {
 /// For how long a server may be silent before it begins to answer with a listing.
 pub(crate) const LISTING_SECONDS_MAX: u64 = 5 * 60;
 
+/// How often is looked whether a stop was asked for: to a person that is at once.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 impl RetryPolicy {
     pub(super) fn attempt_time(&self, bytes: u64) -> Duration {
         self.attempt_base + Duration::from_secs(bytes / self.bytes_per_second_min.max(1))
@@ -81,9 +88,10 @@ pub struct Setback<'a> {
 /// Hears of setbacks. Called from the threads of the store's runtime: be quick.
 type Watcher = dyn Fn(&Setback<'_>) + Send + Sync;
 
-/// A policy, who hears of what it passes over, and whether the store was ever there.
+/// A policy, who hears of what it passes over, who may ask it to stop, and whether the store was ever there.
 pub struct Patience {
     policy: RetryPolicy,
+    cancel: Cancel,
     watcher: Box<Watcher>,
     has_answered: AtomicBool,
 }
@@ -91,7 +99,7 @@ pub struct Patience {
 impl Patience {
     /// Patience with a store that has not answered yet.
     pub fn new(policy: RetryPolicy) -> Self {
-        Self { policy, watcher: Box::new(|_| {}), has_answered: AtomicBool::new(false) }
+        Self { policy, cancel: Cancel::new(), watcher: Box::new(|_| {}), has_answered: AtomicBool::new(false) }
     }
 
     /// Tells `watcher` of every failure that is followed by a wait, so that nobody has to guess why nothing moves.
@@ -99,6 +107,13 @@ impl Patience {
     pub fn watched_by(mut self, watcher: impl Fn(&Setback<'_>) + Send + Sync + 'static) -> Self {
         self.watcher = Box::new(watcher);
         self
+    }
+
+    /// Ends with [`SinkErrorKind::Cancelled`] when a stop is asked for before the store has answered anything. Later it
+    /// goes on: what is under way then is for who asked it to end in order.
+    #[must_use]
+    pub fn stopped_by(self, cancel: Cancel) -> Self {
+        Self { cancel, ..self }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
@@ -120,6 +135,33 @@ impl Patience {
 
     /// The same, where a success may come without the store: `is_evidence` says which shows that it is there.
     pub(crate) async fn persist_until<T, F>(
+        &self,
+        bytes_to_send: u64,
+        attempt: impl FnMut(u32) -> F,
+        is_evidence: impl Fn(&T) -> bool,
+    ) -> Result<T, SinkError>
+    where
+        F: Future<Output = Result<T, SinkError>>,
+    {
+        let (work, stop) = (pin!(self.try_until(bytes_to_send, attempt, is_evidence)), pin!(self.stopped_unheard()));
+        match future::select(work, stop).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), _)) => Err(SinkError::new(SinkErrorKind::Cancelled, "store")),
+        }
+    }
+
+    /// Waits for a request to stop, for ever once the store has answered.
+    async fn stopped_unheard(&self) {
+        while !self.has_answered.load(Ordering::Relaxed) {
+            if self.cancel.requested() {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        future::pending::<()>().await;
+    }
+
+    async fn try_until<T, F>(
         &self,
         bytes_to_send: u64,
         mut attempt: impl FnMut(u32) -> F,

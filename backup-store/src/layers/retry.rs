@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use backup_core::cancel::Cancel;
 use backup_core::contracts::{ObjectInfo, ObjectKey, PutMode, Sink, SinkError, SinkErrorKind, SinkFuture, SinkStream};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -47,6 +48,12 @@ impl RetrySink {
     #[must_use]
     pub fn watched_by(self, watcher: impl Fn(&Setback<'_>) + Send + Sync + 'static) -> Self {
         Self { patience: self.patience.watched_by(watcher), ..self }
+    }
+
+    /// Lets `cancel` end what waits for a store that has not answered yet; see [`Patience::stopped_by`].
+    #[must_use]
+    pub fn stopped_by(self, cancel: Cancel) -> Self {
+        Self { patience: self.patience.stopped_by(cancel), ..self }
     }
 
     /// One attempt, which may take as long as moving `bytes` can take.

@@ -2,37 +2,35 @@
 //!
 //! The server answers every write with the CRC64 of what it has taken, which is compared with what was sent.
 
+mod credentials;
 mod deletion;
+mod requests;
+mod retention;
+mod versions;
+
+pub(crate) use retention::AzureRetention;
+pub(crate) use versions::AzureVersions;
 
 use std::sync::Arc;
 
 use backup_core::{Error, Result};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
 
 use deletion::Deletion;
+use requests::Reach;
 
 use super::object::{Naming, ObjectSink, Proof, Service, once};
-use crate::access::{Access, Credentials};
+use crate::access::Access;
 use crate::bucket::Bucket;
 use crate::http::{Network, client};
 
-/// The variables of Azure's own programs, and those that a workload identity is handed over in.
-const VARIABLES: [(&str, AzureConfigKey); 11] = [
-    ("AZURE_STORAGE_KEY", AzureConfigKey::AccessKey),
-    ("AZURE_STORAGE_ACCOUNT_KEY", AzureConfigKey::AccessKey),
-    ("AZURE_STORAGE_SAS_TOKEN", AzureConfigKey::SasKey),
-    ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
-    ("AZURE_CLIENT_SECRET", AzureConfigKey::ClientSecret),
-    ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
-    ("AZURE_AUTHORITY_HOST", AzureConfigKey::AuthorityHost),
-    ("AZURE_FEDERATED_TOKEN_FILE", AzureConfigKey::FederatedTokenFile),
-    ("IDENTITY_ENDPOINT", AzureConfigKey::MsiEndpoint),
-    ("AZURE_USE_AZURE_CLI", AzureConfigKey::UseAzureCli),
-    ("AZURE_MSI_ENDPOINT", AzureConfigKey::MsiEndpoint),
-];
-
 /// The sink of a container. Asks the store nothing yet.
 pub(crate) fn open(bucket: &Bucket, access: &Access) -> Result<ObjectSink> {
+    let (store, reach) = opened(bucket, access)?;
+    Ok(ObjectSink::new(Arc::new(store), Naming::of(bucket)).deleting_by(Arc::new(Deletion(reach))))
+}
+
+fn opened(bucket: &Bucket, access: &Access) -> Result<(MicrosoftAzure, Reach)> {
     let (settings, environment) = (&bucket.settings, &access.environment);
     let wrong = |why: &str| Error::invalid(bucket.to_string(), why);
     let account = settings
@@ -53,27 +51,17 @@ pub(crate) fn open(bucket: &Bucket, access: &Access) -> Result<ObjectSink> {
     if let Some(endpoint) = &settings.endpoint {
         builder = builder.with_endpoint(endpoint.clone()).with_allow_http(true);
     }
-    builder = match &access.credentials {
-        Some(Credentials::AccountKey(key)) => builder.with_access_key(key.reveal()),
-        Some(Credentials::SharedAccessSignature(signature)) => {
-            builder.with_config(AzureConfigKey::SasKey, signature.reveal())
-        }
-        Some(_) => return Err(wrong("Azure takes an account's key or a shared access signature as credentials")),
-        None => VARIABLES.iter().fold(builder, |builder, (variable, key)| match environment.get(variable) {
-            Some(value) => builder.with_config(*key, value),
-            None => builder,
-        }),
-    };
+    let builder = credentials::with_credentials(builder, access, account, &bucket.to_string())?;
     let store = builder.build().map_err(|error| wrong(&error.to_string()))?;
     let endpoint = settings.endpoint.clone().unwrap_or_else(|| format!("https://{account}.blob.core.windows.net"));
-    let deletion = Deletion {
+    let reach = Reach {
         credentials: Arc::clone(store.credentials()),
         service,
         account: account.to_owned(),
         endpoint: endpoint.parse().map_err(|_| wrong("the endpoint is no URL"))?,
         container: bucket.name.clone(),
     };
-    Ok(ObjectSink::new(Arc::new(store), Naming::of(bucket)).deleting_by(Arc::new(deletion)))
+    Ok((store, reach))
 }
 
 #[cfg(test)]

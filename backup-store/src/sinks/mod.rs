@@ -21,11 +21,9 @@ pub(crate) const SERVER_PARALLELISM: usize = 8;
 
 pub use local::LocalSink;
 #[cfg(feature = "object")]
-pub use object::ObjectSink;
-#[cfg(any(feature = "s3", feature = "gcs"))]
 pub use object::{
-    COMPLIANCE, Lost, LostKind, ObjectRetention, Prolong, Retention, RetentionReport, Short, ShortReason, Versions,
-    Wanted,
+    COMPLIANCE, Lost, LostKind, ObjectRetention, ObjectSink, Prolong, Retention, RetentionReport, Short, ShortReason,
+    Versions, Wanted,
 };
 #[cfg(feature = "rest")]
 pub use rest::RestSink;

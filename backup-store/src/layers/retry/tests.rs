@@ -440,3 +440,25 @@ fn a_listing_that_begins_after_four_minutes_is_waited_for() {
     let listed = without_waiting(sink.list("data").try_collect::<Vec<_>>()).unwrap();
     assert_eq!((listed.len(), setbacks.load(Ordering::Relaxed)), (1, 0));
 }
+
+#[test]
+fn a_stop_is_heeded_at_once_while_the_store_has_not_answered_and_left_to_its_caller_afterwards() {
+    let store = || MemorySink::from_iter([(key(), Bytes::from("content"))]);
+    // Time is only let go on by what waits for it: a wait for the store's four minutes would show.
+    let cancel = Cancel::new();
+    let sink = patient(Arc::new(Ponderous(store()))).stopped_by(cancel.clone());
+    without_waiting(async {
+        let (began, asked) = (Instant::now(), tokio::time::sleep(Duration::from_secs(1)));
+        let listing = sink.list("data").try_collect::<Vec<_>>();
+        let (listed, ()) = future::join(listing, async { (asked.await, cancel.request()).1 }).await;
+        assert_eq!(listed.unwrap_err().kind, SinkErrorKind::Cancelled);
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    });
+    let cancel = Cancel::new();
+    let sink = patient(Arc::new(Ponderous(store()))).stopped_by(cancel.clone());
+    without_waiting(async {
+        sink.get(&key(), None).await.unwrap();
+        cancel.request();
+        assert_eq!(sink.list("data").count().await, 1);
+    });
+}

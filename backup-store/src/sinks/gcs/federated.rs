@@ -78,7 +78,9 @@ impl Federation {
     ///
     /// Why it cannot be used, for people.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let federation: Self = serde_json::from_str(text).map_err(|error| format!("not understood: {error}"))?;
+        // Its own words would quote the text.
+        let federation: Self =
+            serde_json::from_str(text).map_err(|_| String::from("its credential_source is not understood"))?;
         let Self { token_url, service_account_impersonation_url, credential_source, .. } = &federation;
         if credential_source.file.is_some() == credential_source.url.is_some() {
             return Err(String::from(

@@ -1,11 +1,13 @@
 //! Which credentials are found, and whom they are asked of.
 
 use std::fs;
+use std::path::Path;
 
 use backup_core::contracts::{ObjectKey, Sink as _, SinkErrorKind};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::access::Environment;
 use crate::bucket::Provider;
 use crate::sinks::object::fake::fake;
 

@@ -106,6 +106,11 @@ pub(crate) fn sink_error(subject: String, action: Action, error: &(dyn StdError 
     }
 }
 
+/// Whether the server gives one of these codes.
+fn is_one(refusal: &Refusal, codes: &[&str]) -> bool {
+    codes.contains(&refusal.code.as_str())
+}
+
 fn refused(subject: String, action: Action, refusal: &Refusal) -> SinkError {
     let (kind, hint) = meaning(action, refusal);
     if hint.is_none() && matches!(kind, SinkErrorKind::NotFound | SinkErrorKind::AlreadyExists) {
@@ -121,7 +126,7 @@ fn refused(subject: String, action: Action, refusal: &Refusal) -> SinkError {
     let error = SinkError::new(kind, subject).caused_by(cause).asking_for(refusal.retry_after);
     match (hint, kind) {
         (Some(hint), _) => error.with_hint(hint),
-        (None, SinkErrorKind::PermissionDenied) if refusal.is(&AZURES) => error.with_hint(
+        (None, SinkErrorKind::PermissionDenied) if is_one(refusal, &AZURES) => error.with_hint(
             "the key or signature may be wrong, have expired, begin later or not allow it, or this machine's clock be wrong",
         ),
         (None, SinkErrorKind::PermissionDenied) => {
@@ -135,19 +140,19 @@ fn refused(subject: String, action: Action, refusal: &Refusal) -> SinkError {
 fn meaning(action: Action, refusal: &Refusal) -> (SinkErrorKind, Option<String>) {
     use SinkErrorKind as Kind;
     let hint = |text: &str| Some(text.to_owned());
-    if refusal.is(&NO_BUCKET) {
+    if is_one(refusal, &NO_BUCKET) {
         return (Kind::NotFound, hint("check the name of the bucket, and the endpoint; a bucket is made by its owner"));
     }
-    if refusal.is(&EXPIRED) {
+    if is_one(refusal, &EXPIRED) {
         return (Kind::PermissionDenied, hint("the credentials have expired: get new ones and run it again"));
     }
-    if refusal.is(&["RequestTimeTooSkewed"]) {
+    if is_one(refusal, &["RequestTimeTooSkewed"]) {
         return (Kind::PermissionDenied, hint("this machine's clock is wrong: set it, and run it again"));
     }
-    if refusal.is(&AZURES) {
+    if is_one(refusal, &AZURES) {
         return (Kind::PermissionDenied, None);
     }
-    if refusal.is(&BAD_CREDENTIALS) || refusal.status == 401 {
+    if is_one(refusal, &BAD_CREDENTIALS) || refusal.status == 401 {
         return (
             Kind::PermissionDenied,
             hint("check the credentials: the store does not know them, or the secret is wrong"),
@@ -156,7 +161,7 @@ fn meaning(action: Action, refusal: &Refusal) -> (SinkErrorKind, Option<String>)
     // Other errors name the bucket's region as well. An answer to HEAD names no error.
     let is_elsewhere = match refusal.status {
         301 | 307 => true,
-        400 => refusal.code.is_empty() || refusal.is(&ELSEWHERE),
+        400 => refusal.code.is_empty() || is_one(refusal, &ELSEWHERE),
         _ => false,
     };
     if let Some(region) = refusal.region.as_deref().filter(|_| is_elsewhere) {
@@ -165,13 +170,13 @@ fn meaning(action: Action, refusal: &Refusal) -> (SinkErrorKind, Option<String>)
     if matches!(refusal.status, 300..400) {
         return (Kind::Other, hint("the bucket is somewhere else: check region and endpoint"));
     }
-    if refusal.is(&FROZEN) {
+    if is_one(refusal, &FROZEN) {
         return (Kind::Frozen, None);
     }
-    if refusal.is(&FULL) || refusal.status == 507 {
+    if is_one(refusal, &FULL) || refusal.status == 507 {
         return (Kind::NoSpace, None);
     }
-    if refusal.is(&DAMAGED_ON_THE_WAY) {
+    if is_one(refusal, &DAMAGED_ON_THE_WAY) {
         return (Kind::Unavailable, None);
     }
     let kind = match (refusal.status, action) {

@@ -15,6 +15,16 @@ pub(crate) fn always(answer: &'static str) -> (SocketAddr, Receiver<String>) {
 
 /// One that answers as `answer` has it: with a status and a body.
 pub(crate) fn fake(answer: impl Fn(&str) -> (&'static str, String) + Send + 'static) -> (SocketAddr, Receiver<String>) {
+    served(move |request| {
+        let (status, body) = answer(request);
+        (status, Vec::new(), body)
+    })
+}
+
+/// The same with headers. One of them may be the length of what a question by HEAD is not given.
+pub(crate) fn served(
+    answer: impl Fn(&str) -> (&'static str, Vec<(&'static str, String)>, String) + Send + 'static,
+) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (asked, heard) = channel();
@@ -31,10 +41,14 @@ pub(crate) fn fake(answer: impl Fn(&str) -> (&'static str, String) + Send + 'sta
                 whole = whole.or_else(|| whole_bytes(&request));
             }
             let request = String::from_utf8_lossy(&request).to_lowercase();
-            let (status, body) = answer(&request);
+            let (status, mut headers, body) = answer(&request);
             let _ = asked.send(request);
-            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            if !headers.iter().any(|(name, _)| *name == "Content-Length") {
+                headers.push(("Content-Length", body.len().to_string()));
+            }
+            let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let answer = format!("HTTP/1.1 {status}\r\n{headers}Connection: close\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
         }
     });
     (address, heard)

@@ -13,9 +13,7 @@
 mod failure;
 #[cfg(any(feature = "s3", feature = "gcs"))]
 mod kept;
-#[cfg(any(feature = "s3", feature = "gcs"))]
 mod past;
-#[cfg(any(feature = "s3", feature = "gcs"))]
 mod retention;
 mod service;
 
@@ -24,13 +22,13 @@ pub(crate) use failure::failure_in;
 pub(crate) use failure::{Action, sink_error};
 #[cfg(any(feature = "s3", feature = "gcs"))]
 pub(crate) use kept::{Given, Kept};
-#[cfg(any(feature = "s3", feature = "gcs"))]
+#[cfg(feature = "s3")]
+pub(crate) use past::OBJECTS_MAX;
+#[cfg(any(feature = "s3", feature = "azure"))]
+pub(crate) use past::element;
 pub use past::{Lost, LostKind, Versions};
-#[cfg(any(feature = "s3", feature = "gcs"))]
-pub(crate) use past::{OBJECTS_MAX, Past, Way, keeps_nothing, key_of};
-#[cfg(any(feature = "s3", feature = "gcs"))]
+pub(crate) use past::{Past, Way, keeps_nothing, key_of};
 pub use retention::{COMPLIANCE, ObjectRetention, Prolong, Retention, RetentionReport, Short, ShortReason, Wanted};
-#[cfg(any(feature = "s3", feature = "gcs"))]
 pub(crate) use retention::{GOVERNANCE, Keeps, Seen};
 pub(crate) use service::{Proof, Service};
 

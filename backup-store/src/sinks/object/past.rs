@@ -2,7 +2,7 @@
 //!
 //! Nothing is removed: what comes back becomes the newest version, and what was written since stays where the bucket
 //! keeps such things. A crash leaves some objects back and some not; the next run does the rest, since what is back is
-//! known for what it is. The providers' own part, which is [`Past`], is `s3/versions.rs` and `gcs/versions.rs`.
+//! known for what it is. The providers' own part, which is [`Past`], is `versions.rs` beside each of them.
 
 use async_trait::async_trait;
 use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
@@ -25,12 +25,11 @@ pub struct Lost {
     pub bytes: u64,
     /// What has happened to it since.
     pub kind: LostKind,
-    /// What the store calls what it was.
+    /// What the store calls what it was; empty where it is only restored.
     pub(crate) version: String,
     /// The class that it lay in.
     pub(crate) storage_class: String,
     /// How the store gives it back.
-    #[cfg_attr(not(feature = "gcs"), expect(dead_code, reason = "S3 has one way alone"))]
     pub(crate) way: Way,
 }
 
@@ -48,8 +47,8 @@ pub enum LostKind {
 pub(crate) enum Way {
     /// An older version is copied.
     Copy,
-    /// What can only be restored, because nobody may read it meanwhile.
-    #[cfg_attr(not(feature = "gcs"), expect(dead_code, reason = "Google alone has such"))]
+    /// What has to be restored, because nobody may read it meanwhile.
+    #[cfg_attr(not(any(feature = "gcs", feature = "azure")), expect(dead_code, reason = "S3 has no such"))]
     Restore,
 }
 
@@ -102,6 +101,14 @@ pub(crate) fn key_of(prefix: &str, name: &str) -> Option<ObjectKey> {
     let is_lock = key.strip_prefix(LOCKS).is_some_and(|rest| rest.starts_with('/'));
     let is_ours = !is_lock && key.split('/').all(ObjectKey::is_component);
     is_ours.then(|| ObjectKey::new(key.to_owned()))
+}
+
+/// The text of the first element of this name in an answer in XML.
+#[cfg(any(feature = "s3", feature = "azure"))]
+pub(crate) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inner, _) = rest.split_once("</")?;
+    (!inner.is_empty()).then_some(inner)
 }
 
 /// The error of a bucket (`subject`) that keeps nothing of the past.

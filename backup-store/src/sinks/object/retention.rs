@@ -3,7 +3,7 @@
 //! Retention counts from each upload. What a snapshot of today needs may have been uploaded long ago, so its time runs
 //! out while it is needed: whoever owns the bucket prolongs it now and then. A time is only ever moved to a later one,
 //! so a crash, or a second run beside the first, leaves some prolonged and some not, and the next run does the rest.
-//! The providers' own part, which is [`Keeps`], is `s3/retention.rs` and `gcs/retention.rs`.
+//! The providers' own part, which is [`Keeps`], is `retention.rs` beside each of them.
 
 use async_trait::async_trait;
 use backup_core::contracts::{ObjectKey, SinkError, SinkErrorKind};
@@ -42,7 +42,7 @@ pub(crate) trait Keeps: Send + Sync {
 pub struct Retention {
     /// The instant.
     pub until: Timestamp,
-    /// `COMPLIANCE`: by nobody; `GOVERNANCE`: but by who may pass over it. Google says locked and unlocked.
+    /// `COMPLIANCE`: by nobody; `GOVERNANCE`: but by who may pass over it. Google and Azure say locked and unlocked.
     pub mode: String,
 }
 

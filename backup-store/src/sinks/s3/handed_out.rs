@@ -31,8 +31,8 @@ const PROGRAM_MAX: Duration = Duration::from_secs(60);
 /// Who hands them out.
 #[derive(Debug)]
 pub(super) enum Origin {
-    /// A command line, which prints them (`credential_process`).
-    Program(String),
+    /// A command line, which prints them (`credential_process`), and the profile that names it.
+    Program { command: String, profile: String },
     /// An address, which answers with them (`AWS_CONTAINER_CREDENTIALS_FULL_URI`).
     Agent { address: String, token: Option<Token> },
     /// A role, taken on with other credentials.
@@ -72,14 +72,17 @@ impl HandedOut {
 
     async fn ask(&self) -> Result<Given<AwsCredential>, Failure> {
         let text = match &self.origin {
-            Origin::Program(command) => printed_by(command).await,
+            Origin::Program { command, .. } => printed_by(command).await,
             Origin::Agent { address, token } => self.answer_of(address, token.as_ref()).await,
             Origin::Role(role) => return role.ask(&self.service).await.map(given),
         };
         let printed = text.and_then(|text| {
-            serde_json::from_str(&text).map_err(|error| format!("what it says is not understood: {error}"))
+            // The parser's own words may quote a secret.
+            serde_json::from_str(&text).map_err(|_| {
+                String::from("what it says is not understood: it is to be JSON with AccessKeyId and SecretAccessKey")
+            })
         });
-        printed.map(given).map_err(|why| Failure::NotHandedOut { origin: self.name().to_owned(), why })
+        printed.map(given).map_err(|why| Failure::NotHandedOut { origin: self.name(), why })
     }
 
     async fn answer_of(&self, address: &str, token: Option<&Token>) -> Result<Zeroizing<String>, String> {
@@ -106,12 +109,15 @@ impl HandedOut {
         Ok(Zeroizing::new(String::from_utf8_lossy(&body).into_owned()))
     }
 
-    fn name(&self) -> &str {
+    fn name(&self) -> String {
         match &self.origin {
             // Its arguments may be nobody's business.
-            Origin::Program(command) => command.split_whitespace().next().unwrap_or("credential_process"),
-            Origin::Agent { address, .. } => address,
-            Origin::Role(role) => role.name(),
+            Origin::Program { command, profile } => {
+                let program = command.split_whitespace().next().unwrap_or_default();
+                format!("{program}, the credential_process of the profile {profile}")
+            }
+            Origin::Agent { address, .. } => address.clone(),
+            Origin::Role(role) => role.name().to_owned(),
         }
     }
 }
@@ -145,7 +151,7 @@ async fn printed_by(command: &str) -> Result<Zeroizing<String>, String> {
         let said = String::from_utf8_lossy(&ran.stderr);
         let line = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
         let line: String = line.chars().filter(|character| !character.is_control()).take(240).collect();
-        return Err(format!("{}: {line}", ran.status));
+        return Err(if line.is_empty() { ran.status.to_string() } else { format!("{}: {line}", ran.status) });
     }
     Ok(Zeroizing::new(String::from_utf8_lossy(&ran.stdout).into_owned()))
 }

@@ -20,7 +20,7 @@ use backup_core::{Error, Result};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider, Checksum};
 
 use super::object::{Naming, ObjectSink, Proof, Service, once};
-use crate::access::{Access, Credentials, Environment, Secret};
+use crate::access::{Access, Credentials, Environment, Secret, readable};
 use crate::bucket::Bucket;
 use crate::http::{Network, client};
 use handed_out::{HandedOut, Origin, Token};
@@ -93,7 +93,10 @@ impl Reach {
         let is_profile_asked_for = settings.profile.is_some();
         let given = access.credentials.as_ref();
         let store = with_credentials(builder, given, &profile, is_profile_asked_for, environment, &service)
-            .map_err(|why| Error::invalid(bucket.to_string(), why))?
+            .map_err(|why| {
+                let hint = "docs/manual/s3.md tells where credentials are looked for, and in which order";
+                Error::invalid(bucket.to_string(), why).with_hint(hint)
+            })?
             .build()
             .map_err(|error| Error::invalid(bucket.to_string(), error.to_string()))?;
         Ok(Self { store, service, bucket_url, region })
@@ -138,6 +141,12 @@ fn with_credentials(
     let by = |origin| Arc::new(HandedOut::new(origin, service.clone()));
     if let Some((arn, source)) = profile.role(environment)? {
         if let RoleSource::WebIdentity(file) = source {
+            readable(file).map_err(|error| {
+                format!(
+                    "{file}, the web_identity_token_file of the profile {}, cannot be read: {error}",
+                    profile.name()
+                )
+            })?;
             let builder = match environment.get("AWS_ENDPOINT_URL_STS") {
                 Some(address) => builder.with_config(AmazonS3ConfigKey::StsEndpoint, address),
                 None => builder,
@@ -154,7 +163,10 @@ fn with_credentials(
         return Ok(with_keys(builder, keys.id, keys.secret, keys.session_token));
     }
     if let Some(command) = profile.get("credential_process") {
-        return Ok(builder.with_credentials(by(Origin::Program(command.to_owned()))));
+        return Ok(builder.with_credentials(by(Origin::Program {
+            command: command.to_owned(),
+            profile: profile.name().to_owned(),
+        })));
     }
     let is_first = |name: &str| environment.get(name).is_none();
     if let Some(address) = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -162,6 +174,9 @@ fn with_credentials(
         && is_first("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     {
         return Ok(builder.with_credentials(by(agent(address, environment)?)));
+    }
+    if let Some(path) = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE") {
+        readable(path).map_err(|error| format!("AWS_WEB_IDENTITY_TOKEN_FILE={path} cannot be read: {error}"))?;
     }
     Ok(ROLE_VARIABLES.iter().fold(builder, |builder, (variable, key)| match environment.get(variable) {
         Some(value) => builder.with_config(*key, value),

@@ -61,19 +61,32 @@ impl Profile {
         let mut profile = Self { name: name.to_owned(), ..Self::default() };
         let mut is_there = false;
         // What the file of credentials says counts before the other.
-        for path in [file("AWS_CONFIG_FILE", "config"), file("AWS_SHARED_CREDENTIALS_FILE", "credentials")] {
-            let Some(path) = path else { continue };
-            let text = match fs::read_to_string(&path) {
+        let paths = [file("AWS_CONFIG_FILE", "config"), file("AWS_SHARED_CREDENTIALS_FILE", "credentials")];
+        for path in paths.iter().flatten() {
+            let text = match fs::read_to_string(path) {
                 Ok(text) => Zeroizing::new(text),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    return Err(Error::invalid(path.display().to_string(), "cannot be read").caused_by(error));
+                    return Err(Error::invalid(path.display().to_string(), "cannot be read")
+                        .caused_by(error)
+                        .with_hint("let whoever runs this read it, or name another: AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE"));
                 }
             };
             is_there |= profile.take(&text);
         }
         if named.is_some() && !is_there {
-            return Err(Error::invalid("~/.aws", format!("there is no profile {name} in config or credentials")));
+            let looked_at: Vec<_> = paths.iter().flatten().map(|path| path.display().to_string()).collect();
+            let by = if asked_for.is_some() { "profile=" } else { "AWS_PROFILE=" };
+            return Err(Error::invalid(
+                format!("{by}{name}"),
+                match looked_at.as_slice() {
+                    [] => String::from("there is no such profile: without HOME no file of profiles is found"),
+                    paths => format!("there is no profile {name} in {}", paths.join(" or ")),
+                },
+            )
+            .with_hint(format!(
+                "name one that is there, which `aws configure list-profiles` shows, or make it: `aws configure --profile {name}`"
+            )));
         }
         Ok(profile)
     }
@@ -144,6 +157,12 @@ impl Profile {
     pub(super) fn keys(&self) -> std::result::Result<Option<Keys<'_>>, String> {
         if let (Some(id), Some(secret)) = (self.get("aws_access_key_id"), self.get("aws_secret_access_key")) {
             return Ok(Some(Keys { id, secret, session_token: self.get("aws_session_token") }));
+        }
+        let (id, secret) = ("aws_access_key_id", "aws_secret_access_key");
+        for (has, lacks) in [(id, secret), (secret, id)] {
+            if self.get(has).is_some() {
+                return Err(format!("the profile {} has {has} and no {lacks}", self.name));
+            }
         }
         match FETCHED.iter().find(|key| self.values.contains_key(**key)) {
             None => Ok(None),

@@ -104,13 +104,6 @@ impl Requests {
     }
 }
 
-/// The text of the first element of this name.
-pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    let (inner, _) = rest.split_once("</")?;
-    (!inner.is_empty()).then_some(inner)
-}
-
 /// The SHA-256 that the store keeps of an object's whole content, in base 64, where it keeps one.
 pub(super) fn sha256_of(headers: &HeaderMap) -> Option<String> {
     let sum = headers.get("x-amz-checksum-sha256")?.to_str().ok()?;

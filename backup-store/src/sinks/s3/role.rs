@@ -10,12 +10,11 @@ use object_store::client::{HttpRequest, HttpRequestBody, HttpService as _};
 use super::REGION_DEFAULT;
 use super::handed_out::Printed;
 use super::profile::Profile;
-use super::requests::element;
 use crate::access::Environment;
 use crate::bucket::encoded;
 
 use crate::http::Failure;
-use crate::sinks::object::{Service, failure_in};
+use crate::sinks::object::{Service, element, failure_in};
 
 /// What a session is called that nobody has given a name: it stands in the account's log.
 const SESSION_DEFAULT: &str = "backup";

@@ -18,11 +18,11 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::Reach;
-use super::requests::{Ask, Requests, element, sha256_of};
+use super::requests::{Ask, Requests, sha256_of};
 use crate::access::Access;
 use crate::bucket::{Bucket, encoded};
 use crate::layers::Patience;
-use crate::sinks::object::{Action, Lost, LostKind, OBJECTS_MAX, Past, Way, keeps_nothing, key_of};
+use crate::sinks::object::{Action, Lost, LostKind, OBJECTS_MAX, Past, Way, element, keeps_nothing, key_of};
 use crate::url::percent_decoded;
 
 /// What errors call the answer.
