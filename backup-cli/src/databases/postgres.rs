@@ -95,7 +95,7 @@ pub(crate) struct PostgresLoad {
     /// Connections that load at once [default: one a core]
     #[arg(long, value_name = "COUNT")]
     jobs: Option<NonZeroUsize>,
-    /// Where the copy of the dump is kept while it is loaded [default: the folder for temporary files]
+    /// Where small tables and large objects are kept while they are loaded [default: the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
     /// The folder of pg_restore and its like, in place of the usual ones

@@ -109,7 +109,8 @@ impl<'a> FileReader<'a> {
             self.read_ahead();
         }
         let Some((id, sealed)) = self.ahead.pop_front() else { return Ok(false) };
-        let opened = sealed.is_some_and(|(location, sealed)| self.repository.open_blob(&location, &sealed, piece).is_ok());
+        let opened =
+            sealed.is_some_and(|(location, sealed)| self.repository.open_blob(&location, &sealed, piece).is_ok());
         if !opened {
             // Tells what is wrong with it, or finds it in another pack.
             *piece = self.repository.read_blob(self.index, BlobKind::Data, &id)?;

@@ -65,7 +65,8 @@ impl<'a> StoredFiles<'a> {
     }
 
     fn tell(&self, bytes: u64) {
-        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
+        let left =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
         let bytes = left.unwrap_or_default().min(bytes);
         self.observer.event(Event::Progress(Amount { items: 0, bytes }));
     }

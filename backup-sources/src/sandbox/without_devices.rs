@@ -1,7 +1,7 @@
 //! A target that leaves out what only root can make: device files. A drill without rights of root would otherwise fail
 //! for a want of its own, and not of the backup's.
 
-use backup_core::contracts::{Left, Target, TargetError, TargetFile, WriteOrder};
+use backup_core::contracts::{Left, Stored, Target, TargetError, TargetFile, WriteOrder};
 use backup_core::model::{Node, NodeKind, SnapshotPath};
 use backup_core::observe::Amount;
 
@@ -32,6 +32,10 @@ impl Target for WithoutDevices {
         self.0.order()
     }
 
+    fn reads(&self, path: &SnapshotPath, node: &Node) -> bool {
+        self.0.reads(path, node)
+    }
+
     fn begin(&self, expected: Amount) -> Result<(), TargetError> {
         self.0.begin(expected)
     }
@@ -54,6 +58,10 @@ impl Target for WithoutDevices {
 
     fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         self.0.leave(path, node, names)
+    }
+
+    fn load(&self, stored: &dyn Stored) -> Result<(), TargetError> {
+        self.0.load(stored)
     }
 
     fn finish(&self) -> Result<(), TargetError> {

@@ -111,7 +111,9 @@ fn a_full_disk_for_what_is_laid_down_of_a_dump_costs_a_database_nothing() {
     let (server, repo) = (postgres_server::Server::new(), Repo::new());
     // Each too small to be read as it is loaded, together more than there is room for.
     let small = (0..8).map(|table| {
-        format!("CREATE TABLE t{table} AS SELECT n AS id, repeat(md5(n::text), 8) AS v FROM generate_series(1, 2500) n;")
+        format!(
+            "CREATE TABLE t{table} AS SELECT n AS id, repeat(md5(n::text), 8) AS v FROM generate_series(1, 2500) n;"
+        )
     });
     server.database("app", &small.collect::<String>());
     let manifest = server.back_up(&repo, "app");

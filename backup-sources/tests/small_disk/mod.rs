@@ -12,7 +12,7 @@ use std::time::Duration;
 use backup_core::cancel::Cancel;
 use backup_core::contracts::{
     Answer, Caveats, Check, Entrance, Expected, Left, Newest, NotReady, Question, Sandbox, SandboxError, SandboxFacts,
-    Target, TargetError, TargetFile, WriteOrder,
+    Stored, Target, TargetError, TargetFile, WriteOrder,
 };
 use backup_core::model::{Node, SnapshotPath};
 use backup_core::observe::Amount;
@@ -174,6 +174,10 @@ impl Target for CrowdedTarget {
         self.inner.order()
     }
 
+    fn reads(&self, path: &SnapshotPath, node: &Node) -> bool {
+        self.inner.reads(path, node)
+    }
+
     fn begin(&self, expected: Amount) -> Result<(), TargetError> {
         self.inner.begin(expected)
     }
@@ -197,6 +201,10 @@ impl Target for CrowdedTarget {
 
     fn leave(&self, path: &SnapshotPath, node: &Node, names: Option<&[Vec<u8>]>) -> Result<Left, TargetError> {
         self.inner.leave(path, node, names)
+    }
+
+    fn load(&self, stored: &dyn Stored) -> Result<(), TargetError> {
+        self.inner.load(stored)
     }
 
     fn finish(&self) -> Result<(), TargetError> {

@@ -166,3 +166,74 @@ pub(super) enum Part<'a> {
 fn damaged(why: &'static str) -> io::Error {
     io::Error::other(ArchiveError::Damaged(why))
 }
+
+#[cfg(test)]
+mod tests {
+    use backup_core::Error;
+
+    use super::*;
+    use crate::databases::postgres::archive::tests::dump;
+    use crate::databases::postgres::observe;
+
+    struct Cut<'a>(&'a [u8], usize);
+
+    impl Pieces for Cut<'_> {
+        fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
+            let (next, rest) = self.0.split_at(self.0.len().min(self.1));
+            self.0 = rest;
+            piece.clear();
+            piece.extend_from_slice(next);
+            Ok(!next.is_empty())
+        }
+    }
+
+    fn blocks(bytes: &[u8], begins: u64, piece: usize) -> Blocks<'_> {
+        Blocks::new(Box::new(Cut(&bytes[usize::try_from(begins).unwrap()..], piece)), begins)
+    }
+
+    fn rows(blocks: &mut Blocks<'_>, number: i32) -> io::Result<Vec<u8>> {
+        let mut rows = Vec::new();
+        blocks.table(number, |bytes| {
+            rows.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    #[test]
+    fn each_block_is_read_from_where_it_begins_and_leads_to_the_next() {
+        let bytes = dump((1, 15));
+        let places = observe::read(&mut &bytes[..]).unwrap().blocks;
+        for piece in [1, 3, 1_000] {
+            let mut blocks = blocks(&bytes, places[0].begins, piece);
+            assert_eq!(rows(&mut blocks, 4).unwrap(), b"1\tx\n2\ty\n3\tz\n\\.\n\n\n");
+            assert_eq!(blocks.position(), places[1].begins);
+            assert_eq!(rows(&mut blocks, 5).unwrap(), b"x\t1\n\\.\n\n\n");
+            assert_eq!(blocks.position(), places[2].begins);
+            let mut objects: Vec<(i32, Vec<u8>)> = Vec::new();
+            let read = blocks.objects(6, |number, part| {
+                match part {
+                    Part::Begin => objects.push((number, Vec::new())),
+                    Part::Bytes(bytes) => objects.last_mut().unwrap().1.extend_from_slice(bytes),
+                    Part::End => {}
+                }
+                Ok(())
+            });
+            read.unwrap();
+            assert_eq!(objects, [(16_400, b"abcdef".to_vec()), (-5, Vec::new())]);
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_elsewhere_or_cut_off_is_an_error() {
+        let bytes = dump((1, 15));
+        let places = observe::read(&mut &bytes[..]).unwrap().blocks;
+        let begins = places[0].begins;
+        assert!(rows(&mut blocks(&bytes, begins, 9), 5).is_err(), "another table's");
+        assert!(rows(&mut blocks(&bytes, begins + 1, 9), 4).is_err(), "a byte behind");
+        assert!(rows(&mut blocks(&bytes, places[2].begins, 9), 6).is_err(), "large objects");
+        for length in usize::try_from(begins).unwrap()..usize::try_from(places[1].begins).unwrap() {
+            assert!(rows(&mut blocks(&bytes[..length], begins, 9), 4).is_err(), "{length}");
+        }
+    }
+}

@@ -83,9 +83,8 @@ pub(super) fn serve(
         let mut service = Service { waiting: pipes, fed: Vec::new(), looks: 0, stuck: None };
         let mut pause = PAUSE_MIN;
         loop {
-            let went_on = service.go_on(&mut program, stored, data, |pipe, file| {
-                scope.spawn(move || feed(pipe, file, dump, stored))
-            });
+            let went_on = service
+                .go_on(&mut program, stored, data, |pipe, file| scope.spawn(move || feed(pipe, file, dump, stored)));
             match went_on {
                 Ok(Step::Over) => break,
                 Ok(Step::Moved) => pause = PAUSE_MIN,
@@ -208,12 +207,7 @@ fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes the rows of a table into its pipe, and closes it.
-fn feed(
-    pipe: Pipe,
-    file: File,
-    dump: &SnapshotPath,
-    stored: &dyn Stored,
-) -> Result<(i32, Rows), Stuck> {
+fn feed(pipe: Pipe, file: File, dump: &SnapshotPath, stored: &dyn Stored) -> Result<(i32, Rows), Stuck> {
     let Pipe { number, path, origin, mut rows } = pipe;
     let fed = ahead(&origin, dump, stored, |pieces| {
         let mut take = |bytes: &[u8]| {

@@ -34,7 +34,8 @@ impl Places {
     /// What a manifest has; `None` of a dump that was not looked into, or by an earlier version of this program.
     pub(super) fn of(details: &Map<String, Value>) -> Option<Self> {
         let begins = details.get(DATA_BEGINS)?.as_object()?.iter();
-        let each: Option<Vec<_>> = begins.map(|(number, begins)| Some((number.parse().ok()?, begins.as_u64()?))).collect();
+        let each: Option<Vec<_>> =
+            begins.map(|(number, begins)| Some((number.parse().ok()?, begins.as_u64()?))).collect();
         let mut each = each?;
         each.sort_unstable_by_key(|&(_, begins)| begins);
         Some(Self(each))

@@ -418,10 +418,7 @@ impl Shared {
         if found.is_understood && !details.contains_key(JOBS) {
             places::note(&found.blocks, &mut details);
         }
-        let manifest = Manifest {
-            details,
-            ..Manifest::new(Engine::Postgres, &self.database, report.clone())
-        };
+        let manifest = Manifest { details, ..Manifest::new(Engine::Postgres, &self.database, report.clone()) };
         let bytes = manifest.to_bytes().map_err(|error| failed(&error))?;
         state.report = Some(report);
         Ok(bytes)

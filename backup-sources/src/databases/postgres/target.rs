@@ -6,11 +6,12 @@
 //! folder that only this user can enter, and goes with it; killed, the process leaves that folder, and what it had made of
 //! the database under another name.
 
+mod described;
 mod run;
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -23,15 +24,13 @@ use backup_core::{Error, Result};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tempfile::TempDir;
 
-use super::archive::{Data, Found};
 use super::connection::Connection;
-use super::contents::{Contents, Entry};
+use super::contents::Contents;
 use super::creation::create;
 use super::directory;
 use super::encoding::encoded;
-use super::failure::words;
-use super::laid_out::{LaidOut, StoredDump, is_piped};
-use super::observe::{self, Difference};
+use super::laid_out::is_piped;
+use super::observe;
 use super::parallel::closed;
 use super::part::{Missing, Part};
 use super::places::Places;
@@ -306,80 +305,10 @@ impl PostgresTarget {
             connection.ask(&drop).map_err(|error| failed("drop what an earlier restore left", &error))?;
         }
         let warning = create(connection, &self.loaded, &self.manifest.details, None).map_err(|error| {
-            failed("create the database", &error)
-                .with_hint("the user needs CREATEDB; or create it, empty, beforehand")
+            failed("create the database", &error).with_hint("the user needs CREATEDB; or create it, empty, beforehand")
         })?;
         warning.into_iter().for_each(|warning| self.warn(warning));
         Ok(())
-    }
-
-    /// The dump in the repository, when it is loaded from there.
-    fn stored_dump<'a>(&self, stored: &'a dyn Stored, folder: &'a Path) -> Option<StoredDump<'a>> {
-        let places = match self.way {
-            Way::Copied => return None,
-            Way::OneFile => Some(Places::of(&self.manifest.details)?),
-            Way::Folder => None,
-        };
-        Some(StoredDump { stored, path: SnapshotPath::parse(DUMP.as_bytes()), places, folder })
-    }
-
-    /// The table of contents of a dump in the repository, when it is that which the manifest describes.
-    fn described(&self, dump: &StoredDump<'_>) -> Result<Contents, TargetError> {
-        let contents = dump.contents().map_err(untouched)?;
-        let found: Vec<_> =
-            contents.entries().filter(|entry| !entry.has_data).filter_map(Entry::expectation).collect();
-        let expected = self.manifest.report.expectations.iter();
-        let expected: Vec<_> = expected.filter(|expected| !observe::is_of_rows(expected)).cloned().collect();
-        match observe::compare(&expected, &found).iter().find(|difference| !difference.is_of_the_database()) {
-            None => Ok(contents),
-            Some(difference) => {
-                let why = format!("it is not the dump that its manifest describes: {}", difference.told());
-                Err(untouched(io::Error::other(why)))
-            }
-        }
-    }
-
-    fn lay_out(
-        &self,
-        dump: Option<&StoredDump<'_>>,
-        contents: Option<&Contents>,
-        wanted: Option<&HashSet<i32>>,
-    ) -> Result<Option<LaidOut>, TargetError> {
-        let (Some(dump), Some(contents)) = (dump, contents) else { return Ok(None) };
-        let laid_out = dump.lay_out(contents, wanted, self.options.space);
-        let failed = |error| if wanted.is_none() { untouched(error) } else { self.incomplete(error) };
-        laid_out.map(Some).map_err(failed)
-    }
-
-    /// Looks whether what was loaded is what the manifest says.
-    fn compare(&self, contents: &Contents, data: Data) -> Result<(), TargetError> {
-        let found = Found::of(contents, data).map_err(|error| self.incomplete(io::Error::other(error)))?;
-        match self.difference(&found) {
-            None => Ok(()),
-            Some(difference) => {
-                let why = format!("what was loaded is not what its manifest describes: {}", difference.told());
-                Err(self.incomplete(io::Error::other(why)))
-            }
-        }
-    }
-
-    /// The first thing of a dump that is not as the manifest says.
-    fn difference(&self, found: &Found) -> Option<Difference> {
-        // Manifests of before counted the rows of every partition for itself, and hashed what belongs to the database itself
-        // with its name.
-        let all = [&found.expectations[..], &found.apart].concat();
-        let differences = observe::compare(&self.manifest.report.expectations, &all);
-        differences.into_iter().find(|difference| !difference.is_of_the_database())
-    }
-
-    /// That loading has begun, and did not come to its end.
-    fn incomplete(&self, error: io::Error) -> TargetError {
-        let state = match self.loaded == self.database {
-            true => format!("the database {} is not complete", escape_identifier(&self.database)),
-            false => format!("the database {} is as it was", escape_identifier(&self.database)),
-        };
-        failed_to_read(error)
-            .with_hint(format!("{state}; `check --read-data` shows what is damaged, another snapshot may be whole"))
     }
 
     /// The table of contents; `None` when its format is not known here.
@@ -433,34 +362,6 @@ impl PostgresTarget {
         let lines: String = numbers.iter().map(|number| format!("{number};\n")).collect();
         fs::write(&path, lines).map_err(|error| failed(&error))?;
         Ok((path, numbers.into_iter().collect()))
-    }
-
-    /// Looks whether a copy of a dump is whole and what the manifest says, and completes it with the places of its data.
-    fn check(&self, dump: &Path) -> Result<(), TargetError> {
-        let found = match dump.is_dir() {
-            true => directory::read(dump),
-            false => File::open(dump).and_then(|mut file| observe::read(&mut file)),
-        };
-        let found = found.map_err(untouched)?;
-        if !found.is_understood {
-            return Ok(());
-        }
-        if let Some(difference) = self.difference(&found) {
-            let why = format!("it is not the dump that its manifest describes: {}", difference.told());
-            return Err(untouched(io::Error::other(why)));
-        }
-        if found.blocks.is_empty() {
-            return Ok(());
-        }
-        let complete = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).open(dump)?;
-            for block in &found.blocks {
-                file.seek(SeekFrom::Start(block.entry_place))?;
-                file.write_all(&block.place())?;
-            }
-            Ok(())
-        };
-        complete().map_err(|error| TargetError::of_io("write", SnapshotPath::parse(b"dump"), &error))
     }
 
     fn globals(&self) -> Result<Option<String>, TargetError> {
@@ -551,24 +452,6 @@ impl Target for PostgresTarget {
     /// What the server has, it keeps.
     fn finish(&self) -> Result<(), TargetError> {
         Ok(())
-    }
-}
-
-/// That a dump is not loaded, of which nothing was.
-fn untouched(error: io::Error) -> TargetError {
-    let failed = failed_to_read(error);
-    let hint = match failed.is_fatal {
-        true => "nothing was loaded; name a folder with more space with --spool",
-        false => "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
-    };
-    failed.with_hint(hint)
-}
-
-fn failed_to_read(error: io::Error) -> TargetError {
-    let path = SnapshotPath::parse(DUMP.as_bytes());
-    match error.downcast::<Error>() {
-        Ok(error) => TargetError::new("load", path, words(&error)),
-        Err(error) => TargetError::of_io("load", path, &error),
     }
 }
 

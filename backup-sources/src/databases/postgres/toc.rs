@@ -34,12 +34,7 @@ impl Changes {
 /// # Errors
 ///
 /// When it is none, damaged, or ends in the middle: of kind [`io::ErrorKind::Other`]; or what reading and writing gave.
-pub(super) fn rewrite(
-    from: impl Read,
-    layout: Layout,
-    changes: &Changes,
-    to: &mut impl Write,
-) -> io::Result<()> {
+pub(super) fn rewrite(from: impl Read, layout: Layout, changes: &Changes, to: &mut impl Write) -> io::Result<()> {
     let mut old = Old { from, bytes: Vec::new(), at: 0 };
     let ((version, count), bytes) = old.next(|input| {
         let head = Head::read(input)?;
@@ -79,7 +74,8 @@ fn integer(to: &mut impl Write, value: i32) -> io::Result<()> {
 }
 
 fn text(to: &mut impl Write, text: &str) -> io::Result<()> {
-    let length = i32::try_from(text.len()).map_err(|_| io::Error::other(ArchiveError::Damaged("a text is too long")))?;
+    let length =
+        i32::try_from(text.len()).map_err(|_| io::Error::other(ArchiveError::Damaged("a text is too long")))?;
     integer(to, length)?;
     to.write_all(text.as_bytes())
 }
@@ -112,5 +108,51 @@ impl<R: Read> Old<R> {
         let bytes = &self.bytes[self.at..self.at + length];
         self.at += length;
         Ok((thing, bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::databases::postgres::archive::tests::dump;
+    use crate::databases::postgres::directory;
+
+    #[test]
+    fn a_dump_in_one_file_becomes_one_of_a_folder() {
+        for version in [(1, 14), (1, 15), (1, 16)] {
+            let changes = Changes {
+                numbers: [(4, 5), (5, 4)].into(),
+                files: [(4, "four.dat".to_owned()), (5, "five.dat".to_owned()), (6, "blobs.toc".to_owned())].into(),
+            };
+            let whole = dump(version);
+            let mut written = Vec::new();
+            rewrite(&whole[..], Layout::OneFile, &changes, &mut written).unwrap();
+            let contents = directory::contents(&written[..]).unwrap().unwrap();
+            let found: Vec<_> = contents.entries().map(|entry| (entry.number, entry.object(), entry.file())).collect();
+            assert_eq!(found.len(), 7);
+            assert_eq!(found[3], (5, "public.t".to_owned(), Some("four.dat")));
+            assert_eq!(found[4], (4, "\"Odd\".h".to_owned(), Some("five.dat")));
+            assert_eq!((found[5].0, found[5].2), (6, Some("blobs.toc")));
+            assert_eq!(contents.entries().next().unwrap().needs, [1, 2]);
+
+            // Again, with what needs something that has another number now.
+            let changes = Changes { numbers: [(1, 70_000), (2, -3)].into(), files: changes.files };
+            let mut again = Vec::new();
+            rewrite(&written[..], Layout::Directory, &changes, &mut again).unwrap();
+            let contents = directory::contents(&again[..]).unwrap().unwrap();
+            assert_eq!(contents.entries().next().unwrap().needs, [70_000, -3]);
+            assert_eq!(contents.entries().next().unwrap().number, 70_000);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_no_table_of_contents() {
+        let whole = dump((1, 16));
+        let mut written = Vec::new();
+        rewrite(&whole[..], Layout::OneFile, &Changes::default(), &mut written).unwrap();
+        for length in 0..written.len() {
+            let cut = &written[..length];
+            assert!(rewrite(cut, Layout::Directory, &Changes::default(), &mut io::sink()).is_err(), "{length}");
+        }
     }
 }

@@ -101,6 +101,11 @@ pub(in crate::databases::postgres) fn toc(entries: &[(i32, &str, &str, &str, &st
     whole.bytes
 }
 
+/// A dump in one file: a table that inherits, its parent, and large objects.
+pub(in crate::databases::postgres) fn dump(version: (u8, u8)) -> Vec<u8> {
+    archive(version).bytes
+}
+
 const ENTRIES: [Made<'static>; 7] = [
     (1, false, "ENCODING", "", "ENCODING", "SET client_encoding = 'UTF8';", ""),
     (2, false, "TABLE", "public", "t", "CREATE TABLE public.t (a integer, b text);", ""),

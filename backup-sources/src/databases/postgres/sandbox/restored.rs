@@ -19,9 +19,7 @@ use crate::databases::postgres::failure::words;
 use crate::databases::postgres::programs::Programs;
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::source::Roles;
-use crate::databases::postgres::target::{
-    Existing, LoadOptions, OwnSettings, PostgresTarget, Readers, maintenance,
-};
+use crate::databases::postgres::target::{Existing, LoadOptions, OwnSettings, PostgresTarget, Readers, maintenance};
 use crate::databases::url::{DatabaseUrl, Engine};
 use crate::files::SpaceCheck;
 

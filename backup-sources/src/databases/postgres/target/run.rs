@@ -10,7 +10,8 @@ use backup_core::contracts::{Stored, TargetError};
 use backup_core::model::SnapshotPath;
 use postgres_protocol::escape::escape_identifier;
 
-use super::{DUMP, Existing, PostgresTarget, Readers, Tablespaces, failed_to_read};
+use super::described::failed_to_read;
+use super::{DUMP, Existing, PostgresTarget, Readers, Tablespaces};
 use crate::databases::postgres::archive::Data;
 use crate::databases::postgres::laid_out::LaidOut;
 use crate::databases::postgres::pipes;
@@ -68,7 +69,9 @@ impl PostgresTarget {
         let LaidOut { mut data, pipes } = laid_out.unwrap_or_default();
         let path = SnapshotPath::parse(DUMP.as_bytes());
         let ended = pipes::serve(running, pipes, &path, stored, &mut data).map_err(|error| match list {
-            Some(_) => failed_to_read(error).with_hint("nothing was changed; `check --read-data` shows what is damaged"),
+            Some(_) => {
+                failed_to_read(error).with_hint("nothing was changed; `check --read-data` shows what is damaged")
+            }
             None => self.incomplete(error),
         })?;
         self.judge(&ended.map_err(failed)?, list.is_some())?;

@@ -1,0 +1,136 @@
+//! The dump of a database before and after it is loaded: whether it is whole, and what its manifest describes.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use backup_core::Error;
+use backup_core::contracts::{Stored, TargetError};
+use backup_core::model::SnapshotPath;
+use postgres_protocol::escape::escape_identifier;
+
+use super::{DUMP, PostgresTarget, Way};
+use crate::databases::postgres::archive::{Data, Found};
+use crate::databases::postgres::contents::{Contents, Entry};
+use crate::databases::postgres::directory;
+use crate::databases::postgres::failure::words;
+use crate::databases::postgres::laid_out::{LaidOut, StoredDump};
+use crate::databases::postgres::observe::{self, Difference};
+use crate::databases::postgres::places::Places;
+
+impl PostgresTarget {
+    /// The dump in the repository, when it is loaded from there.
+    pub(super) fn stored_dump<'a>(&self, stored: &'a dyn Stored, folder: &'a Path) -> Option<StoredDump<'a>> {
+        let places = match self.way {
+            Way::Copied => return None,
+            Way::OneFile => Some(Places::of(&self.manifest.details)?),
+            Way::Folder => None,
+        };
+        Some(StoredDump { stored, path: SnapshotPath::parse(DUMP.as_bytes()), places, folder })
+    }
+
+    /// The table of contents of a dump in the repository, when it is that which the manifest describes.
+    pub(super) fn described(&self, dump: &StoredDump<'_>) -> Result<Contents, TargetError> {
+        let contents = dump.contents().map_err(untouched)?;
+        let found: Vec<_> = contents.entries().filter(|entry| !entry.has_data).filter_map(Entry::expectation).collect();
+        let expected = self.manifest.report.expectations.iter();
+        let expected: Vec<_> = expected.filter(|expected| !observe::is_of_rows(expected)).cloned().collect();
+        match observe::compare(&expected, &found).iter().find(|difference| !difference.is_of_the_database()) {
+            None => Ok(contents),
+            Some(difference) => {
+                let why = format!("it is not the dump that its manifest describes: {}", difference.told());
+                Err(untouched(io::Error::other(why)))
+            }
+        }
+    }
+
+    pub(super) fn lay_out(
+        &self,
+        dump: Option<&StoredDump<'_>>,
+        contents: Option<&Contents>,
+        wanted: Option<&HashSet<i32>>,
+    ) -> Result<Option<LaidOut>, TargetError> {
+        let (Some(dump), Some(contents)) = (dump, contents) else { return Ok(None) };
+        let laid_out = dump.lay_out(contents, wanted, self.options.space);
+        let failed = |error| if wanted.is_none() { untouched(error) } else { self.incomplete(error) };
+        laid_out.map(Some).map_err(failed)
+    }
+
+    /// Looks whether what was loaded is what the manifest says.
+    pub(super) fn compare(&self, contents: &Contents, data: Data) -> Result<(), TargetError> {
+        let found = Found::of(contents, data).map_err(|error| self.incomplete(io::Error::other(error)))?;
+        match self.difference(&found) {
+            None => Ok(()),
+            Some(difference) => {
+                let why = format!("what was loaded is not what its manifest describes: {}", difference.told());
+                Err(self.incomplete(io::Error::other(why)))
+            }
+        }
+    }
+
+    /// The first thing of a dump that is not as the manifest says.
+    pub(super) fn difference(&self, found: &Found) -> Option<Difference> {
+        // Manifests of before counted the rows of every partition for itself, and hashed what belongs to the database itself
+        // with its name.
+        let all = [&found.expectations[..], &found.apart].concat();
+        let differences = observe::compare(&self.manifest.report.expectations, &all);
+        differences.into_iter().find(|difference| !difference.is_of_the_database())
+    }
+
+    /// That loading has begun, and did not come to its end.
+    pub(super) fn incomplete(&self, error: io::Error) -> TargetError {
+        let state = match self.loaded == self.database {
+            true => format!("the database {} is not complete", escape_identifier(&self.database)),
+            false => format!("the database {} is as it was", escape_identifier(&self.database)),
+        };
+        failed_to_read(error)
+            .with_hint(format!("{state}; `check --read-data` shows what is damaged, another snapshot may be whole"))
+    }
+
+    /// Looks whether a copy of a dump is whole and what the manifest says, and completes it with the places of its data.
+    pub(super) fn check(&self, dump: &Path) -> Result<(), TargetError> {
+        let found = match dump.is_dir() {
+            true => directory::read(dump),
+            false => File::open(dump).and_then(|mut file| observe::read(&mut file)),
+        };
+        let found = found.map_err(untouched)?;
+        if !found.is_understood {
+            return Ok(());
+        }
+        if let Some(difference) = self.difference(&found) {
+            let why = format!("it is not the dump that its manifest describes: {}", difference.told());
+            return Err(untouched(io::Error::other(why)));
+        }
+        if found.blocks.is_empty() {
+            return Ok(());
+        }
+        let complete = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).open(dump)?;
+            for block in &found.blocks {
+                file.seek(SeekFrom::Start(block.entry_place))?;
+                file.write_all(&block.place())?;
+            }
+            Ok(())
+        };
+        complete().map_err(|error| TargetError::of_io("write", SnapshotPath::parse(b"dump"), &error))
+    }
+}
+
+/// That a dump is not loaded, of which nothing was.
+fn untouched(error: io::Error) -> TargetError {
+    let failed = failed_to_read(error);
+    let hint = match failed.is_fatal {
+        true => "nothing was loaded; name a folder with more space with --spool",
+        false => "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
+    };
+    failed.with_hint(hint)
+}
+
+pub(super) fn failed_to_read(error: io::Error) -> TargetError {
+    let path = SnapshotPath::parse(DUMP.as_bytes());
+    match error.downcast::<Error>() {
+        Ok(error) => TargetError::new("load", path, words(&error)),
+        Err(error) => TargetError::of_io("load", path, &error),
+    }
+}
