@@ -2,10 +2,12 @@
 //! before it knows, and who wants one table, or several at once, would have to read everything that lies before them.
 
 use backup_core::contracts::Stored;
+use backup_core::limits::PIPED_BYTES_MIN;
 use backup_core::model::SnapshotPath;
 use serde_json::{Map, Value};
 
 use super::archive::Block;
+use crate::databases::manifest::Manifest;
 
 /// The detail of a manifest that has them: the number of an entry, and the byte of the dump that its data begins at.
 const DATA_BEGINS: &str = "data_begins";
@@ -49,9 +51,34 @@ impl Places {
     }
 }
 
+/// The most that is written to a folder of a dump of so many bytes before it is loaded; all of it where that is not known.
+pub(super) fn laid_bytes(manifest: &Manifest, dump_bytes: u64) -> u64 {
+    let has_objects = manifest.report.expectations.iter().any(|expected| expected.kind == "large objects");
+    let Some(Places(places)) = Places::of(&manifest.details).filter(|_| !has_objects) else { return dump_bytes };
+    let ends = places.iter().skip(1).map(|&(_, begins)| begins).chain([dump_bytes]);
+    let sizes = places.iter().zip(ends).map(|(&(_, begins), ends)| ends.saturating_sub(begins));
+    let contents = places.first().map_or(dump_bytes, |&(_, begins)| begins);
+    sizes.filter(|&bytes| bytes < PIPED_BYTES_MIN).fold(contents, u64::saturating_add).min(dump_bytes)
+}
+
 #[cfg(test)]
 mod tests {
+    use backup_core::contracts::{Expectation, Report};
+
     use super::*;
+    use crate::databases::url::Engine;
+
+    #[test]
+    fn only_small_tables_take_space() {
+        let mut manifest = Manifest::new(Engine::Postgres, "app", Report::default());
+        assert_eq!(laid_bytes(&manifest, 9_000_000), 9_000_000, "it is not known where they are");
+        let block = |number, begins| Block { number, begins, entry_place: 0 };
+        note(&[block(1, 1_000), block(2, 8_000_000), block(3, 8_500_000)], &mut manifest.details);
+        assert_eq!(laid_bytes(&manifest, 9_000_000), 1_000 + 500_000 + 500_000);
+        let objects = Expectation { kind: "large objects".into(), object: "all".into(), count: None, hash: None };
+        manifest.report.expectations.push(objects);
+        assert_eq!(laid_bytes(&manifest, 9_000_000), 9_000_000, "large objects are laid down too");
+    }
 
     #[test]
     fn places_come_back_in_their_order() {

@@ -19,6 +19,7 @@ use super::restored::{Endpoint, Restored, Rights, Spool};
 use crate::databases::examined::folder_with_room;
 use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
+use crate::databases::postgres::places::laid_bytes;
 use crate::databases::postgres::programs::{Folders, Programs};
 use crate::databases::postgres::server::Server;
 use crate::databases::postgres::view::Version;
@@ -114,9 +115,10 @@ impl Sandbox for PostgresSandbox {
 
     fn start(&mut self, expected: Amount, cancel: &Cancel) -> Result<(), NotReady> {
         let major = version_of(&self.manifest)?;
-        // The copy of the dump, and what becomes of it, which has indexes.
+        // What is laid down of the dump, and what becomes of it, which has indexes.
         let bytes = self.manifest.details.get("bytes").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        let bytes = expected.bytes.saturating_add(bytes.max(expected.bytes));
+        let laid = laid_bytes(&self.manifest, expected.bytes);
+        let bytes = laid.saturating_add(bytes.max(expected.bytes));
         let mut folder = folder_with_room(&self.place.parent, bytes)?;
         let stand_ins = self.place.enter(&mut folder, WANTED, &mut self.facts, cancel)?;
         let only = stand_ins.map(|folder| Folders { only: Some(folder.to_owned()), also: Vec::new() });

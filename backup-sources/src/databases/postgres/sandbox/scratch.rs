@@ -32,6 +32,7 @@ use crate::databases::manifest::Manifest;
 use crate::databases::postgres::connection::Connection;
 use crate::databases::postgres::creation::create;
 use crate::databases::postgres::failure::words;
+use crate::databases::postgres::places::laid_bytes;
 use crate::databases::postgres::server::{Bounds, Server};
 use crate::databases::postgres::target::maintenance;
 use crate::databases::postgres::view::{Version, system_of};
@@ -145,7 +146,7 @@ impl Sandbox for PostgresScratch {
         let programs =
             self.server.programs(major).map_err(|(reason, hint)| NotReady::CannotRun { reason, hint: Some(hint) })?;
         // The copy of the dump is here, what becomes of it on the server.
-        let folder = folder_with_room(&self.parent, expected.bytes)?;
+        let folder = folder_with_room(&self.parent, laid_bytes(&self.manifest, expected.bytes))?;
         let name = format!("{PREFIX}{}", random().map_err(NotReady::cannot_run)?);
         let word = format!("made by a drill, {}", random().map_err(NotReady::cannot_run)?);
         let bounds = Bounds { cancel: Some(cancel.clone()), silence: Some(SANDBOX_SERVER_SILENCE_MAX) };
