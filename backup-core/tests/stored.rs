@@ -119,7 +119,7 @@ impl Target for Reads {
         let path = SnapshotPath::parse(b"/d/large");
         assert!(stored.size(&path).is_some());
         assert_eq!(stored.size(&SnapshotPath::parse(b"/d/small")), None);
-        let failed = |error: backup_core::Error| TargetError::new("load", path.clone(), error);
+        let failed = |error: std::io::Error| TargetError::new("load", path.clone(), error);
         let mut pieces = stored.open(&path, self.from).map_err(failed)?;
         let mut piece = Vec::new();
         while pieces.next(&mut piece).map_err(failed)? {

@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::io;
 
-use crate::Error;
 use crate::model::{Node, SnapshotPath};
 use crate::observe::Amount;
 
@@ -81,17 +80,17 @@ pub trait Stored: Sync {
 
     /// The bytes of a file from byte `from` on; none of a file that ends before. Every byte was opened and hashed before it
     /// comes.
-    fn open(&self, path: &SnapshotPath, from: u64) -> Result<Box<dyn Pieces + '_>, Error>;
+    fn open(&self, path: &SnapshotPath, from: u64) -> io::Result<Box<dyn Pieces + '_>>;
 
     /// Whether the restore is to go on: an error when somebody has asked it to stop.
-    fn go_on(&self) -> Result<(), Error>;
+    fn go_on(&self) -> io::Result<()>;
 }
 
 /// Bytes in their order, in pieces of at most a few megabytes.
 pub trait Pieces: Send {
     /// Puts the next piece in the place of what is in `piece`, whose memory is used again; whether there was one. After an
     /// error nothing is to be asked for.
-    fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error>;
+    fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<bool>;
 }
 
 /// What came of a folder's last word.

@@ -4,16 +4,17 @@
 //! to stop. Whether all of a file was read, only the target knows.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::file_reader::FileReader;
+use crate::Error;
 use crate::cancel::Cancel;
 use crate::contracts::{Pieces, Stored, TargetError};
 use crate::model::{Node, SnapshotPath};
 use crate::observe::{Amount, EntryOutcome, Event, Observer};
 use crate::repository::{Index, Repository};
-use crate::{Error, ErrorKind, Result};
 
 /// Files that were not written.
 pub(super) struct StoredFiles<'a> {
@@ -77,15 +78,17 @@ impl Stored for StoredFiles<'_> {
         self.files.get(path).map(Node::size)
     }
 
-    fn open(&self, path: &SnapshotPath, from: u64) -> Result<Box<dyn Pieces + '_>> {
-        let node = self.files.get(path).ok_or_else(|| Error::new(ErrorKind::Missing, path.to_string()))?;
-        let mut reader = FileReader::of_node(self.repository, self.index, path, node)?;
-        reader.skip(from).inspect_err(|error| self.lose(path, error))?;
+    fn open(&self, path: &SnapshotPath, from: u64) -> io::Result<Box<dyn Pieces + '_>> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "it is not in the snapshot");
+        let node = self.files.get(path).ok_or_else(missing)?;
+        let reader = FileReader::of_node(self.repository, self.index, path, node);
+        let mut reader = reader.map_err(io::Error::other)?;
+        reader.skip(from).inspect_err(|error| self.lose(path, error)).map_err(io::Error::other)?;
         Ok(Box::new(Opened { files: self, path: path.clone(), reader }))
     }
 
-    fn go_on(&self) -> Result<()> {
-        self.cancel.check()
+    fn go_on(&self) -> io::Result<()> {
+        self.cancel.check().map_err(io::Error::other)
     }
 }
 
@@ -97,9 +100,10 @@ struct Opened<'a> {
 }
 
 impl Pieces for Opened<'_> {
-    fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool> {
-        self.files.cancel.check()?;
-        let there_is = self.reader.read_piece(piece).inspect_err(|error| self.files.lose(&self.path, error))?;
+    fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<bool> {
+        self.files.go_on()?;
+        let there_is = self.reader.read_piece(piece).inspect_err(|error| self.files.lose(&self.path, error));
+        let there_is = there_is.map_err(io::Error::other)?;
         self.files.tell(if there_is { piece.len() as u64 } else { 0 });
         Ok(there_is)
     }

@@ -6,13 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a suite reports a broken promise by panicking, as a test does")]
 
 use std::collections::HashMap;
+use std::io;
 
 use jiff::Timestamp;
 
 use crate::contracts::{Pieces, Stored, Target, TargetError, WriteOrder};
 use crate::model::{Metadata, Node, NodeKind, SnapshotPath};
 use crate::observe::Amount;
-use crate::{Error, ErrorKind};
 
 /// Checks every promise of a [`Target`] that loads a dump.
 ///
@@ -119,15 +119,14 @@ impl Stored for InMemory<'_> {
         self.0.get(path).map(|(bytes, _)| bytes.len() as u64)
     }
 
-    fn open(&self, path: &SnapshotPath, from: u64) -> Result<Box<dyn Pieces + '_>, Error> {
-        let missing = || Error::new(ErrorKind::Missing, path.to_string());
-        let (bytes, ends) = self.0.get(path).ok_or_else(missing)?;
+    fn open(&self, path: &SnapshotPath, from: u64) -> io::Result<Box<dyn Pieces + '_>> {
+        let (bytes, ends) = self.0.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         let rest = bytes.get(from..ends.unwrap_or(bytes.len())).unwrap_or_default();
         Ok(Box::new(Rest { bytes: rest, is_cut: ends.is_some() }))
     }
 
-    fn go_on(&self) -> Result<(), Error> {
+    fn go_on(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -138,11 +137,11 @@ struct Rest<'a> {
 }
 
 impl Pieces for Rest<'_> {
-    fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
+    fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<bool> {
         // Of a length that nothing in a dump has.
         let (next, rest) = self.bytes.split_at(self.bytes.len().min(7_919));
         if next.is_empty() && self.is_cut {
-            return Err(Error::damaged("dump", "the rest of it is gone"));
+            return Err(io::Error::other("the rest of it is gone"));
         }
         self.bytes = rest;
         piece.clear();

@@ -40,7 +40,7 @@ impl<'a> Joined<'a> {
     pub(super) fn some(&mut self, most: usize) -> io::Result<&[u8]> {
         while self.at == self.piece.len() {
             self.at = 0;
-            if !self.pieces.next(&mut self.piece).map_err(io::Error::other)? {
+            if !self.pieces.next(&mut self.piece)? {
                 self.piece.clear();
                 break;
             }
@@ -169,8 +169,6 @@ fn damaged(why: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use backup_core::Error;
-
     use super::*;
     use crate::databases::postgres::archive::tests::dump;
     use crate::databases::postgres::observe;
@@ -178,7 +176,7 @@ mod tests {
     struct Cut<'a>(&'a [u8], usize);
 
     impl Pieces for Cut<'_> {
-        fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
+        fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<bool> {
             let (next, rest) = self.0.split_at(self.0.len().min(self.1));
             self.0 = rest;
             piece.clear();

@@ -72,9 +72,7 @@ impl StoredDump<'_> {
     pub(super) fn contents(&self) -> io::Result<Contents> {
         let contents = match self.layout() {
             Layout::Directory => directory::contents(File::open(self.folder.join(CONTENTS))?)?,
-            Layout::OneFile => {
-                observe::contents(Joined::new(self.stored.open(&self.path, 0).map_err(io::Error::other)?))?
-            }
+            Layout::OneFile => observe::contents(Joined::new(self.stored.open(&self.path, 0)?))?,
         };
         contents.ok_or_else(|| io::Error::other(ArchiveError::Damaged("its format is another than its manifest says")))
     }
@@ -187,7 +185,7 @@ impl StoredDump<'_> {
                     let blocks = match &mut blocks {
                         Some(blocks) if blocks.position() == *begins => blocks,
                         blocks => {
-                            let pieces = self.stored.open(&self.path, *begins).map_err(io::Error::other)?;
+                            let pieces = self.stored.open(&self.path, *begins)?;
                             blocks.insert(Blocks::new(pieces, *begins))
                         }
                     };
@@ -249,7 +247,7 @@ impl StoredDump<'_> {
     fn write_contents(&self, changes: &Changes) -> io::Result<()> {
         let path = self.folder.join(CONTENTS);
         let old: Box<dyn Read> = match self.layout() {
-            Layout::OneFile => Box::new(Joined::new(self.stored.open(&self.path, 0).map_err(io::Error::other)?)),
+            Layout::OneFile => Box::new(Joined::new(self.stored.open(&self.path, 0)?)),
             Layout::Directory => {
                 let old = File::open(&path)?;
                 fs::remove_file(&path)?;

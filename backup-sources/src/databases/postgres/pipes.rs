@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use backup_core::Error;
 use backup_core::contracts::{Pieces, Stored};
 use backup_core::limits::PIPE_BYTES;
 use backup_core::model::SnapshotPath;
@@ -139,7 +138,7 @@ impl<'scope> Service<'scope> {
     ) -> io::Result<Step> {
         // Asked before: who has read before the end has opened its pipe by now.
         let has_ended = program.has_ended()?;
-        stored.go_on().map_err(io::Error::other)?;
+        stored.go_on()?;
         let (over, on): (Vec<_>, Vec<_>) = std::mem::take(&mut self.fed).into_iter().partition(|fed| fed.is_finished());
         self.fed = on;
         for thread in over {
@@ -218,7 +217,7 @@ fn feed(pipe: Pipe, file: File, dump: &SnapshotPath, stored: &dyn Stored) -> Res
             Origin::Block(begins) => Blocks::new(pieces, *begins).table(number, take),
             Origin::File(_) => {
                 let (mut pieces, mut piece) = (pieces, Vec::new());
-                while pieces.next(&mut piece).map_err(io::Error::other)? {
+                while pieces.next(&mut piece)? {
                     take(&piece)?;
                 }
                 Ok(())
@@ -265,12 +264,12 @@ fn ahead(
 
 /// Pieces that were read already, or are just being read.
 struct Ahead {
-    filled: Receiver<Result<Vec<u8>, Error>>,
+    filled: Receiver<io::Result<Vec<u8>>>,
     empty: Sender<Vec<u8>>,
 }
 
 impl Pieces for Ahead {
-    fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
+    fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<bool> {
         let Ok(next) = self.filled.recv() else { return Ok(false) };
         let used = std::mem::replace(piece, next?);
         // To be used again, while there is somebody who reads.
