@@ -22,6 +22,8 @@ mod parallel;
 #[cfg(test)]
 mod part;
 #[cfg(test)]
+mod piped;
+#[cfg(test)]
 mod pooled;
 #[cfg(test)]
 mod protected;

@@ -1,0 +1,121 @@
+//! Tables that pg_restore reads out of the repository as it loads them: all of a database, one of them, several at once, in
+//! every version; and what is left when one does not come out of it whole.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+
+use crate::driver::Ran;
+use crate::server::Server;
+
+/// Tables of more than a megabyte, and smaller ones between them.
+const TABLES: &str = "
+    CREATE TABLE a AS SELECT n, repeat(md5(n::text), 3) AS v FROM generate_series(1, 15000) n;
+    ALTER TABLE a ADD PRIMARY KEY (n);
+    CREATE TABLE \"b \"\"quoted\"\"\" (n int, v text);
+    CREATE TABLE c (w text) INHERITS (\"b \"\"quoted\"\"\");
+    INSERT INTO c SELECT n, md5(n::text), repeat('ä\\', 40) FROM generate_series(1, 12000) n;
+    CREATE TABLE d (n int REFERENCES a, v text) PARTITION BY HASH (n);
+    CREATE TABLE d1 PARTITION OF d FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE d2 PARTITION OF d FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    INSERT INTO d SELECT n, repeat(md5(n::text), 6) FROM generate_series(1, 15000) n;
+    CREATE TABLE e ();
+    CREATE TABLE f AS SELECT repeat(md5(n::text), 1000) AS v FROM generate_series(1, 100) n;
+    CREATE TABLE g AS SELECT 1 AS n;
+    SELECT lo_from_bytea(17, 'an object'), lo_from_bytea(18, decode(repeat('ab', 300000), 'hex'));
+";
+
+fn large_tables_come_back(major: u32) {
+    let server = Server::start(major, &[]);
+    server.database("app", TABLES);
+    let spool = server.world.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    let spool = spool.to_str().unwrap();
+    for (form, options) in [("file", &[][..]), ("folder", &["--jobs", "3", "--spool", spool])] {
+        server.create("app", options);
+        for jobs in ["1", "3"] {
+            let database = format!("{form}{jobs}");
+            let restored = server.restore(&database, &["--jobs", jobs, "--spool", spool]);
+            assert_eq!((&restored["differences"], &restored["notes"]), (&json!([]), &json!([])));
+            assert_eq!(server.schema("app"), server.schema(&database));
+        }
+        let part = format!("part_{form}");
+        server.load(&part, &["--table", "c", "--table", "b \"quoted\"", "--table", "g", "--spool", spool]);
+        for (table, rows) in [("c", "12000"), ("\"b \"\"quoted\"\"\"", "12000"), ("g", "1")] {
+            assert_eq!(server.sql(&part, &format!("SELECT count(*) FROM {table}")), rows);
+        }
+        assert_eq!(server.sql(&part, "SELECT count(*) FROM pg_class WHERE relname IN ('a', 'd1', 'f')"), "0");
+        assert_eq!(fs::read_dir(spool).unwrap().count(), 0, "nothing is left where it was laid down");
+    }
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn large_tables_come_back_in_version_15() {
+    large_tables_come_back(15);
+}
+
+#[test]
+#[ignore = "needs postgres-16"]
+fn large_tables_come_back_in_version_16() {
+    large_tables_come_back(16);
+}
+
+#[test]
+#[ignore = "needs postgres-18"]
+fn large_tables_come_back_in_version_18() {
+    large_tables_come_back(18);
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn more_tables_come_back_than_are_looked_at_each_time() {
+    let server = Server::start(15, &[]);
+    let tables = (0..80).map(|table| {
+        format!("CREATE TABLE t{table} AS SELECT repeat(md5(n::text), 9) AS v FROM generate_series({table}, 3800) n;")
+    });
+    server.database("app", &tables.collect::<String>());
+    server.create("app", &[]);
+    let restored = server.restore("back", &["--jobs", "4"]);
+    assert_eq!(restored["differences"], json!([]));
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_piece_that_is_damaged_replaces_nothing_and_leaves_no_half_of_a_table() {
+    let server = Server::start(15, &[]);
+    server.database("app", TABLES);
+    server.create("app", &[]);
+    server.sql("app", "DROP TABLE d; CREATE TABLE newer AS SELECT 5 AS n");
+    let packs = |folder: &std::path::Path| -> Vec<_> {
+        let folders = fs::read_dir(folder.join("data")).unwrap().map(|entry| entry.unwrap().path());
+        folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())).collect()
+    };
+    let pack =
+        packs(&server.world.repository()).into_iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    let last = bytes.len() - bytes.len() / 4;
+    bytes[last] ^= 1;
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&pack, bytes).unwrap();
+    for (database, options, told) in [
+        ("app", &["--clean"][..], "the database \"app\" is as it was"),
+        ("new", &[], "the database \"new\" is not complete"),
+    ] {
+        let mut command = server.backup();
+        command.args(["restore", "latest", "--to", &server.url(database)]).args(options);
+        let ran = Ran::of(&command.output().unwrap());
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        // Before anything was touched, when the damage is in what is read first.
+        assert!(ran.err.contains(told) || ran.err.contains("nothing was loaded"), "{}", ran.err);
+        assert!(ran.err.contains("damaged") && ran.err.contains("check --read-data"), "{}", ran.err);
+    }
+    assert_eq!(server.sql("app", "SELECT n FROM newer"), "5");
+    let whole = [("a", "15000"), ("c", "12000"), ("d", "15000"), ("f", "100")];
+    let made = server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'new'") == "1";
+    for (table, rows) in whole.into_iter().filter(|_| made) {
+        let counted = server.sql("new", &format!("SELECT count(*) FROM {table}"));
+        assert!(counted == rows || counted == "0", "{table} has {counted} rows");
+    }
+}
