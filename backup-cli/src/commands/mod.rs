@@ -118,6 +118,17 @@ fn run(command: Command, session: &Session) -> Result<Exit, Failure> {
     }
 }
 
+/// The command that words name, and a space behind each of its own.
+fn named(words: &[String]) -> String {
+    let (mut command, mut named) = (Cli::command(), String::new());
+    for word in words {
+        let Some(found) = command.find_subcommand(word) else { continue };
+        named = format!("{named}{} ", found.get_name());
+        command = found.clone();
+    }
+    named
+}
+
 /// Help and version go to standard output; a command line that cannot be read is a failure of two lines like any
 /// other.
 fn misused(error: &clap::Error) -> Exit {
@@ -135,10 +146,13 @@ fn misused(error: &clap::Error) -> Exit {
     let text = error.render().to_string();
     let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).map(str::to_owned);
-    let command = Cli::command();
-    let named = std::env::args().nth(1).and_then(|word| command.find_subcommand(&word).map(|found| found.get_name()));
-    let hint =
-        tip.unwrap_or_else(|| format!("backup {}--help", named.map(|name| format!("{name} ")).unwrap_or_default()));
+    // Only some misuse is told with a usage; an option before the command may have any value.
+    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: backup "));
+    let words: Vec<String> = match usage {
+        Some(usage) => usage.split(' ').map(str::to_owned).collect(),
+        None => std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect(),
+    };
+    let hint = tip.unwrap_or_else(|| format!("backup {}--help", named(&words)));
     let is_json = std::env::args_os().any(|argument| argument == "--json");
     let globals = Globals { json: is_json, ..Globals::default() };
     Console::new(&globals).failure(&Failure::usage(what, hint));

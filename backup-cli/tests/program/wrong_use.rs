@@ -190,6 +190,21 @@ fn a_lock_that_forbids_ends_with_11() {
 }
 
 #[test]
+fn who_misuses_a_command_is_led_to_its_help() {
+    let world = World::new();
+    for (arguments, help) in [
+        (&["restore", "latest"][..], "backup restore --help"),
+        (&["-r", "create", "restore", "latest"], "backup restore --help"),
+        (&["-r", "x", "key", "add", "--host"], "backup key add --help"),
+        (&["--connections", "0", "snapshots"], "backup snapshots --help"),
+        (&["frobnicate"], "backup --help"),
+    ] {
+        let ran = world.run(arguments).ends_with(2);
+        assert!(ran.err.ends_with(&format!("  try: {help}\n")), "{arguments:?}: {}", ran.err);
+    }
+}
+
+#[test]
 fn with_json_a_failure_is_an_object_on_standard_output() {
     let world = World::new();
     let ran = world.run(["--json", "snapshots"]).ends_with(10);
