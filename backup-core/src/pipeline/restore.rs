@@ -420,11 +420,13 @@ impl Restore<'_> {
         let loaded = target.load(&stored);
         // Whatever a target makes of having been stopped.
         self.cancel.check()?;
-        if let Some(lost) = stored.lost() {
-            self.outcome.losses += 1;
-            tell(lost, Severity::Loss, self.observer)?;
+        if let Err(error) = loaded {
+            // What was read ahead of what was wanted is no loss, when it was not wanted.
+            if let Some(lost) = stored.lost() {
+                tell(lost, Severity::Loss, self.observer)?;
+            }
+            return Err(target_failed(&error));
         }
-        loaded.map_err(|error| target_failed(&error))?;
         self.outcome.bytes_written = self.outcome.bytes_written.saturating_add(stored.settle());
         Ok(())
     }

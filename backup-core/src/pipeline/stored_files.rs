@@ -55,14 +55,15 @@ impl<'a> StoredFiles<'a> {
         lost.get_or_insert_with(|| TargetError::new("restore", path.clone(), reason));
     }
 
-    /// The target has what it wanted; how many bytes the files have.
+    /// The target has what it wanted; how many bytes that were.
     pub(super) fn settle(self) -> u64 {
+        let left = self.left.load(Ordering::Relaxed);
         self.tell(u64::MAX);
         for (path, node) in &self.files {
             self.observer.event(Event::Progress(Amount { items: 1, bytes: 0 }));
             self.observer.event(Event::Entry { path, outcome: EntryOutcome::Restored, bytes: node.size() });
         }
-        self.files.values().map(Node::size).fold(0, u64::saturating_add)
+        self.files.values().map(Node::size).fold(0, u64::saturating_add).saturating_sub(left)
     }
 
     fn tell(&self, bytes: u64) {

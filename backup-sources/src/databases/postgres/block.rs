@@ -91,7 +91,7 @@ impl<'a> Blocks<'a> {
         if rows.is_empty() { Ok(()) } else { each(&rows) }
     }
 
-    /// The large objects with this number: `begin` gets the number of each, `each` its bytes until the next.
+    /// The large objects of the entry with this number: `each` gets their numbers, and one after the other what comes of them.
     pub(super) fn objects(
         &mut self,
         number: i32,

@@ -71,13 +71,19 @@ impl StoredDump<'_> {
     /// The table of contents.
     pub(super) fn contents(&self) -> io::Result<Contents> {
         let contents = match self.layout() {
-            Layout::Directory => directory::contents(File::open(self.folder.join(CONTENTS))?)?,
+            Layout::Directory => {
+                if !fs::symlink_metadata(self.folder)?.is_dir() {
+                    return Err(damaged("it is no folder"));
+                }
+                directory::contents(directory::open(self.folder, CONTENTS)?)?
+            }
             Layout::OneFile => observe::contents(Joined::new(self.stored.open(&self.path, 0)?))?,
         };
         contents.ok_or_else(|| io::Error::other(ArchiveError::Damaged("its format is another than its manifest says")))
     }
 
-    /// Makes the folder: for all entries, or for those with these numbers, which are loaded in the dump's order.
+    /// Makes the folder: for all entries, or for those with these numbers; for one connection, which loads them in the
+    /// dump's order, or for several.
     ///
     /// # Errors
     ///
@@ -87,6 +93,7 @@ impl StoredDump<'_> {
         &self,
         contents: &Contents,
         wanted: Option<&HashSet<i32>>,
+        is_in_order: bool,
         space: SpaceCheck,
     ) -> io::Result<LaidOut> {
         let with_data = contents.entries().filter(|entry| entry.has_data);
@@ -99,21 +106,20 @@ impl StoredDump<'_> {
         let mut changes = Changes::default();
         for Located { entry, origin, .. } in &located {
             let name = match origin {
-                Some(Origin::Block(_)) if entry.is_large_objects() => match contents.version() < SEVERAL_LISTS {
+                Some(Origin::Block(..)) if entry.is_large_objects() => match contents.version() < SEVERAL_LISTS {
                     true => "blobs.toc".to_owned(),
                     false => format!("blobs_{}.toc", entry.number),
                 },
-                Some(Origin::Block(_)) => format!("{}.dat", entry.number),
+                Some(Origin::Block(..)) => format!("{}.dat", entry.number),
                 Some(Origin::File(_)) | None => entry.file().unwrap_or_default().to_owned(),
             };
             changes.files.insert(entry.number, name);
         }
-        // A part is loaded by one connection, in the order of the dump.
-        if wanted.is_none() {
+        if !is_in_order {
             changes.numbers = by_size(&located);
         }
         let (piped, laid): (Vec<_>, Vec<_>) = located.into_iter().partition(|located| match located.origin {
-            Some(Origin::Block(_)) => !located.entry.is_large_objects() && located.bytes >= PIPED_BYTES_MIN,
+            Some(Origin::Block(..)) => !located.entry.is_large_objects() && located.bytes >= PIPED_BYTES_MIN,
             Some(Origin::File(_)) => true,
             None => false,
         });
@@ -122,11 +128,15 @@ impl StoredDump<'_> {
         for Located { entry, origin, .. } in piped {
             let Some(origin) = origin else { continue };
             let path = self.folder.join(&changes.files[&entry.number]);
-            mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+            mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(|error| {
+                io::Error::new(io::ErrorKind::Unsupported, format!("no named pipe can be made for it there: {error}"))
+            })?;
             let rows = Rows::new(contents.sorted_columns(entry.number));
-            pipes.push(Pipe { number: entry.number, path, origin, rows });
+            pipes.push(Pipe { number: entry.number, table: entry.object(), path, origin, rows });
         }
-        pipes.sort_by_key(|pipe| changes.numbers.get(&pipe.number).copied().unwrap_or(pipe.number));
+        if !is_in_order {
+            pipes.sort_by_key(|pipe| changes.numbers.get(&pipe.number).copied().unwrap_or(pipe.number));
+        }
         self.write_contents(&changes)?;
         Ok(LaidOut { data, pipes })
     }
@@ -137,7 +147,7 @@ impl StoredDump<'_> {
         let places: HashMap<i32, Place> = places.into_iter().map(|place| (place.number, place)).collect();
         let located = entries.iter().map(|entry| {
             let Place { begins, bytes, .. } = places.get(&entry.number)?;
-            Some(Located { entry, bytes: *bytes, origin: Some(Origin::Block(*begins)) })
+            Some(Located { entry, bytes: *bytes, origin: Some(Origin::Block(*begins, *bytes)) })
         });
         let located: Option<Vec<_>> = located.collect();
         located.ok_or_else(|| damaged("its manifest does not say where all of its data is"))
@@ -148,6 +158,8 @@ impl StoredDump<'_> {
             let name = entry.file().ok_or_else(|| damaged("its table of contents does not name all of its files"))?;
             let path = self.path.join(name.as_bytes());
             Ok(match self.stored.size(&path) {
+                // pg_restore opens what a list of large objects names: one that nobody has looked at is not for it.
+                Some(_) if !entry.is_table_data() => return Err(damaged("a list of large objects is none")),
                 Some(bytes) => Located { entry, bytes, origin: Some(Origin::File(path)) },
                 None => {
                     let bytes = directory::open(self.folder, name)?.metadata()?.len();
@@ -168,12 +180,13 @@ impl StoredDump<'_> {
     ) -> io::Result<Data> {
         let mut data = Data::default();
         if self.places.is_some() {
-            fs::create_dir_all(self.folder)?;
+            // What is there already is not ours.
+            fs::create_dir(self.folder)?;
             refuse_if_full(self.folder, space, laid.iter().map(|located| located.bytes).fold(0, u64::saturating_add))?;
         }
         let mut in_order: Vec<&Located<'_>> = laid.iter().collect();
         in_order.sort_by_key(|located| match located.origin {
-            Some(Origin::Block(begins)) => begins,
+            Some(Origin::Block(begins, _)) => begins,
             _ => 0,
         });
         let mut blocks: Option<Blocks<'_>> = None;
@@ -181,7 +194,7 @@ impl StoredDump<'_> {
             let name = &changes.files[&entry.number];
             let mut rows = Rows::new(contents.sorted_columns(entry.number));
             match origin {
-                Some(Origin::Block(begins)) => {
+                Some(Origin::Block(begins, _)) => {
                     let blocks = match &mut blocks {
                         Some(blocks) if blocks.position() == *begins => blocks,
                         blocks => {
@@ -249,7 +262,7 @@ impl StoredDump<'_> {
         let old: Box<dyn Read> = match self.layout() {
             Layout::OneFile => Box::new(Joined::new(self.stored.open(&self.path, 0)?)),
             Layout::Directory => {
-                let old = File::open(&path)?;
+                let old = directory::open(self.folder, CONTENTS)?;
                 fs::remove_file(&path)?;
                 Box::new(old)
             }

@@ -2,7 +2,8 @@
 //! which the rows then go as they are fetched, opened and hashed, ahead of who reads them.
 //!
 //! What is always true: pg_restore takes the end of a pipe for the end of the table. So a pipe whose rows did not all come
-//! is not closed before pg_restore was ended: what it has loaded by then is never taken for the whole.
+//! is not closed before pg_restore was ended: what it has loaded by then is never taken for the whole. When we are killed
+//! ourselves, it may be; who is killed has restored nothing.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -26,6 +27,8 @@ use crate::program::{Ended, Program};
 pub(super) struct Pipe {
     /// Of its entry.
     pub(super) number: i32,
+    /// Its name, as the engine writes it.
+    pub(super) table: String,
     /// The pipe.
     pub(super) path: PathBuf,
     pub(super) origin: Origin,
@@ -36,8 +39,8 @@ pub(super) struct Pipe {
 /// Where rows are.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
-    /// In the dump, from this byte on.
-    Block(u64),
+    /// In the dump, from this byte on, and so many bytes.
+    Block(u64, u64),
     /// In a file of a dump that is a folder.
     File(SnapshotPath),
 }
@@ -60,7 +63,7 @@ const PIECES_AHEAD: usize = 2;
 /// Why a table did not go into its pipe.
 struct Stuck {
     why: io::Error,
-    path: PathBuf,
+    table: String,
     /// Kept open until nobody reads any more.
     _file: File,
 }
@@ -79,7 +82,7 @@ pub(super) fn serve(
     data: &mut Data,
 ) -> io::Result<Result<Ended, String>> {
     thread::scope(|scope| {
-        let mut service = Service { waiting: pipes, fed: Vec::new(), looks: 0, stuck: None };
+        let mut service = Service { waiting: pipes, fed: Vec::new(), looks: 0, stuck: Vec::new() };
         let mut pause = PAUSE_MIN;
         loop {
             let went_on = service
@@ -100,10 +103,9 @@ pub(super) fn serve(
         let Service { waiting, stuck, .. } = service;
         let ended = program.finish();
         if ended.as_ref().is_ok_and(|ended| ended.status.success()) {
-            let unread = waiting.first().map(|pipe| &pipe.path);
-            if let Some(path) = stuck.as_ref().map(|stuck| &stuck.path).or(unread) {
-                let name = path.file_name().unwrap_or_default().display().to_string();
-                return Err(io::Error::other(format!("pg_restore has not read all of {name}")));
+            let unread = waiting.first().map(|pipe| &pipe.table);
+            if let Some(table) = stuck.first().map(|stuck| &stuck.table).or(unread) {
+                return Err(io::Error::other(format!("pg_restore has not read all of {table}")));
             }
         }
         Ok(ended)
@@ -115,8 +117,8 @@ struct Service<'scope> {
     waiting: Vec<Pipe>,
     fed: Vec<ScopedJoinHandle<'scope, Result<(i32, Rows), Stuck>>>,
     looks: u32,
-    /// The first that pg_restore did not read to its end.
-    stuck: Option<Stuck>,
+    /// Those that did not go to their ends. Their pipes are open.
+    stuck: Vec<Stuck>,
 }
 
 /// What came of a look.
@@ -147,12 +149,12 @@ impl<'scope> Service<'scope> {
                 Ok(Ok((number, rows))) => {
                     data.rows.insert(number, rows);
                 }
-                // Who does not read to the end has a reason of its own, and tells it.
-                Ok(Err(stuck)) if stuck.why.kind() == io::ErrorKind::BrokenPipe => {
-                    self.stuck.get_or_insert(stuck);
-                }
-                Ok(Err(stuck)) => return Err(self.stuck.insert(stuck).take_why()),
+                Ok(Err(stuck)) => self.stuck.push(stuck),
             }
+        }
+        // Who does not read to the end has a reason of its own, and tells it.
+        if let Some(stuck) = self.stuck.iter_mut().find(|stuck| stuck.why.kind() != io::ErrorKind::BrokenPipe) {
+            return Err(std::mem::replace(&mut stuck.why, io::ErrorKind::Other.into()));
         }
         if has_ended {
             return Ok(if self.fed.is_empty() { Step::Over } else { Step::Waited });
@@ -167,12 +169,6 @@ impl<'scope> Service<'scope> {
             }
         }
         Ok(if self.waiting.len() < before { Step::Moved } else { Step::Waited })
-    }
-}
-
-impl Stuck {
-    fn take_why(&mut self) -> io::Error {
-        std::mem::replace(&mut self.why, io::ErrorKind::Other.into())
     }
 }
 
@@ -207,14 +203,14 @@ fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
 
 /// Writes the rows of a table into its pipe, and closes it.
 fn feed(pipe: Pipe, file: File, dump: &SnapshotPath, stored: &dyn Stored) -> Result<(i32, Rows), Stuck> {
-    let Pipe { number, path, origin, mut rows } = pipe;
+    let Pipe { number, table, origin, mut rows, .. } = pipe;
     let fed = ahead(&origin, dump, stored, |pieces| {
         let mut take = |bytes: &[u8]| {
             rows.add(bytes);
             write(&file, bytes)
         };
         match &origin {
-            Origin::Block(begins) => Blocks::new(pieces, *begins).table(number, take),
+            Origin::Block(begins, _) => Blocks::new(pieces, *begins).table(number, take),
             Origin::File(_) => {
                 let (mut pieces, mut piece) = (pieces, Vec::new());
                 while pieces.next(&mut piece)? {
@@ -226,8 +222,8 @@ fn feed(pipe: Pipe, file: File, dump: &SnapshotPath, stored: &dyn Stored) -> Res
     });
     match fed {
         Ok(()) if rows.is_at_end() => Ok((number, rows)),
-        Ok(()) => Err(Stuck { why: io::Error::other(ArchiveError::CutShort), path, _file: file }),
-        Err(why) => Err(Stuck { why, path, _file: file }),
+        Ok(()) => Err(Stuck { why: io::Error::other(ArchiveError::CutShort), table, _file: file }),
+        Err(why) => Err(Stuck { why, table, _file: file }),
     }
 }
 
@@ -241,18 +237,22 @@ fn ahead(
     thread::scope(|scope| {
         let ((fill, filled), (empty, emptied)) = (sync_channel(PIECES_AHEAD), channel());
         scope.spawn(move || {
-            let opened = match origin {
-                Origin::Block(begins) => stored.open(dump, *begins),
-                Origin::File(path) => stored.open(path, 0),
+            let (opened, mut left) = match origin {
+                Origin::Block(begins, bytes) => (stored.open(dump, *begins), *bytes),
+                Origin::File(path) => (stored.open(path, 0), u64::MAX),
             };
             let read = opened.and_then(|mut pieces| {
-                loop {
+                // What lies behind a block is another's.
+                while left > 0 {
                     let mut piece = emptied.try_recv().unwrap_or_default();
+                    let there_is = pieces.next(&mut piece)?;
+                    left = left.saturating_sub(piece.len() as u64);
                     // Nobody takes any more once the work has failed.
-                    if !pieces.next(&mut piece)? || fill.send(Ok(piece)).is_err() {
-                        return Ok(());
+                    if !there_is || fill.send(Ok(piece)).is_err() {
+                        break;
                     }
                 }
+                Ok(())
             });
             if let Err(error) = read {
                 let _ = fill.send(Err(error));

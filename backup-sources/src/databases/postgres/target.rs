@@ -271,8 +271,10 @@ impl PostgresTarget {
         let places =
             self.places(&connection, contents.as_ref()).map_err(|error| failed("look at tablespaces", &error))?;
         let data = self.run(&folder, list.as_ref().map(|(path, _)| &**path), places, stored, laid_out)?;
-        if let (Some(data), Some(contents), None) = (data, &contents, &list) {
-            self.compare(contents, data)?;
+        match (data, &contents) {
+            (Some(data), Some(contents)) if list.is_none() => self.compare(contents, data)?,
+            (Some(data), Some(contents)) => self.compare_part(contents, &data)?,
+            _ => {}
         }
         let contents = contents.filter(|_| self.must_make && list.is_none());
         let contents = contents.filter(|_| self.options.own == OwnSettings::Restored);

@@ -6,7 +6,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use backup_core::Error;
-use backup_core::contracts::{Stored, TargetError};
+use backup_core::contracts::{Expectation, Stored, TargetError};
 use backup_core::model::SnapshotPath;
 use postgres_protocol::escape::escape_identifier;
 
@@ -52,9 +52,9 @@ impl PostgresTarget {
         wanted: Option<&HashSet<i32>>,
     ) -> Result<Option<LaidOut>, TargetError> {
         let (Some(dump), Some(contents)) = (dump, contents) else { return Ok(None) };
-        let laid_out = dump.lay_out(contents, wanted, self.options.space);
-        let failed = |error| if wanted.is_none() { untouched(error) } else { self.incomplete(error) };
-        laid_out.map(Some).map_err(failed)
+        // A part, and whatever one connection loads, comes in the order of the dump.
+        let is_in_order = wanted.is_some() || self.options.jobs.is_some_and(|jobs| jobs.get() == 1);
+        dump.lay_out(contents, wanted, is_in_order, self.options.space).map(Some).map_err(untouched)
     }
 
     /// Looks whether what was loaded is what the manifest says.
@@ -67,6 +67,21 @@ impl PostgresTarget {
                 Err(self.incomplete(io::Error::other(why)))
             }
         }
+    }
+
+    /// The same of a part. Rows of partitions are known together only, and are passed over.
+    pub(super) fn compare_part(&self, contents: &Contents, data: &Data) -> Result<(), TargetError> {
+        let expected = &self.manifest.report.expectations;
+        for entry in contents.entries().filter(|entry| entry.root().is_none()) {
+            let Some(rows) = data.rows.get(&entry.number) else { continue };
+            let found = rows.expectation(entry.object());
+            let is_it = |other: &&Expectation| (&other.kind, &other.object) == (&found.kind, &found.object);
+            if expected.iter().find(is_it).is_some_and(|expected| *expected != found) {
+                let why = format!("{} was loaded, and is not what its manifest describes", entry.object());
+                return Err(failed_to_read(io::Error::other(why)).with_hint("take it from another snapshot"));
+            }
+        }
+        Ok(())
     }
 
     /// The first thing of a dump that is not as the manifest says.
@@ -113,14 +128,16 @@ impl PostgresTarget {
             }
             Ok(())
         };
-        complete().map_err(|error| TargetError::of_io("write", SnapshotPath::parse(b"dump"), &error))
+        complete().map_err(|error| TargetError::of_io("write", SnapshotPath::parse(DUMP.as_bytes()), &error))
     }
 }
 
 /// That a dump is not loaded, of which nothing was.
 fn untouched(error: io::Error) -> TargetError {
+    let is_of_pipes = error.kind() == io::ErrorKind::Unsupported;
     let failed = failed_to_read(error);
     let hint = match failed.is_fatal {
+        _ if is_of_pipes => "nothing was loaded; name a folder on a file system of this machine with --spool",
         true => "nothing was loaded; name a folder with more space with --spool",
         false => "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
     };

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use backup_core::contracts::{Stored, TargetError};
@@ -33,7 +33,7 @@ impl PostgresTarget {
         stored: &dyn Stored,
         laid_out: Option<LaidOut>,
     ) -> Result<Option<Data>, TargetError> {
-        let failed = |why: String| TargetError::new("load", SnapshotPath::parse(b"dump"), why);
+        let failed = |why: String| TargetError::new("load", SnapshotPath::parse(DUMP.as_bytes()), why);
         let protection = Protection::of(&self.server).map_err(|error| failed(error.to_string()))?;
         let jobs = self.options.jobs.or_else(|| std::thread::available_parallelism().ok());
         let mut command = self.programs.command("pg_restore");
@@ -70,7 +70,7 @@ impl PostgresTarget {
         let path = SnapshotPath::parse(DUMP.as_bytes());
         let ended = pipes::serve(running, pipes, &path, stored, &mut data).map_err(|error| match list {
             Some(_) => {
-                failed_to_read(error).with_hint("nothing was changed; `check --read-data` shows what is damaged")
+                failed_to_read(error).with_hint("no table was changed; `check --read-data` shows what is damaged")
             }
             None => self.incomplete(error),
         })?;
@@ -110,9 +110,10 @@ fn show(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o755))?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             show(&entry.path())?;
-        } else {
+        } else if kind.is_file() || kind.is_fifo() {
             fs::set_permissions(entry.path(), Permissions::from_mode(0o644))?;
         }
     }
