@@ -1,5 +1,5 @@
-//! One file of a snapshot as a stream of bytes, for those who need neither a target nor the whole snapshot: a manifest
-//! that is looked at before the restore, a dump that goes into a program.
+//! One file of a snapshot as a stream of bytes, for those who do not need the whole snapshot: a manifest that is looked at before
+//! the restore, a dump that goes into a program, a table that a target reads by itself.
 
 use std::collections::VecDeque;
 use std::io;

@@ -105,6 +105,21 @@ fn a_full_disk_is_told_for_sqlite() {
 
 /// The copy of the dump that a restore makes: no room is told before anything else, and a disk that fills up on the way
 /// costs neither the database that was to be replaced nor the disk.
+/// How a whole database is loaded, with a small disk for what is laid down.
+fn options(disk: &SmallDisk) -> LoadOptions {
+    LoadOptions {
+        existing: Existing::Refused,
+        roles: Roles::Kept,
+        schemas: Vec::new(),
+        tables: Vec::new(),
+        own: OwnSettings::Restored,
+        jobs: None,
+        spool: disk.path().to_owned(),
+        space: SpaceCheck::Refuse,
+        readers: Readers::ThisUser,
+    }
+}
+
 #[test]
 #[ignore = "needs root and mount, postgres-15"]
 fn a_full_disk_for_what_is_laid_down_of_a_dump_costs_a_database_nothing() {
@@ -120,17 +135,7 @@ fn a_full_disk_for_what_is_laid_down_of_a_dump_costs_a_database_nothing() {
     for (space, told) in [(SpaceCheck::Refuse, "space"), (SpaceCheck::Skip, "No space left")] {
         let disk = SmallDisk::new(3);
         for (database, existing) in [("app", Existing::Replaced), ("new", Existing::Refused)] {
-            let options = LoadOptions {
-                existing,
-                roles: Roles::Kept,
-                schemas: Vec::new(),
-                tables: Vec::new(),
-                own: OwnSettings::Restored,
-                jobs: None,
-                spool: disk.path().to_owned(),
-                space,
-                readers: Readers::ThisUser,
-            };
+            let options = LoadOptions { existing, space, ..options(&disk) };
             let address = server.address("postgres");
             let target = PostgresTarget::connect(&address, database, manifest.clone(), options).unwrap();
             let error = words(&repo.restore("/postgres/app", &target).unwrap_err());
@@ -152,18 +157,7 @@ fn a_table_needs_no_room_on_this_machine_to_be_restored() {
     server.database("app", rows);
     let manifest = server.back_up(&repo, "app");
     let disk = SmallDisk::new(3);
-    let options = LoadOptions {
-        existing: Existing::Refused,
-        roles: Roles::Kept,
-        schemas: Vec::new(),
-        tables: Vec::new(),
-        own: OwnSettings::Restored,
-        jobs: None,
-        spool: disk.path().to_owned(),
-        space: SpaceCheck::Refuse,
-        readers: Readers::ThisUser,
-    };
-    let target = PostgresTarget::connect(&server.address("postgres"), "new", manifest, options).unwrap();
+    let target = PostgresTarget::connect(&server.address("postgres"), "new", manifest, options(&disk)).unwrap();
     assert!(repo.file("/postgres/app/dump").len() > 5_000_000);
     repo.restore("/postgres/app", &target).unwrap();
     assert_eq!(server.sql("new", "SELECT count(*) FROM t"), "20000");

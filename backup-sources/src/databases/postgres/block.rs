@@ -1,6 +1,9 @@
 //! The data of one entry, read out of the middle of a dump in one file: the rows of a table, or large objects, without
 //! what frames them.
 //!
+//! What is always true: a block begins with the kind and the number that were asked for, and what comes of it is whole, or an
+//! error. Called for what is laid down (`laid_out.rs`) and for what goes into a pipe (`pipes.rs`).
+//!
 //! Source: `pg_backup_custom.c` of PostgreSQL.
 
 use std::io::{self, Read};

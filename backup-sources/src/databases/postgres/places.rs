@@ -1,5 +1,8 @@
 //! Where the data of each entry begins in a dump, kept in its manifest: pg_dump writes the table of contents of a stream
 //! before it knows, and who wants one table, or several at once, would have to read everything that lies before them.
+//!
+//! Whoever reads a place looks whether its block is there (`block.rs`): a manifest may say anything. The source notes them, a
+//! restore and its sandbox ask for them.
 
 use backup_core::contracts::Stored;
 use backup_core::limits::PIPED_BYTES_MIN;

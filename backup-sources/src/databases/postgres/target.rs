@@ -60,7 +60,7 @@ pub struct LoadOptions {
     pub own: OwnSettings,
     /// Connections that load at once; as many as there are cores when not given. A part is loaded by one.
     pub jobs: Option<NonZeroUsize>,
-    /// The folder in which the copy of the dump gets its own.
+    /// The folder in which what is laid down of the dump gets its own.
     pub spool: PathBuf,
     /// Whether to begin when the space there does not seem to be enough.
     pub space: SpaceCheck,

@@ -4,6 +4,9 @@
 //! pg_restore gives work to several connections by the size of files, and by the numbers of entries where these are the
 //! same, as they are for pipes. So the largest table gets the least number.
 //!
+//! What is always true: all else is copied byte by byte, and an entry that needs another still needs it under its new number.
+//! Called by `laid_out.rs`.
+//!
 //! Source: `pg_backup_archiver.c` and `pg_backup_directory.c` of PostgreSQL.
 
 use std::collections::HashMap;

@@ -46,7 +46,7 @@ pub(super) enum Rights {
     OfAnOwner,
 }
 
-/// The folder in which the copy of the dump gets its own.
+/// The folder in which what is laid down of the dump gets its own.
 #[derive(Clone, Debug)]
 pub(super) enum Spool {
     /// One that this user reads.

@@ -75,7 +75,7 @@ struct Database {
 }
 
 impl PostgresScratch {
-    /// For the dump that `manifest` describes, on `server`; the copy of the dump gets a folder in `parent`.
+    /// For the dump that `manifest` describes, on `server`; what is laid down of the dump gets a folder in `parent`.
     pub fn new(manifest: Manifest, server: Server, parent: PathBuf) -> Self {
         let facts = SandboxFacts { provider: "server".to_owned(), ..SandboxFacts::default() };
         Self { manifest, server, parent, facts, made: None }
@@ -145,7 +145,7 @@ impl Sandbox for PostgresScratch {
         }
         let programs =
             self.server.programs(major).map_err(|(reason, hint)| NotReady::CannotRun { reason, hint: Some(hint) })?;
-        // The copy of the dump is here, what becomes of it on the server.
+        // What is laid down of the dump is here, what becomes of it on the server.
         let folder = folder_with_room(&self.parent, laid_bytes(&self.manifest, expected.bytes))?;
         let name = format!("{PREFIX}{}", random().map_err(NotReady::cannot_run)?);
         let word = format!("made by a drill, {}", random().map_err(NotReady::cannot_run)?);

@@ -1,4 +1,7 @@
 //! The dump of a database before and after it is loaded: whether it is whole, and what its manifest describes.
+//!
+//! What is always true: an error says what became of the database, and "nothing was loaded" only where that is so. Called by the
+//! target, in the order of a restore.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};

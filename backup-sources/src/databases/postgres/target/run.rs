@@ -1,4 +1,6 @@
 //! pg_restore being run: what it is told, what it says.
+//!
+//! What is always true: its exit status decides, and its first complaints are told. Called by the target, once for a restore.
 
 use std::fs::{self, Permissions};
 use std::io;
