@@ -10,8 +10,8 @@
 //! a dump that ends early, a table without its data, all end the run. No password is in an argument, a path, an error or
 //! the manifest; `globals.sql` has the hashes of roles' passwords when the server gives them out.
 //!
-//! A crash leaves nothing on the server: the transaction ends with its connection. On our side a restore keeps its
-//! copy of the dump in a folder of its own, which only this user can read, and which is removed at its end; so does a dump
+//! A crash leaves nothing on the server: the transaction ends with its connection. On our side a restore keeps
+//! what it lays down of the dump in a folder of its own, which only this user can read, and which is removed at its end; so does a dump
 //! by several connections.
 
 mod absent;
