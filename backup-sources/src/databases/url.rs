@@ -87,8 +87,15 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What is escaped when a part of a URL is shown.
-const SHOWN: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'?').add(b'#').add(b'@').add(b'%').add(b'"').add(b':');
+/// What is escaped of an address in brackets when it is shown: it may have colons, and a zone behind a `%`.
+const SHOWN_IN_BRACKETS: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'/').add(b'?').add(b'#').add(b'@').add(b'%').add(b'"').add(b',').add(b']');
+
+/// What is escaped of a path that is shown as a part of a URL.
+const SHOWN_IN_PATHS: &AsciiSet = &SHOWN.remove(b'/');
+
+/// What is escaped when any other part of a URL is shown: read again, it is the same part.
+const SHOWN: &AsciiSet = &SHOWN_IN_BRACKETS.add(b':').add(b'[');
 
 impl DatabaseUrl {
     /// Whether `text` is written as databases are. A path that begins so has to be written with `./` before it.
@@ -127,6 +134,9 @@ impl DatabaseUrl {
         let Some(rest) = rest.strip_prefix(b"//") else {
             if engine != Engine::Sqlite {
                 return Err(fail("two slashes are missing behind the colon"));
+            }
+            if rest.contains(&0) {
+                return Err(fail("a name cannot contain a zero byte"));
             }
             url.path = rest.to_vec();
             return Ok(url);
@@ -275,7 +285,11 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = String::from_utf8_lossy(&self.path);
         if self.engine == Engine::Sqlite {
-            return write!(f, "{}:{path}", self.scheme);
+            return match path.starts_with("//") {
+                // As it is, its beginning would be taken for a server.
+                true => write!(f, "{}://{}", self.scheme, utf8_percent_encode(&path, SHOWN_IN_PATHS)),
+                false => write!(f, "{}:{path}", self.scheme),
+            };
         }
         write!(f, "{}://", self.scheme)?;
         if let Some(user) = &self.user {
@@ -284,7 +298,7 @@ impl fmt::Display for DatabaseUrl {
         for (index, Host { name, port }) in self.hosts.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             match name.contains(':') {
-                true => write!(f, "{comma}[{name}]")?,
+                true => write!(f, "{comma}[{}]", utf8_percent_encode(name, SHOWN_IN_BRACKETS))?,
                 false => write!(f, "{comma}{}", utf8_percent_encode(name, SHOWN))?,
             }
             if let Some(port) = port {
@@ -379,6 +393,11 @@ mod tests {
         assert_eq!(several.hosts(), [host("a", Some(1)), host("b", None), host("::1", Some(3))]);
         assert_eq!(several.to_string(), "mongodb://a:1,b,[::1]:3/x");
         assert_eq!(url("postgres://%2Frun%2Fpg/x").hosts(), [host("/run/pg", None)]);
+        // What is shown is copied into the next command: an address with its zone, and a name that looks like none.
+        for shown in ["postgres://[fe80::1%25eth0]:5432/x", "postgres://%5B,a%2Cb,[c:%2F%5D%2C]/x"] {
+            assert_eq!(url(shown).to_string(), shown);
+        }
+        assert_eq!(url("postgres://[fe80::1%25eth0]/x").hosts(), [host("fe80::1%eth0", None)]);
         assert_eq!(
             url("postgres://a,,:,[],:5/x").hosts(),
             [host("a", None), host("", Some(5))],
@@ -392,6 +411,10 @@ mod tests {
         assert_eq!(url("sqlite:rel.db").path(), b"rel.db");
         assert_eq!(url("sqlite:///a%20b.db").path(), b"/a b.db");
         assert_eq!(url("sqlite:/x.db").to_string(), "sqlite:/x.db");
+        let doubled = url("sqlite:////a%2520b.db");
+        assert_eq!((doubled.path(), doubled.to_string()), (&b"//a%20b.db"[..], "sqlite:////a%2520b.db".to_owned()));
+        assert_eq!(url(&doubled.to_string()), doubled);
+        assert!(DatabaseUrl::parse("sqlite:a\0b").is_err(), "no file's name has a zero byte");
     }
 
     #[test]
@@ -432,7 +455,9 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in "(postgres|mongodb|sqlite|redis):(//)?[ -~%@:/?#,\\[\\]]{0,30}") {
             if let Ok(url) = DatabaseUrl::parse(&text) {
-                let _ = (url.to_string(), url.database().is_ok());
+                let _ = url.database().is_ok();
+                let shown = url.to_string();
+                prop_assert_eq!(DatabaseUrl::parse(&shown).map(|again| again.to_string()).ok(), Some(shown));
             }
         }
     }
