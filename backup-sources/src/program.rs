@@ -2,8 +2,9 @@
 //!
 //! What is always true: its error output is read beside the work, so that no full pipe stops it, and of what it says there
 //! the beginning and the end are kept, because a complaint may be followed by a statement with the names of ten thousand
-//! tables. One that is dropped before its end is killed, and waited for. Used by the source of a command's output and by
-//! the engines whose own programs dump and load. When we are killed, it finds its pipes closed.
+//! tables. One that is dropped before its end is killed, and waited for; one that was started as a group takes with it, at
+//! any end, what it has started itself. Used by the source of a command's output and by the engines whose own programs dump
+//! and load. When we are killed, it finds its pipes closed.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -31,6 +32,9 @@ pub(crate) struct Program {
     input: Option<ChildStdin>,
     output: Option<ChildStdout>,
     errors: Option<JoinHandle<Vec<u8>>>,
+    /// Whether it leads a group of processes that is not known to be gone: only until its own end was waited for, because
+    /// its number is nobody else's until then.
+    leads: bool,
 }
 
 /// How a program ended.
@@ -53,6 +57,19 @@ impl Program {
         Self::start_with(command, Stdio::piped())
     }
 
+    /// Starts one that nothing comes into, in a group of its own with what it starts. The error names it.
+    ///
+    /// An interrupt from the terminal does not reach it: who starts it ends it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn start_as_group(mut command: Command) -> io::Result<Self> {
+        use std::os::unix::process::CommandExt as _;
+
+        command.process_group(0);
+        let mut program = Self::start_with(command, Stdio::null())?;
+        program.leads = true;
+        Ok(program)
+    }
+
     fn start_with(mut command: Command, input: Stdio) -> io::Result<Self> {
         let spawned = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|error| {
@@ -65,7 +82,7 @@ impl Program {
             let _ = rustix::pipe::fcntl_setpipe_size(output, PIPE_BYTES);
         }
         let errors = child.stderr.take().map(|errors| thread::spawn(move || ends(errors)));
-        Ok(Self { child, input, output, errors })
+        Ok(Self { child, input, output, errors, leads: false })
     }
 
     /// Says that nothing more comes.
@@ -74,25 +91,42 @@ impl Program {
         self.input = None;
     }
 
-    /// Whether it has ended already.
+    /// Whether it has ended already. What is left of its group is killed then: somebody may have killed its leader alone,
+    /// as a system does that has no memory left, and the others would hold our pipes for ever.
     #[cfg(feature = "postgres")]
     pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
-        Ok(self.child.try_wait()?.is_some())
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+        // Its end is left to be waited for: so long its number is its own.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let has_ended = waitid(WaitId::Pid(Pid::from_child(&self.child)), look)?.is_some();
+        if has_ended {
+            self.kill_group();
+        }
+        Ok(has_ended)
     }
 
-    /// Asks it to end, so that it ends what it has started itself, and waits for that; in the end it is killed.
+    /// Asks it to end, so that it ends what it has started itself, and waits for that; in the end all of it is killed.
     #[cfg(feature = "postgres")]
     pub(crate) fn stop(mut self) {
         use rustix::process::{Pid, Signal, kill_process};
 
-        if matches!(self.child.try_wait(), Ok(None)) && kill_process(Pid::from_child(&self.child), Signal::TERM).is_ok()
-        {
+        if matches!(self.has_ended(), Ok(false)) && kill_process(Pid::from_child(&self.child), Signal::TERM).is_ok() {
             for _ in 0..STOP_LOOKS {
-                if !matches!(self.child.try_wait(), Ok(None)) {
+                if !matches!(self.has_ended(), Ok(false)) {
                     return;
                 }
                 thread::sleep(STOP_PAUSE);
             }
+        }
+    }
+
+    fn kill_group(&self) {
+        use rustix::process::{Pid, Signal, kill_process_group};
+
+        if self.leads {
+            // Nobody may be left.
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }
     }
 
@@ -108,6 +142,7 @@ impl Program {
             let _ = io::copy(&mut output, &mut io::sink());
         }
         let status = self.child.wait().map_err(|error| format!("the program's end is not known: {error}"))?;
+        self.leads = false;
         let said = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         Ok(Ended { status, said: String::from_utf8_lossy(&said).into_owned() })
     }
@@ -138,6 +173,7 @@ impl Write for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        self.kill_group();
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             let _ = self.child.kill();
             let _ = self.child.wait();
@@ -191,6 +227,40 @@ mod tests {
         let id = program.child.id();
         drop(program);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn one_whose_leader_was_killed_leaves_nothing_behind_that_holds_its_pipes() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 1000 & echo ready >&2; kill -STOP $!; kill -KILL $$"]);
+        let mut program = Program::start_as_group(command).unwrap();
+        while !program.has_ended().unwrap() {
+            thread::sleep(STOP_PAUSE);
+        }
+        // With the pipes in a sleeper's hands this would wait for it.
+        let ended = program.finish().unwrap();
+        assert_eq!((ended.status.code(), &ended.said[..]), (None, "ready\n"));
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn one_that_is_stopped_takes_with_it_what_it_has_started() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "trap 'exit 0' TERM; sleep 1000 & echo $!; wait"]);
+        let mut program = Program::start_as_group(command).unwrap();
+        let mut told = Vec::new();
+        while !told.ends_with(b"\n") {
+            let mut byte = [0];
+            program.read_exact(&mut byte).unwrap();
+            told.extend(byte);
+        }
+        program.stop();
+        let status = format!("/proc/{}/stat", String::from_utf8(told).unwrap().trim());
+        // Until it is gone, or waits for whoever has inherited it to take note of that.
+        while std::fs::read_to_string(&status).is_ok_and(|status| !status.contains(") Z ")) {
+            thread::sleep(STOP_PAUSE);
+        }
     }
 
     #[test]

@@ -4,6 +4,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::driver::Ran;
@@ -88,7 +95,7 @@ fn a_piece_that_is_damaged_replaces_nothing_and_leaves_no_half_of_a_table() {
     server.database("app", TABLES);
     server.create("app", &[]);
     server.sql("app", "DROP TABLE d; CREATE TABLE newer AS SELECT 5 AS n");
-    let packs = |folder: &std::path::Path| -> Vec<_> {
+    let packs = |folder: &Path| -> Vec<_> {
         let folders = fs::read_dir(folder.join("data")).unwrap().map(|entry| entry.unwrap().path());
         folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())).collect()
     };
@@ -118,4 +125,83 @@ fn a_piece_that_is_damaged_replaces_nothing_and_leaves_no_half_of_a_table() {
         let counted = server.sql("new", &format!("SELECT count(*) FROM {table}"));
         assert!(counted == rows || counted == "0", "{table} has {counted} rows");
     }
+}
+
+/// The processes of pg_restore that read below `folder`, each with its parent.
+fn readers(folder: &Path) -> Vec<(i32, i32)> {
+    // Not we, who are told the folder itself.
+    let below = format!("{}/", folder.display());
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let parent = |process: i32| {
+        let arguments = fs::read(format!("/proc/{process}/cmdline")).ok()?;
+        let is_one = arguments.split(|&byte| byte == 0).any(|argument| argument.starts_with(below.as_bytes()));
+        let status = fs::read_to_string(format!("/proc/{process}/stat")).ok().filter(|_| is_one)?;
+        // Behind the name, which may hold anything: the state and the parent.
+        Some((process, status.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?))
+    };
+    processes.filter_map(parent).collect()
+}
+
+/// Whether `process` has opened a pipe that lies below `folder`.
+fn has_opened_a_pipe(process: i32, folder: &Path) -> bool {
+    let Ok(opened) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
+    opened.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|file| file.starts_with(folder))
+}
+
+/// Restores into the database `new`, and stops a worker of pg_restore in the middle of a table; `end` gets the numbers of
+/// our process and of pg_restore's first one.
+fn ended_in_the_middle_of_a_table(server: &Server, end: impl FnOnce(Pid, Pid)) -> Ran {
+    let spool = server.world.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    let mut command = server.backup();
+    command.args(["restore", "latest", "--jobs", "2", "--spool", spool.to_str().unwrap(), "--to", &server.url("new")]);
+    let mut restore = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let restoring = i32::try_from(restore.id()).unwrap();
+    let (leader, worker) = loop {
+        assert!(restore.try_wait().unwrap().is_none(), "it has ended before a table was seen to be read");
+        let readers = readers(&spool);
+        let reads = |reader: &&(i32, i32)| reader.1 != restoring && has_opened_a_pipe(reader.0, &spool);
+        if let Some(&(worker, leader)) = readers.iter().find(reads) {
+            break (leader, worker);
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    // It neither goes on nor ends by itself.
+    kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+    end(Pid::from_raw(restoring), Pid::from_raw(leader));
+    let ran = Ran::of(&restore.wait_with_output().unwrap());
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 0, "nothing is left where it was laid down");
+    while !readers(&spool).is_empty() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    ran
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_pg_restore_that_is_killed_ends_the_restore_though_its_workers_live_on() {
+    let server = Server::start(15, &[]);
+    server.database("app", TABLES);
+    server.create("app", &[]);
+    let ran = ended_in_the_middle_of_a_table(&server, |_, leader| kill(leader, Signal::SIGKILL).unwrap());
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(
+        ran.err.contains("signal: 9") && ran.err.contains("the database is not complete; the system's log"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
+fn a_restore_that_is_interrupted_in_a_table_ends_and_says_what_it_leaves_behind() {
+    let server = Server::start(15, &[]);
+    server.database("app", TABLES);
+    server.create("app", &[]);
+    let ran = ended_in_the_middle_of_a_table(&server, |restoring, _| kill(restoring, Signal::SIGINT).unwrap());
+    assert_eq!(ran.code, 130, "{}", ran.err);
+    assert!(ran.err.contains("stopped on request"), "{}", ran.err);
+    assert!(ran.err.contains("the database \"new\" is not complete"), "{}", ran.err);
+    assert!(!ran.err.contains("damaged"), "nothing is: {}", ran.err);
 }

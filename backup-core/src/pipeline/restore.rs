@@ -418,8 +418,11 @@ impl Restore<'_> {
         files.keys().for_each(|path| self.unrestored.keep(path));
         let stored = StoredFiles::new(self.repository, self.index, self.cancel, self.observer, files);
         let loaded = target.load(&stored);
-        // Whatever a target makes of having been stopped.
-        self.cancel.check()?;
+        // Whatever a target makes of having been stopped; but what it has left behind, only it knows.
+        self.cancel.check().map_err(|stopped| match loaded.as_ref().err().and_then(|error| error.hint.clone()) {
+            None => stopped,
+            Some(hint) => stopped.with_hint(hint),
+        })?;
         if let Err(error) = loaded {
             // What was read ahead of what was wanted is no loss, when it was not wanted.
             if let Some(lost) = stored.lost() {

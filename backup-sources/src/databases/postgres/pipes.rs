@@ -2,12 +2,13 @@
 //! which the rows then go as they are fetched, opened and hashed, ahead of who reads them.
 //!
 //! What is always true: pg_restore takes the end of a pipe for the end of the table. So a pipe whose rows did not all come
-//! is not closed before pg_restore was ended: what it has loaded by then is never taken for the whole. When we are killed
-//! ourselves, it may be; who is killed has restored nothing.
+//! is not closed before pg_restore was ended, all of its processes: what it has loaded by then is never taken for the whole.
+//! When we are killed ourselves, it may be; who is killed has restored nothing.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
@@ -65,7 +66,7 @@ struct Stuck {
     why: io::Error,
     table: String,
     /// Kept open until nobody reads any more.
-    _file: File,
+    _file: Arc<File>,
 }
 
 /// Gives pg_restore what it asks for, until it ends: how it did; what the rows come to is put into `data`.
@@ -85,8 +86,9 @@ pub(super) fn serve(
         let mut service = Service { waiting: pipes, fed: Vec::new(), looks: 0, stuck: Vec::new() };
         let mut pause = PAUSE_MIN;
         loop {
-            let went_on = service
-                .go_on(&mut program, stored, data, |pipe, file| scope.spawn(move || feed(pipe, file, dump, stored)));
+            let went_on = service.go_on(&mut program, stored, data, |pipe, file| {
+                thread::Builder::new().spawn_scoped(scope, move || feed(pipe, file, dump, stored))
+            });
             match went_on {
                 Ok(Step::Over) => break,
                 Ok(Step::Moved) => pause = PAUSE_MIN,
@@ -105,7 +107,8 @@ pub(super) fn serve(
         if ended.as_ref().is_ok_and(|ended| ended.status.success()) {
             let unread = waiting.first().map(|pipe| &pipe.table);
             if let Some(table) = stuck.first().map(|stuck| &stuck.table).or(unread) {
-                return Err(io::Error::other(format!("pg_restore has not read all of {table}")));
+                let why = format!("pg_restore has not read all of {table}");
+                return Err(io::Error::new(io::ErrorKind::BrokenPipe, why));
             }
         }
         Ok(ended)
@@ -136,7 +139,7 @@ impl<'scope> Service<'scope> {
         program: &mut Program,
         stored: &dyn Stored,
         data: &mut Data,
-        mut begin: impl FnMut(Pipe, File) -> ScopedJoinHandle<'scope, Result<(i32, Rows), Stuck>>,
+        mut begin: impl FnMut(Pipe, Arc<File>) -> io::Result<ScopedJoinHandle<'scope, Result<(i32, Rows), Stuck>>>,
     ) -> io::Result<Step> {
         // Asked before: who has read before the end has opened its pipe by now.
         let has_ended = program.has_ended()?;
@@ -165,7 +168,15 @@ impl<'scope> Service<'scope> {
         while place < looked_at.min(self.waiting.len()) {
             match reader_of(&self.waiting[place].path)? {
                 None => place += 1,
-                Some(file) => self.fed.push(begin(self.waiting.remove(place), file)),
+                Some(file) => {
+                    let (pipe, file) = (self.waiting.remove(place), Arc::new(file));
+                    let table = pipe.table.clone();
+                    match begin(pipe, Arc::clone(&file)) {
+                        Ok(thread) => self.fed.push(thread),
+                        // The next look ends pg_restore.
+                        Err(why) => self.stuck.push(Stuck { why, table, _file: file }),
+                    }
+                }
             }
         }
         Ok(if self.waiting.len() < before { Step::Moved } else { Step::Waited })
@@ -202,7 +213,7 @@ fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes the rows of a table into its pipe, and closes it.
-fn feed(pipe: Pipe, file: File, dump: &SnapshotPath, stored: &dyn Stored) -> Result<(i32, Rows), Stuck> {
+fn feed(pipe: Pipe, file: Arc<File>, dump: &SnapshotPath, stored: &dyn Stored) -> Result<(i32, Rows), Stuck> {
     let Pipe { number, table, origin, mut rows, .. } = pipe;
     let fed = ahead(&origin, dump, stored, |pieces| {
         let mut take = |bytes: &[u8]| {
@@ -236,7 +247,7 @@ fn ahead(
 ) -> io::Result<()> {
     thread::scope(|scope| {
         let ((fill, filled), (empty, emptied)) = (sync_channel(PIECES_AHEAD), channel());
-        scope.spawn(move || {
+        thread::Builder::new().spawn_scoped(scope, move || {
             let (opened, mut left) = match origin {
                 Origin::Block(begins, bytes) => (stored.open(dump, *begins), *bytes),
                 Origin::File(path) => (stored.open(path, 0), u64::MAX),
@@ -257,7 +268,7 @@ fn ahead(
             if let Err(error) = read {
                 let _ = fill.send(Err(error));
             }
-        });
+        })?;
         work(Box::new(Ahead { filled, empty }))
     })
 }

@@ -8,9 +8,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use backup_core::Error;
 use backup_core::contracts::{Expectation, Stored, TargetError};
 use backup_core::model::SnapshotPath;
+use backup_core::{Error, ErrorKind};
 use postgres_protocol::escape::escape_identifier;
 
 use super::{DUMP, PostgresTarget, Way};
@@ -102,8 +102,11 @@ impl PostgresTarget {
             true => format!("the database {} is not complete", escape_identifier(&self.database)),
             false => format!("the database {} is as it was", escape_identifier(&self.database)),
         };
-        failed_to_read(error)
-            .with_hint(format!("{state}; `check --read-data` shows what is damaged, another snapshot may be whole"))
+        let hint = match is_damage(&error) {
+            true => format!("{state}; `check --read-data` shows what is damaged, another snapshot may be whole"),
+            false => state,
+        };
+        failed_to_read(error).with_hint(hint)
     }
 
     /// Looks whether a copy of a dump is whole and what the manifest says, and completes it with the places of its data.
@@ -137,14 +140,26 @@ impl PostgresTarget {
 
 /// That a dump is not loaded, of which nothing was.
 fn untouched(error: io::Error) -> TargetError {
-    let is_of_pipes = error.kind() == io::ErrorKind::Unsupported;
+    let (is_of_pipes, is_damage) = (error.kind() == io::ErrorKind::Unsupported, is_damage(&error));
     let failed = failed_to_read(error);
     let hint = match failed.is_fatal {
         _ if is_of_pipes => "nothing was loaded; name a folder on a file system of this machine with --spool",
         true => "nothing was loaded; name a folder with more space with --spool",
-        false => "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole",
+        false if is_damage => {
+            "nothing was loaded; `check --read-data` shows what else is damaged, another snapshot may be whole"
+        }
+        false => "nothing was loaded",
     };
     failed.with_hint(hint)
+}
+
+/// Whether the repository does not hold what it should: neither the store, nor this machine, nor pg_restore, nor who asked for
+/// a stop is to blame.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(error) => matches!(error.kind(), ErrorKind::Damaged(_) | ErrorKind::Missing),
+        None => error.raw_os_error().is_none() && error.kind() != io::ErrorKind::BrokenPipe,
+    }
 }
 
 pub(super) fn failed_to_read(error: io::Error) -> TargetError {

@@ -6,13 +6,14 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use backup_core::contracts::{Stored, TargetError};
 use backup_core::model::SnapshotPath;
 use postgres_protocol::escape::escape_identifier;
 
-use super::described::failed_to_read;
+use super::described::{failed_to_read, is_damage};
 use super::{DUMP, Existing, PostgresTarget, Readers, Tablespaces};
 use crate::databases::postgres::archive::Data;
 use crate::databases::postgres::laid_out::LaidOut;
@@ -66,13 +67,17 @@ impl PostgresTarget {
         if self.options.readers == Readers::Everybody {
             show(self.folder.path()).map_err(|error| TargetError::of_io("show", SnapshotPath::root(), &error))?;
         }
-        let running = Program::start(command).map_err(|error| failed(error.to_string()))?;
+        let running = Program::start_as_group(command).map_err(|error| failed(error.to_string()))?;
         let is_looked_into = laid_out.is_some();
         let LaidOut { mut data, pipes } = laid_out.unwrap_or_default();
         let path = SnapshotPath::parse(DUMP.as_bytes());
         let ended = pipes::serve(running, pipes, &path, stored, &mut data).map_err(|error| match list {
             Some(_) => {
-                failed_to_read(error).with_hint("no table was changed; `check --read-data` shows what is damaged")
+                let hint = match is_damage(&error) {
+                    true => "no table was changed; `check --read-data` shows what is damaged",
+                    false => "no table was changed",
+                };
+                failed_to_read(error).with_hint(hint)
             }
             None => self.incomplete(error),
         })?;
@@ -93,7 +98,13 @@ impl PostgresTarget {
         let told: Vec<&str> =
             ended.said.lines().filter_map(|line| Some(line.split_once("error: ")?.1.trim())).take(TOLD_MAX).collect();
         let what = if told.is_empty() { complaint(ended) } else { told.join("; ") };
+        // One that was killed has had no time to say why.
+        let was_killed = told.is_empty() && ended.status.signal().is_some();
         let hint = match (is_part, self.options.existing) {
+            (true, _) if was_killed => "nothing was changed; the system's log says whether memory was short",
+            (false, _) if was_killed => {
+                "the database is not complete; the system's log says whether memory was short: a smaller --jobs takes less"
+            }
             (true, Existing::Refused) => {
                 "nothing was changed; an object that is there already is replaced with --clean"
             }
