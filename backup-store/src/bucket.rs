@@ -102,12 +102,16 @@ impl Bucket {
         }
         let decoded = |text: &str| {
             let decoded = percent_decoded(text.as_bytes()).and_then(|bytes| String::from_utf8(bytes).ok());
-            decoded.ok_or_else(|| wrong(String::from("a % is not followed by two hexadecimal digits of UTF-8")))
+            decoded.ok_or_else(|| {
+                wrong(String::from("a % is not followed by two hexadecimal digits of UTF-8"))
+                    .with_hint("write a percent sign itself as %25")
+            })
         };
         let prefix = decoded(prefix.trim_end_matches('/'))?;
         let is_component = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
         if !prefix.is_empty() && !prefix.split('/').all(is_component) {
-            return Err(wrong(String::from("what follows the bucket is no prefix of object names")));
+            return Err(wrong(String::from("what follows the bucket is no prefix of object names"))
+                .with_hint("write names between single slashes, none of them . or .."));
         }
         let mut bucket = Self { provider, name: name.to_owned(), prefix, settings: BucketSettings::default() };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -136,16 +140,22 @@ impl Bucket {
                 .with_hint(format!("known are: {}", known.join(", "))));
         }
         if value.is_empty() || value.chars().any(char::is_control) {
-            return Err(wrong(format!("{name} has no value")));
+            return Err(wrong(format!("{name} has no value")).with_hint(format!("write {name}=VALUE, or leave it out")));
         }
         let settings = &mut self.settings;
         match name {
-            "endpoint" => settings.endpoint = Some(endpoint(&value).map_err(wrong)?),
+            "endpoint" => {
+                let server = endpoint(&value).map_err(|why| wrong(why).with_hint("write endpoint=https://HOST:PORT"));
+                settings.endpoint = Some(server?);
+            }
             "region" => settings.region = Some(value),
             "path_style" => match value.as_str() {
                 "true" => settings.path_style = Some(true),
                 "false" => settings.path_style = Some(false),
-                _ => return Err(wrong(String::from("path_style is true or false"))),
+                _ => {
+                    return Err(wrong(String::from("path_style is true or false"))
+                        .with_hint("true puts the bucket behind the server's name, false before it"));
+                }
             },
             "storage_class" => settings.storage_class = Some(value),
             "profile" => settings.profile = Some(value),
@@ -214,10 +224,10 @@ fn is_secret(name: &str) -> bool {
 fn endpoint(text: &str) -> std::result::Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let Some(rest) = rest else {
-        return Err(String::from("an endpoint begins with https:// or http://, as https://HOST:PORT"));
+        return Err(String::from("an endpoint begins with https:// or http://"));
     };
     if rest.contains(['@', '?', '#']) {
-        return Err(String::from("an endpoint is a server alone, as https://HOST:PORT, without user or query"));
+        return Err(String::from("an endpoint is a server alone, without user or query"));
     }
     if rest.is_empty() || rest.starts_with([':', '/']) {
         return Err(String::from("the endpoint names no server"));
@@ -300,6 +310,7 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.to_string().contains(why), "{text}: {error}");
+            assert!(error.hint().is_some(), "{text}: what to write instead");
         }
     }
 
