@@ -105,7 +105,7 @@ fn a_container_ends_with_its_drill_even_when_that_is_killed() {
     assert_eq!(podman.containers(), name);
     kill(drill);
     wait_for("its container is gone", || podman.containers().is_empty());
-    assert!(!is_running(&name), "nothing of it runs but what the user's own program left");
+    wait_for("nothing of it runs but what the user's own program left", || !is_running(&name));
     assert_eq!(left(&server), [name]);
 
     let ran = Ran::of(&command(&server, &podman).args(["drill", "app"]).output().unwrap()).succeeds();
