@@ -224,10 +224,11 @@ fn a_command_for_the_passphrase_that_fails_is_said_before_the_store_is_asked() {
 
 #[test]
 fn a_run_that_is_interrupted_waits_for_no_server_that_never_answered() {
-    let (world, silent) = (World::new(), Silent::start());
-    let place = format!("s3://bucket/x?endpoint=http://{}", silent.address);
+    let world = World::new();
     let source = world.source();
     for arguments in [&["snapshots"][..], &["init"], &["create", source.to_str().unwrap()]] {
+        let silent = Silent::start();
+        let place = format!("s3://bucket/x?endpoint=http://{}", silent.address);
         silent.is_not_waited_for_by(command(&world, &place, keys("i", "x")).args(arguments));
     }
 }

@@ -42,9 +42,11 @@ impl Silent {
     }
 
     /// Runs a command until it has connected, interrupts it, and insists that it stops as asked: nothing is waited for,
-    /// and no connection, nor a program that holds one, is left.
+    /// and no connection, nor a program that holds one, is left. Each command has a server of its own: a connection that
+    /// was still in the queue when its program ended would be taken for the next program's, which then is interrupted
+    /// before it listens.
     #[track_caller]
-    pub(crate) fn is_not_waited_for_by(&self, command: &mut Command) {
+    pub(crate) fn is_not_waited_for_by(self, command: &mut Command) {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         assert!(self.changes.recv_timeout(LONGEST).expect("nothing connects"), "a connection ends before it begins");
         assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());

@@ -152,9 +152,10 @@ fn wrong_places_and_passwords_are_two_lines_and_an_exit_code() {
 
 #[test]
 fn a_run_that_is_interrupted_waits_for_no_server_that_never_answered() {
-    let (world, silent) = (World::new(), Silent::start());
-    let place = format!("rest:http://{}/repo/", silent.address);
+    let world = World::new();
     for arguments in [&["snapshots"][..], &["init"]] {
+        let silent = Silent::start();
+        let place = format!("rest:http://{}/repo/", silent.address);
         silent.is_not_waited_for_by(command(&world, &place).args(arguments));
     }
 }

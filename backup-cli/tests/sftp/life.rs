@@ -97,11 +97,12 @@ fn a_folder_that_holds_something_else_is_named_and_left_as_it_is() {
 #[test]
 #[ignore = "needs sshd"]
 fn a_run_that_is_interrupted_waits_for_no_server_that_never_answered() {
-    let (world, silent) = (World::new(), Silent::start());
+    let world = World::new();
     let settings = world.path().join("ssh_config");
-    fs::write(&settings, format!("Host *\nPort {}\n", silent.address.port())).unwrap();
     let place = format!("sftp://127.0.0.1/repo?ssh_config={}", settings.display());
     for arguments in [&["snapshots"][..], &["init"]] {
+        let silent = Silent::start();
+        fs::write(&settings, format!("Host *\nPort {}\n", silent.address.port())).unwrap();
         silent.is_not_waited_for_by(command(&world, &place).args(arguments));
     }
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -143,17 +144,29 @@ impl Patience {
     where
         F: Future<Output = Result<T, SinkError>>,
     {
-        let (work, stop) = (pin!(self.try_until(bytes_to_send, attempt, is_evidence)), pin!(self.stopped_unheard()));
+        let cancelled = || Err(SinkError::new(SinkErrorKind::Cancelled, "store"));
+        let (mut work, stop) =
+            (pin!(self.try_until(bytes_to_send, attempt, is_evidence)), pin!(self.stopped_unheard()));
+        // Whoever waited for the connection that another gives up must not begin one in its place.
+        let work = future::poll_fn(|context| match self.is_stopped_unheard() {
+            true => Poll::Ready(cancelled()),
+            false => work.as_mut().poll(context),
+        });
         match future::select(work, stop).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => Err(SinkError::new(SinkErrorKind::Cancelled, "store")),
+            Either::Right(((), _)) => cancelled(),
         }
+    }
+
+    /// Whether a stop was asked for and the store has never answered.
+    fn is_stopped_unheard(&self) -> bool {
+        self.cancel.requested() && !self.has_answered.load(Ordering::Relaxed)
     }
 
     /// Waits for a request to stop, for ever once the store has answered.
     async fn stopped_unheard(&self) {
         while !self.has_answered.load(Ordering::Relaxed) {
-            if self.cancel.requested() {
+            if self.is_stopped_unheard() {
                 return;
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -462,3 +462,22 @@ fn a_stop_is_heeded_at_once_while_the_store_has_not_answered_and_left_to_its_cal
         assert_eq!(sink.list("data").count().await, 1);
     });
 }
+
+#[test]
+fn who_waits_for_a_connection_does_not_begin_one_after_a_stop() {
+    let (cancel, one_at_a_time, begun) = (Cancel::new(), tokio::sync::Mutex::new(()), AtomicU32::new(0));
+    let patience = Patience::new(RetryPolicy::default()).stopped_by(cancel.clone());
+    let connect = || {
+        patience.persist(0, |_| async {
+            let _turn = one_at_a_time.lock().await;
+            begun.fetch_add(1, Ordering::Relaxed);
+            future::pending::<Result<(), SinkError>>().await
+        })
+    };
+    without_waiting(async {
+        let stop = async { (tokio::time::sleep(Duration::from_secs(1)).await, cancel.request()).1 };
+        let (one, other, ()) = future::join3(connect(), connect(), stop).await;
+        assert_eq!([one, other].map(|ended| ended.unwrap_err().kind), [SinkErrorKind::Cancelled; 2]);
+    });
+    assert_eq!(begun.load(Ordering::Relaxed), 1);
+}
