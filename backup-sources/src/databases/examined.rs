@@ -21,8 +21,10 @@ pub(super) trait Reading {
 }
 
 /// Nothing is special.
+#[cfg(any(test, feature = "redis", feature = "sqlite"))]
 pub(super) struct Plainly;
 
+#[cfg(any(test, feature = "redis", feature = "sqlite"))]
 impl Reading for Plainly {
     fn passes_over(&self, _expected: &Expectation) -> Option<String> {
         None

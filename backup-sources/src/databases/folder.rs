@@ -9,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::chunk::Chunking;
-use backup_core::contracts::{Content, ContentReader, Entry, SourceError, SourceEvent, SourceInfo};
+use backup_core::contracts::{Content, ContentReader, Entry, SourceError, SourceEvent};
 use backup_core::model::{Metadata, Node, NodeKind, SnapshotPath};
 use jiff::Timestamp;
 
@@ -30,7 +30,9 @@ pub(super) type Opener = Box<dyn FnOnce() -> Result<Box<dyn Stream>, SourceError
 /// One file of the folder.
 pub(super) struct File {
     /// Its name.
-    pub(super) name: &'static str,
+    pub(super) name: String,
+    /// Its owner, rights and times, where it is not a stream that comes into being now.
+    pub(super) metadata: Option<Metadata>,
     /// How it is cut; `None` for the repository's own way.
     pub(super) chunking: Option<Chunking>,
     /// Whether it is read when all others were.
@@ -39,12 +41,11 @@ pub(super) struct File {
     pub(super) open: Opener,
 }
 
-/// What a file is called in the snapshot, in place of its usual name, and what is said of it there.
-pub(super) struct Entitled {
-    /// Its name.
-    pub(super) name: String,
-    /// Its owner, rights and times, where it is not a stream that comes into being now.
-    pub(super) metadata: Option<Metadata>,
+impl File {
+    /// A stream that comes into being now, cut in the repository's own way.
+    pub(super) fn stream(name: impl Into<String>, turn: Turn, open: Opener) -> Self {
+        Self { name: name.into(), metadata: None, chunking: None, turn, open }
+    }
 }
 
 /// When a file is read.
@@ -58,9 +59,19 @@ pub(super) enum Turn {
 
 /// What lies in the folder.
 enum Inner {
-    File(Box<(Entitled, File)>),
+    File(Box<File>),
     #[cfg(feature = "postgres")]
-    Folder(Vec<(Entitled, File)>),
+    Folder(String, Vec<File>),
+}
+
+impl Inner {
+    fn name(&self) -> &str {
+        match self {
+            Self::File(file) => &file.name,
+            #[cfg(feature = "postgres")]
+            Self::Folder(name, _) => name,
+        }
+    }
 }
 
 /// The folder, as a walk through it.
@@ -74,15 +85,7 @@ pub(super) struct Folder {
 impl Folder {
     /// The folder of the database `name`. `time` is what the snapshot says of when its files were made.
     pub(super) fn new(engine: Engine, name: &str, files: Vec<File>, time: Timestamp) -> Self {
-        let plain = |file: File| (Entitled { name: file.name.to_owned(), metadata: None }, file);
-        Self::entitled(engine, name, files.into_iter().map(plain).collect(), time)
-    }
-
-    /// The same, where the names of files, or what is said of them, are only known now.
-    pub(super) fn entitled(engine: Engine, name: &str, files: Vec<(Entitled, File)>, time: Timestamp) -> Self {
-        let files =
-            files.into_iter().map(|(entitled, file)| (entitled.name.clone(), Inner::File(Box::new((entitled, file)))));
-        Self::of(engine, name, files.collect(), time)
+        Self::of(engine, name, files.into_iter().map(|file| Inner::File(Box::new(file))).collect(), time)
     }
 
     /// The same with a folder of files in it.
@@ -90,34 +93,29 @@ impl Folder {
     pub(super) fn with_folder(
         engine: Engine,
         name: &str,
-        (inner, inner_files): (&str, Vec<(Entitled, File)>),
+        (inner, inner_files): (&str, Vec<File>),
         files: Vec<File>,
         time: Timestamp,
     ) -> Self {
-        let plain = |file: File| {
-            let entitled = Entitled { name: file.name.to_owned(), metadata: None };
-            (entitled.name.clone(), Inner::File(Box::new((entitled, file))))
-        };
-        let mut all: Vec<_> = files.into_iter().map(plain).collect();
-        all.push((inner.to_owned(), Inner::Folder(inner_files)));
+        let mut all: Vec<_> = files.into_iter().map(|file| Inner::File(Box::new(file))).collect();
+        all.push(Inner::Folder(inner.to_owned(), inner_files));
         Self::of(engine, name, all, time)
     }
 
-    fn of(engine: Engine, name: &str, mut inner: Vec<(String, Inner)>, time: Timestamp) -> Self {
+    fn of(engine: Engine, name: &str, mut inner: Vec<Inner>, time: Timestamp) -> Self {
         let path = path_of(engine, name);
         let fate = Fate::default();
-        inner.sort_by(|(a, _), (b, _)| a.cmp(b));
+        inner.sort_by(|a, b| a.name().cmp(b.name()));
         let mut steps = vec![SourceEvent::Leave, SourceEvent::Leave];
-        for (name, inner) in inner.into_iter().rev() {
+        for inner in inner.into_iter().rev() {
             match inner {
-                Inner::File(file) => steps.push(entry(&path, file.0, file.1, time, &fate)),
+                Inner::File(file) => steps.push(entry(&path, *file, time, &fate)),
                 #[cfg(feature = "postgres")]
-                Inner::Folder(mut files) => {
+                Inner::Folder(name, mut files) => {
                     let path = path.join(name.as_bytes());
-                    files.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+                    files.sort_by(|a, b| a.name.cmp(&b.name));
                     steps.push(SourceEvent::Leave);
-                    let files = files.into_iter().rev();
-                    steps.extend(files.map(|(entitled, file)| entry(&path, entitled, file, time, &fate)));
+                    steps.extend(files.into_iter().rev().map(|file| entry(&path, file, time, &fate)));
                     let folder = node(name.as_bytes(), NodeKind::Dir { subtree: None }, 0o700, time);
                     steps.push(SourceEvent::Enter(folder));
                 }
@@ -130,13 +128,15 @@ impl Folder {
     }
 
     /// Where it lies in the snapshot.
+    #[cfg(any(test, feature = "mongodb", feature = "mysql", feature = "redis", feature = "sqlite"))]
     pub(super) fn path(&self) -> &SnapshotPath {
         &self.path
     }
 
     /// For [`backup_core::contracts::Source::info`].
-    pub(super) fn info(&self) -> SourceInfo {
-        SourceInfo { paths: vec![self.path.to_string()], excludes: Vec::new() }
+    #[cfg(any(test, feature = "mongodb", feature = "mysql", feature = "redis", feature = "sqlite"))]
+    pub(super) fn info(&self) -> backup_core::contracts::SourceInfo {
+        backup_core::contracts::SourceInfo { paths: vec![self.path.to_string()], excludes: Vec::new() }
     }
 
     /// For [`backup_core::contracts::Source::next`].
@@ -224,10 +224,10 @@ fn node(name: &[u8], kind: NodeKind, mode: u32, time: Timestamp) -> Node {
 }
 
 /// A file in the folder at `path`.
-fn entry(path: &SnapshotPath, entitled: Entitled, file: File, time: Timestamp, fate: &Fate) -> SourceEvent {
+fn entry(path: &SnapshotPath, mut file: File, time: Timestamp, fate: &Fate) -> SourceEvent {
     fate.lock().unread += 1;
-    let mut node = node(entitled.name.as_bytes(), NodeKind::File { size: 0, content: Vec::new() }, 0o600, time);
-    node.metadata = entitled.metadata.unwrap_or(node.metadata);
+    let mut node = node(file.name.as_bytes(), NodeKind::File { size: 0, content: Vec::new() }, 0o600, time);
+    node.metadata = file.metadata.take().unwrap_or(node.metadata);
     let content = StreamContent { path: path.join(&node.name), file, fate: fate.clone() };
     SourceEvent::Entry(Entry { node, content: Some(Box::new(content)) })
 }
@@ -329,7 +329,7 @@ mod tests {
 
     fn file(name: &'static str, verdict: Result<(), &'static str>) -> File {
         let open: Opener = Box::new(move || Ok(Box::new(Fixed(b"text", verdict))));
-        File { name, chunking: None, turn: Turn::Any, open }
+        File::stream(name, Turn::Any, open)
     }
 
     fn folder(name: &str, files: Vec<File>) -> Folder {
@@ -365,8 +365,7 @@ mod tests {
     #[cfg(feature = "postgres")]
     #[test]
     fn a_folder_stands_among_the_files_in_the_order_of_names() {
-        let inner = [file("2", Ok(())), file("10", Ok(()))];
-        let inner = inner.map(|file| (Entitled { name: file.name.to_owned(), metadata: None }, file)).into();
+        let inner = vec![file("2", Ok(())), file("10", Ok(()))];
         let files = vec![file("manifest.json", Ok(())), file("a", Ok(()))];
         let mut folder = Folder::with_folder(Engine::Postgres, "app", ("dump", inner), files, Timestamp::UNIX_EPOCH);
         assert_eq!(read(&mut folder), ["postgres/", "app/", "a", "dump/", "10", "2", "manifest.json"]);

@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 use std::path::Path;
 
 use backup_core::{Error, Result};
@@ -197,6 +198,7 @@ impl DatabaseUrl {
 
     /// A database of the server that listens on a socket: `socket` is its file, or for PostgreSQL its folder. `None` when
     /// its path is not UTF-8, which no URL can say.
+    #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
     pub(crate) fn of_socket(engine: Engine, user: Option<&str>, socket: &Path, database: &str) -> Option<Self> {
         let (_, schemes) = SCHEMES.iter().find(|(known, _)| *known == engine)?;
         Some(Self {

@@ -15,11 +15,16 @@ use std::path::{Path, PathBuf};
 use backup_core::contracts::NotReady;
 
 use super::program::Asked;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 use super::stand_ins::{script_of, write};
 use super::{SandboxFolder, Walls};
 
 /// Where the copy of a dump is laid.
 const SPOOL: &str = "spool";
+
+/// Where the scripts are that stand for client programs.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+const SCRIPTS: &str = "scripts";
 
 /// Where client programs write.
 const OWN: &str = "clients";
@@ -29,8 +34,6 @@ const OWN: &str = "clients";
 pub(crate) struct Clients {
     walls: Option<Walls>,
     isolation: String,
-    spool: PathBuf,
-    scripts: PathBuf,
 }
 
 impl Clients {
@@ -57,7 +60,7 @@ impl Clients {
             fs::DirBuilder::new().mode(0o700).create(&spool).map_err(of_io)?;
             clients.let_in(&spool).map_err(of_io)?;
         }
-        Ok(Self { walls: clients, isolation, spool, scripts: folder.path().join("scripts") })
+        Ok(Self { walls: clients, isolation })
     }
 
     /// For the user's programs alone, beside an engine whose data this program reads itself: with the way to `socket`, whose
@@ -89,13 +92,15 @@ impl Clients {
     }
 
     /// Whether they run as somebody else than the server's own client would: what they are to read must be shown to them.
+    #[cfg(feature = "mysql")]
     pub(crate) fn walls(&self) -> Option<&Walls> {
         self.walls.as_ref()
     }
 
     /// A folder that they read and the drill writes to, for the copy of a dump; `None` where they have no walls.
-    pub(crate) fn spool(&self) -> Option<&Path> {
-        self.walls.as_ref().map(|_| self.spool.as_path())
+    #[cfg(feature = "postgres")]
+    pub(crate) fn spool(&self, folder: &SandboxFolder) -> Option<PathBuf> {
+        self.walls.as_ref().map(|_| folder.path().join(SPOOL))
     }
 
     /// For each folder of `programs` one with scripts that stand for those of `names` that are there, and hand on
@@ -104,6 +109,7 @@ impl Clients {
     /// # Errors
     ///
     /// When they cannot be written.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     pub(crate) fn stand_ins(
         &self,
         folder: &SandboxFolder,
@@ -114,7 +120,7 @@ impl Clients {
         let Some(walls) = &self.walls else { return Ok(programs.to_vec()) };
         let mut stand_ins = Vec::new();
         for (place, programs) in programs.iter().enumerate() {
-            let scripts = self.scripts.join(place.to_string());
+            let scripts = folder.path().join(SCRIPTS).join(place.to_string());
             let there = names.iter().map(|name| (*name, programs.join(name))).filter(|(_, program)| program.is_file());
             let script = |program: &Path| script_of(&walls.command(folder, program), variables);
             let written: Vec<_> = there.map(|(name, program)| (name, script(&program))).collect();

@@ -48,11 +48,14 @@ pub use leftovers::{Leftover, remove_leftovers};
 pub use live::Live;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 pub use place::SandboxPlace;
-pub(crate) use program::{Asked, ask_program};
+#[cfg(feature = "sqlite")]
+pub(crate) use program::Asked;
+#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis", feature = "sqlite"))]
+pub(crate) use program::ask_program;
 pub use run_as::RunAs;
 #[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
 pub(crate) use served::Served;
 pub use walls::Namespaces;
 pub(crate) use walls::Walls;
-#[cfg(any(feature = "mongodb", feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 pub(crate) use walls::run;

@@ -30,6 +30,7 @@ pub(super) struct StandIn<'a> {
 
 /// The script that runs `command` in its own environment, with `variables` handed on where they are set, and with what the
 /// script is told besides.
+#[cfg(any(test, feature = "mysql", feature = "postgres"))]
 pub(super) fn script_of(command: &Command, variables: &[&str]) -> Vec<u8> {
     let mut text = b"#!/bin/sh\nexec /usr/bin/env -i".to_vec();
     let mut word = |bytes: &[u8]| {

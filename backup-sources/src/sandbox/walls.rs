@@ -226,11 +226,13 @@ impl Walls {
     }
 
     /// Whether there are namespaces around the programs: only then may what runs in them be anything.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn are_up(&self) -> bool {
         matches!(self.kind, Kind::Namespaces { .. } | Kind::Container { .. })
     }
 
     /// The text of a small file as the programs see it.
+    #[cfg(feature = "postgres")]
     pub(crate) fn read(&self, path: &Path) -> Option<String> {
         match &self.kind {
             Kind::Container { inside, .. } => {
@@ -298,6 +300,14 @@ impl Walls {
     }
 
     /// The folder that belongs to the programs. Once one of them ran, nothing in it can be trusted.
+    #[cfg(any(
+        test,
+        feature = "mongodb",
+        feature = "mysql",
+        feature = "postgres",
+        feature = "redis",
+        feature = "sqlite"
+    ))]
     pub(crate) fn own(&self) -> &Path {
         &self.own
     }

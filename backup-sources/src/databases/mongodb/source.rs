@@ -18,7 +18,7 @@ use super::instant::{self, Instant};
 use super::settings::MongodbSettings;
 use super::users::{self, Users};
 use super::{failure, metadata, names};
-use crate::databases::folder::{Entitled, File, Folder, Opener, Stream, Turn, path_of};
+use crate::databases::folder::{File, Folder, Opener, Stream, Turn, path_of};
 use crate::databases::manifest::{MANIFEST, Manifest};
 use crate::databases::ready::Ready;
 use crate::databases::url::Engine;
@@ -108,7 +108,7 @@ impl MongodbSource {
         let (database, options) = (database.to_owned(), options.clone());
         let state = Mutex::new(state);
         let shared = Arc::new(Shared { connection, database, path, collections, options, view, began, state });
-        let folder = Folder::entitled(Engine::Mongodb, &shared.database, files(&shared, users), began_at);
+        let folder = Folder::new(Engine::Mongodb, &shared.database, files(&shared, users), began_at);
         Ok(Self { folder, shared })
     }
 }
@@ -198,16 +198,18 @@ fn told_of_view(view: View, reads: Reads, connection: &Connection, collections: 
     }
 }
 
+/// Opens what is at hand already.
+fn ready(bytes: Vec<u8>) -> Opener {
+    Box::new(move || Ok(Box::new(Ready::new(bytes))))
+}
+
 /// The files of the snapshot.
-fn files(shared: &Arc<Shared>, users: Users) -> Vec<(Entitled, File)> {
-    let file = |name: String, turn: Turn, open: Opener| {
-        (Entitled { name, metadata: None }, File { name: "", chunking: None, turn, open })
-    };
+fn files(shared: &Arc<Shared>, users: Users) -> Vec<File> {
     let mut files = Vec::with_capacity(2 * shared.collections.len() + 4);
     for (index, collection) in shared.collections.iter().enumerate() {
         let text = metadata::text(collection);
         let name = names::escaped(&collection.name) + names::METADATA;
-        files.push(file(name, Turn::Any, Box::new(move || Ok(Box::new(Ready::new(text)) as Box<dyn Stream>))));
+        files.push(File::stream(name, Turn::Any, ready(text)));
         let Some(namespace) = collection.namespace() else { continue };
         let name = names::escaped(&namespace) + names::DOCUMENTS;
         let shared = Arc::clone(shared);
@@ -215,14 +217,12 @@ fn files(shared: &Arc<Shared>, users: Users) -> Vec<(Entitled, File)> {
             let documents = shared.documents(index, namespace)?;
             Ok(Box::new(CollectionStream { documents, index, shared }) as Box<dyn Stream>)
         };
-        files.push(file(name, Turn::Any, Box::new(open)));
+        files.push(File::stream(name, Turn::Any, Box::new(open)));
     }
-    for (name, bytes) in users.files {
-        files.push(file(name, Turn::Any, Box::new(move || Ok(Box::new(Ready::new(bytes)) as Box<dyn Stream>))));
-    }
+    files.extend(users.files.into_iter().map(|(name, bytes)| File::stream(name, Turn::Any, ready(bytes))));
     let shared = Arc::clone(shared);
     let manifest = move || Ok(Box::new(Ready::new(shared.manifest()?)) as Box<dyn Stream>);
-    files.push(file(MANIFEST.to_owned(), Turn::Last, Box::new(manifest)));
+    files.push(File::stream(MANIFEST, Turn::Last, Box::new(manifest)));
     files
 }
 

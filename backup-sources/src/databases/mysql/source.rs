@@ -349,7 +349,7 @@ fn dump_file(looked: Looked, passed: Arc<Mutex<Option<Passed>>>) -> File {
             .map_err(|why| SourceError::new("dump", subject.clone(), why))?;
         Ok(Box::new(Kept { stream, subject, passed }) as Box<dyn Stream>)
     };
-    File { name: DUMP, chunking: None, turn: Turn::Any, open: Box::new(open) }
+    File::stream(DUMP, Turn::Any, Box::new(open))
 }
 
 /// The same as a file of the folder.
@@ -382,7 +382,7 @@ fn manifest_file(name: &str, passed: Arc<Mutex<Option<Passed>>>, seen: Arc<Mutex
         *lock(&seen) = Some(manifest.report);
         Ok(Box::new(Ready::new(bytes)) as Box<dyn Stream>)
     };
-    File { name: MANIFEST, chunking: None, turn: Turn::Last, open: Box::new(open) }
+    File::stream(MANIFEST, Turn::Last, Box::new(open))
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -32,7 +32,7 @@ use super::failure;
 use super::rewritten;
 use super::rows::{LargeObjects, Rows};
 use super::source::Shared;
-use crate::databases::folder::{Entitled, File, Stream, Turn};
+use crate::databases::folder::{File, Stream, Turn};
 use crate::program::{Ended, Program};
 
 /// How long to wait before a file that has not grown is looked at again.
@@ -181,11 +181,7 @@ impl Progress {
 }
 
 /// Starts `command`, which dumps into `spool`, and waits for its table of contents. The files that it will make.
-pub(super) fn start(
-    shared: &Arc<Shared>,
-    command: Command,
-    spool: Spool,
-) -> Result<Vec<(Entitled, File)>, SourceError> {
+pub(super) fn start(shared: &Arc<Shared>, command: Command, spool: Spool) -> Result<Vec<File>, SourceError> {
     let failed = |why: String| SourceError::new("dump", shared.path.clone(), why);
     let dumping = Arc::new(Dumping::start(command, spool).map_err(failed)?);
     let contents = contents_of(&dumping, shared)?;
@@ -217,8 +213,7 @@ pub(super) fn start(
     let files = streams.into_iter().map(|(name, kind)| {
         let (shared, dumping, path) = (Arc::clone(shared), Arc::clone(&dumping), dumping.folder.join(&name));
         let open = move || Ok(Box::new(Growing { shared, dumping, path, file: None, kind }) as Box<dyn Stream>);
-        let file = File { name: "", chunking: None, turn: Turn::Any, open: Box::new(open) };
-        (Entitled { name, metadata: None }, file)
+        File::stream(name, Turn::Any, Box::new(open))
     });
     Ok(files.collect())
 }

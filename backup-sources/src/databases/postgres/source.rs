@@ -281,7 +281,7 @@ fn dump(shared: &Arc<Shared>, command: Command) -> File {
         let rewritten = Some(shared.rewritten());
         Ok(Box::new(DumpStream { dump, shared, rewritten, complaint: None }) as Box<dyn Stream>)
     };
-    File { name: "dump", chunking: None, turn: Turn::Any, open: Box::new(open) }
+    File::stream("dump", Turn::Any, Box::new(open))
 }
 
 /// The files that lie beside the dump.
@@ -290,10 +290,10 @@ fn beside(shared: &Arc<Shared>, globals: Option<Vec<u8>>) -> Vec<File> {
         let shared = Arc::clone(shared);
         move || Ok(Box::new(Text(shared.manifest()?.into())) as Box<dyn Stream>)
     };
-    let mut files = vec![File { name: MANIFEST, chunking: None, turn: Turn::Last, open: Box::new(manifest) }];
+    let mut files = vec![File::stream(MANIFEST, Turn::Last, Box::new(manifest))];
     if let Some(globals) = globals {
         let open = Box::new(move || Ok(Box::new(Text(globals.into())) as Box<dyn Stream>));
-        files.push(File { name: "globals.sql", chunking: None, turn: Turn::Any, open });
+        files.push(File::stream("globals.sql", Turn::Any, open));
     }
     files
 }

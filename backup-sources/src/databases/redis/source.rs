@@ -134,7 +134,7 @@ fn dump_file(name: &str, connection: Connection, clock: Arc<dyn Clock>, seen: Ar
         let stream = stream.map_err(|why| SourceError::new("read", subject.clone(), why))?;
         Ok(Box::new(Kept { stream, subject, seen }) as Box<dyn Stream>)
     };
-    File { name: DUMP, chunking: None, turn: Turn::Any, open: Box::new(open) }
+    File::stream(DUMP, Turn::Any, Box::new(open))
 }
 
 /// A snapshot on its way, looked at as it passes.
@@ -231,7 +231,7 @@ fn manifest_file(name: &str, seen: Arc<Mutex<Seen>>) -> File {
         seen.report = Some(report);
         Ok(Box::new(Ready::new(bytes.map_err(|error| SourceError::new("write", subject, error))?)) as Box<dyn Stream>)
     };
-    File { name: MANIFEST, chunking: None, turn: Turn::Last, open: Box::new(open) }
+    File::stream(MANIFEST, Turn::Last, Box::new(open))
 }
 
 /// What the server says of itself; nothing when it does not say it to this user.

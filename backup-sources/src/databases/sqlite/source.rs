@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{AtFlags, CWD, StatxFlags, StatxTimestamp, makedev, statx};
 use serde_json::{Map, Value};
 
-use super::super::folder::{Entitled, File, Folder, Stream, Turn, path_of};
+use super::super::folder::{File, Folder, Stream, Turn, path_of};
 use super::super::manifest::{MANIFEST, Manifest};
 use super::super::ready::Ready;
 use super::super::url::{DatabaseUrl, Engine};
@@ -130,7 +130,7 @@ impl SqliteSource {
             image_file(path, &name, metadata, &journal, options, Arc::clone(clock), Arc::clone(&seen)),
             manifest_file(&name, journal, options.check, Arc::clone(&seen)),
         ];
-        Ok(Self { folder: Folder::entitled(Engine::Sqlite, &name, files, clock.now()), seen })
+        Ok(Self { folder: Folder::new(Engine::Sqlite, &name, files, clock.now()), seen })
     }
 }
 
@@ -162,8 +162,8 @@ fn image_file(
     options: &SqliteOptions,
     clock: Arc<dyn Clock>,
     seen: Arc<Mutex<Seen>>,
-) -> (Entitled, File) {
-    let (options, is_wal, name) = (options.clone(), journal == "wal", name.to_owned());
+) -> File {
+    let (options, is_wal) = (options.clone(), journal == "wal");
     let subject = SnapshotPath::of_file(&path);
     let open = move || {
         let fail = |error: rusqlite::Error| SourceError::new("read", subject.clone(), told(&error));
@@ -185,8 +185,7 @@ fn image_file(
         Ok(Box::new(ImageStream { image, subject, seen }) as Box<dyn Stream>)
     };
     let chunking = Chunking::Fixed(Fixed::new(SQLITE_CHUNK_BYTES));
-    let file = File { name: "", chunking: Some(chunking), turn: Turn::Any, open: Box::new(open) };
-    (Entitled { name, metadata: Some(metadata) }, file)
+    File { metadata: Some(metadata), chunking: Some(chunking), ..File::stream(name, Turn::Any, Box::new(open)) }
 }
 
 /// The image being read. Its connection is left to the manifest, which counts in the same state.
@@ -210,7 +209,7 @@ impl Stream for ImageStream {
     }
 }
 
-fn manifest_file(name: &str, journal: String, check: Check, seen: Arc<Mutex<Seen>>) -> (Entitled, File) {
+fn manifest_file(name: &str, journal: String, check: Check, seen: Arc<Mutex<Seen>>) -> File {
     let name = name.to_owned();
     let open = move || {
         let subject = path_of(Engine::Sqlite, &name).join(MANIFEST.as_bytes());
@@ -251,8 +250,7 @@ fn manifest_file(name: &str, journal: String, check: Check, seen: Arc<Mutex<Seen
         seen.report = Some(report);
         Ok(Box::new(Ready::new(bytes)) as Box<dyn Stream>)
     };
-    let file = File { name: MANIFEST, chunking: None, turn: Turn::Last, open: Box::new(open) };
-    (Entitled { name: MANIFEST.to_owned(), metadata: None }, file)
+    File::stream(MANIFEST, Turn::Last, Box::new(open))
 }
 
 fn manifest_bytes(name: &str, report: &Report, details: Map<String, Value>) -> Result<Vec<u8>> {

@@ -170,8 +170,8 @@ impl Sandbox for PostgresSandbox {
         self.facts.tuned = TUNED.map(str::to_owned).to_vec();
         let endpoint = prepare(&connection, &server, &data, who, version.major)
             .map_err(|error| SandboxError::new("prepare postgres", error).ours())?;
-        let spool = folder.container().map_or_else(|| clients.spool(), |container| Some(container.spool()));
-        let spool = spool.map(|spool| Spool::Shown(spool.to_owned()));
+        let shown = folder.container().map(|container| container.spool().to_owned());
+        let spool = shown.or_else(|| clients.spool(&folder)).map(Spool::Shown);
         let spool = spool.unwrap_or_else(|| Spool::Own(folder.path().to_owned()));
         let restored = Restored::new(self.manifest.clone(), endpoint, programs, spool);
         self.cluster = Some(Cluster { restored, clients, served, folder });
