@@ -172,6 +172,8 @@ fn damaged(why: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::databases::postgres::archive::tests::dump;
     use crate::databases::postgres::observe;
@@ -235,6 +237,33 @@ mod tests {
         assert!(rows(&mut blocks(&bytes, places[2].begins, 9), 6).is_err(), "large objects");
         for length in usize::try_from(begins).unwrap()..usize::try_from(places[1].begins).unwrap() {
             assert!(rows(&mut blocks(&bytes[..length], begins, 9), 4).is_err(), "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_block_makes_it_panic_nor_hands_on_what_is_not_there(
+            of in 0_usize..3,
+            at in 0_usize..60,
+            bytes in prop::collection::vec(any::<u8>(), 0..12),
+            piece in 1_usize..90,
+        ) {
+            let mut whole = dump((1, 15));
+            let begins = observe::read(&mut &whole[..]).unwrap().blocks[of].begins;
+            let at = (usize::try_from(begins).unwrap() + at).min(whole.len());
+            let end = (at + bytes.len()).min(whole.len());
+            whole.splice(at..end, bytes);
+            let mut handed_on = 0;
+            let mut blocks = blocks(&whole, begins, piece);
+            let _ = match of {
+                2 => blocks.objects(6, |_, part| {
+                    handed_on += if let Part::Bytes(bytes) = part { bytes.len() } else { 0 };
+                    Ok(())
+                }),
+                _ => rows(&mut blocks, if of == 0 { 4 } else { 5 }).map(|rows| handed_on = rows.len()),
+            };
+            prop_assert!(blocks.position() <= whole.len() as u64);
+            prop_assert!(handed_on as u64 <= blocks.position() - begins);
         }
     }
 }

@@ -116,9 +116,18 @@ impl<R: Read> Old<R> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::databases::postgres::archive::tests::dump;
-    use crate::databases::postgres::directory;
+    use crate::databases::postgres::contents::Contents;
+    use crate::databases::postgres::{directory, observe};
+
+    /// What must be the same in both forms.
+    fn told(contents: &Contents) -> Vec<impl PartialEq + std::fmt::Debug + '_> {
+        let entries = contents.entries();
+        entries.map(|it| (it.number, &it.kind, &it.schema, &it.name, &it.needs, &it.owner, it.has_data)).collect()
+    }
 
     #[test]
     fn a_dump_in_one_file_becomes_one_of_a_folder() {
@@ -156,6 +165,28 @@ mod tests {
         for length in 0..written.len() {
             let cut = &written[..length];
             assert!(rewrite(cut, Layout::Directory, &Changes::default(), &mut io::sink()).is_err(), "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_can_be_read_can_be_written_anew_and_tells_the_same(
+            minor in 14_u8..=16,
+            at in 0_usize..1_200,
+            bytes in prop::collection::vec(any::<u8>(), 0..12),
+        ) {
+            let mut whole = dump((1, minor));
+            let at = at.min(whole.len());
+            let end = (at + bytes.len()).min(whole.len());
+            whole.splice(at..end, bytes);
+            if let Ok(Some(old)) = observe::contents(&whole[..]) {
+                let with_data = old.entries().filter(|entry| entry.has_data);
+                let files = with_data.map(|entry| (entry.number, format!("{}.dat", entry.number.unsigned_abs()))).collect();
+                let mut written = Vec::new();
+                rewrite(&whole[..], Layout::OneFile, &Changes { files, ..Changes::default() }, &mut written).unwrap();
+                let new = directory::contents(&written[..]).unwrap().unwrap();
+                prop_assert_eq!(told(&new), told(&old));
+            }
         }
     }
 }
