@@ -1,6 +1,7 @@
 //! The words of the command line that all commands share. What a command takes of its own stands beside what it does,
 //! in `commands/`.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use backup_core::repository::{LockMode, SnapshotQuery};
@@ -189,6 +190,12 @@ impl Which {
     }
 }
 
+/// How many of something at once, which the configuration file may say just so.
+pub(crate) fn parse_count<N: TryFrom<NonZeroU64>>(text: &str) -> Result<N, String> {
+    let count = text.parse::<NonZeroU64>().ok().filter(|count| count.get() <= 1_000);
+    count.and_then(|count| count.try_into().ok()).ok_or_else(|| "give a number from 1 to 1000".to_owned())
+}
+
 /// An instant as people write it. A date is its first moment; what has no zone is local time.
 pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(instant) = text.parse() {
@@ -212,6 +219,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_count_of_what_goes_on_at_once_is_what_the_configuration_takes() {
+        assert_eq!(parse_count::<NonZeroU64>("1000").unwrap().get(), 1_000);
+        for wrong in ["", "0", "-1", "1001", "many"] {
+            assert_eq!(parse_count::<NonZeroU64>(wrong).unwrap_err(), "give a number from 1 to 1000", "{wrong}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use backup_store::layers::{
 use backup_store::sinks::LocalSink;
 use bytesize::ByteSize;
 
+use crate::args::parse_count;
 use crate::console::Console;
 use crate::session::Session;
 
@@ -29,7 +30,7 @@ pub(crate) struct Network {
     #[arg(long, value_name = "BYTES", global = true, value_parser = parse_pace)]
     pub(crate) limit_download: Option<Arc<Pace>>,
     /// Have no more than this many requests under way at once
-    #[arg(long, value_name = "COUNT", global = true)]
+    #[arg(long, value_name = "COUNT", global = true, value_parser = parse_count::<NonZeroU64>)]
     pub(crate) connections: Option<NonZeroU64>,
     /// Keep no copies of indexes, snapshots and folders on this machine, and use none
     #[arg(long, global = true)]

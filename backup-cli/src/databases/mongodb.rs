@@ -13,6 +13,7 @@ use backup_sources::databases::mongodb::{
 use backup_sources::databases::url::{DatabaseUrl, Password};
 
 use super::{Cleaning, Loading, Verified};
+use crate::args::parse_count;
 use crate::exit::Failure;
 
 /// What of a database is backed up.
@@ -41,7 +42,7 @@ pub(crate) struct MongodbLoad {
     #[arg(long, value_name = "NAME")]
     exclude_collection: Vec<String>,
     /// Batches of documents, and indexes, under way at once [default: one a core]
-    #[arg(long = "insertions", value_name = "COUNT")]
+    #[arg(long = "insertions", value_name = "COUNT", value_parser = parse_count::<NonZeroUsize>)]
     mongodb_jobs: Option<NonZeroUsize>,
     /// Make the database's users and roles too, but for those that are there
     #[arg(long)]

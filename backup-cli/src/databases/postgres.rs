@@ -16,6 +16,7 @@ use backup_sources::databases::url::{DatabaseUrl, Password};
 use backup_sources::files::SpaceCheck;
 
 use super::{Cleaning, Loading};
+use crate::args::parse_count;
 use crate::console::Console;
 use crate::exit::Failure;
 
@@ -45,7 +46,7 @@ pub(crate) struct PostgresDump {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) lock_wait: Option<u64>,
     /// Connections that dump at once, by way of a folder on this machine with space for the whole dump [default: 1, and none]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count::<NonZeroUsize>)]
     pub(crate) jobs: Option<NonZeroUsize>,
     /// Where a dump by several connections is kept until it was read [default: the folder for temporary files]
     #[arg(long, value_name = "DIR", requires = "jobs")]
@@ -93,7 +94,7 @@ pub(crate) struct PostgresLoad {
     #[arg(long)]
     no_roles: bool,
     /// Connections that load at once [default: one a core]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count::<NonZeroUsize>)]
     jobs: Option<NonZeroUsize>,
     /// Where small tables and large objects are kept while they are loaded [default: the folder for temporary files]
     #[arg(long, value_name = "DIR")]
