@@ -47,6 +47,48 @@ fn a_database_that_holds_something_is_refused_and_replaced_only_when_asked() {
 
 #[test]
 #[ignore = "needs postgres-15"]
+fn a_database_is_replaced_though_somebody_has_connected_to_the_new_one() {
+    let server = Server::start(15, &[]);
+    // It is loaded once somebody is there, as a program is that watches every database of a server.
+    server.database(
+        "app",
+        "CREATE FUNCTION is_watched() RETURNS boolean LANGUAGE plpgsql AS $$
+            BEGIN
+                WHILE current_database() <> 'app' AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
+                        WHERE datname = current_database() AND application_name = 'watcher') LOOP
+                    PERFORM pg_catalog.pg_stat_clear_snapshot();
+                    PERFORM pg_catalog.pg_sleep(0.02);
+                END LOOP;
+                RETURN true;
+            END
+        $$;
+        CREATE TABLE t (n int CHECK (is_watched()));
+        INSERT INTO t VALUES (1), (2)",
+    );
+    server.create("app", &[]);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            loop {
+                let mut watching = server.command("psql");
+                watching.env("PGAPPNAME", "watcher").args(["-XAt", "-d", "app.backup-restore"]);
+                let said = watching.args(["-c", "SELECT 'there'", "-c", "SELECT pg_sleep(600)"]).output().unwrap();
+                if said.stdout.starts_with(b"there") {
+                    return String::from_utf8(said.stderr).unwrap();
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        let restored = server.restore("app", &["--clean"]);
+        assert_eq!(restored["differences"], serde_json::json!([]));
+        let told = watcher.join().unwrap();
+        assert!(told.contains("terminating connection due to administrator command"), "{told}");
+    });
+    assert_eq!(server.sql("app", "SELECT count(*) FROM t"), "2");
+    assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE '%backup-restore'"), "0");
+}
+
+#[test]
+#[ignore = "needs postgres-15"]
 fn a_restore_that_fails_costs_the_database_nothing_and_leaves_no_copy() {
     let server = Server::start(15, &[]);
     server.database("app", "CREATE EXTENSION citext; CREATE TABLE t AS SELECT 'a'::citext AS v");

@@ -7,6 +7,7 @@
 //! the database under another name.
 
 mod described;
+mod replaced;
 mod run;
 
 use std::collections::HashSet;
@@ -21,12 +22,11 @@ use backup_core::limits::GLOBALS_BYTES_MAX;
 use backup_core::model::{Node, NodeKind, SnapshotPath};
 use backup_core::observe::Amount;
 use backup_core::{Error, Result};
-use postgres_protocol::escape::{escape_identifier, escape_literal};
+use postgres_protocol::escape::escape_literal;
 use tempfile::TempDir;
 
 use super::connection::Connection;
 use super::contents::Contents;
-use super::creation::create;
 use super::directory;
 use super::encoding::encoded;
 use super::laid_out::is_piped;
@@ -188,7 +188,7 @@ impl PostgresTarget {
             ));
         }
         let replaces = holds && !is_part;
-        let loaded = if replaces { beside(database) } else { database.to_owned() };
+        let loaded = if replaces { replaced::beside(database) } else { database.to_owned() };
         let folder =
             tempfile::Builder::new().prefix("backup-restore-").permissions(closed()).tempdir_in(&options.spool);
         let folder = folder.map_err(|error| {
@@ -283,33 +283,12 @@ impl PostgresTarget {
             problems.into_iter().for_each(|problem| self.warn(problem));
         }
         if self.loaded != self.database {
-            let (old, new) = (escape_identifier(&self.database), escape_identifier(&self.loaded));
-            let replaced = connection
-                .ask(&format!("DROP DATABASE {old} WITH (FORCE)"))
-                .and_then(|_| connection.ask(&format!("ALTER DATABASE {new} RENAME TO {old}")));
-            replaced.map_err(|error| {
-                failed("replace the database", &error).with_hint(format!("what was restored is in the database {new}"))
-            })?;
+            self.replace(&connection)?;
         }
         // The last thing, because only its owner may do the others.
         if let Some(contents) = contents.filter(|_| self.options.roles == Roles::Kept) {
             properties::give_away(&connection, &contents, &self.database).into_iter().for_each(|told| self.warn(told));
         }
-        Ok(())
-    }
-
-    /// Makes the database that is loaded.
-    fn make(&self, connection: &Connection) -> Result<(), TargetError> {
-        let failed = |action, why: &dyn ToString| TargetError::new(action, SnapshotPath::root(), why.to_string());
-        if self.loaded != self.database {
-            // What an earlier restore that was killed has left.
-            let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", escape_identifier(&self.loaded));
-            connection.ask(&drop).map_err(|error| failed("drop what an earlier restore left", &error))?;
-        }
-        let warning = create(connection, &self.loaded, &self.manifest.details, None).map_err(|error| {
-            failed("create the database", &error).with_hint("the user needs CREATEDB; or create it, empty, beforehand")
-        })?;
-        warning.into_iter().for_each(|warning| self.warn(warning));
         Ok(())
     }
 
@@ -457,16 +436,6 @@ impl Target for PostgresTarget {
     }
 }
 
-/// The name under which a database is loaded that will replace another. PostgreSQL cuts names off at 63 bytes, and one
-/// that was cut off could be the name of the database that is to be replaced.
-fn beside(database: &str) -> String {
-    const NAME_BYTES_MAX: usize = 63;
-    const SUFFIX: &str = ".backup-restore";
-    let longest = database.len().min(NAME_BYTES_MAX - SUFFIX.len());
-    let end = (0..=longest).rev().find(|&end| database.is_char_boundary(end)).unwrap_or(0);
-    format!("{}{SUFFIX}", &database[..end])
-}
-
 /// A connection to the server that is none to `database`.
 pub(super) fn maintenance(server: &Server, database: &str) -> Result<(Connection, Server)> {
     let mut outcome = None;
@@ -501,15 +470,6 @@ pub(super) fn major(version: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_database_is_never_loaded_under_the_name_that_it_will_replace() {
-        for name in ["app", &"x".repeat(63), &"ä".repeat(31), &format!("{}.backup-restore", "x".repeat(40))] {
-            let loaded = beside(name);
-            assert!(loaded.len() <= 63 && loaded != *name, "{loaded}");
-        }
-        assert_eq!(beside("app"), "app.backup-restore");
-    }
 
     #[test]
     fn a_version_begins_with_its_major_number() {
