@@ -46,7 +46,7 @@ impl Silent {
     /// was still in the queue when its program ended would be taken for the next program's, which then is interrupted
     /// before it listens.
     #[track_caller]
-    pub(crate) fn is_not_waited_for_by(self, command: &mut Command) {
+    pub(crate) fn interrupts(self, command: &mut Command) {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         assert!(self.changes.recv_timeout(LONGEST).expect("nothing connects"), "a connection ends before it begins");
         assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());

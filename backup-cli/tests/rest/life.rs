@@ -156,6 +156,6 @@ fn a_run_that_is_interrupted_waits_for_no_server_that_never_answered() {
     for arguments in [&["snapshots"][..], &["init"]] {
         let silent = Silent::start();
         let place = format!("rest:http://{}/repo/", silent.address);
-        silent.is_not_waited_for_by(command(&world, &place).args(arguments));
+        silent.interrupts(command(&world, &place).args(arguments));
     }
 }
