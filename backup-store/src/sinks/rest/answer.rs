@@ -81,10 +81,15 @@ pub(super) async fn refused(subject: String, action: Action, has_login: bool, mu
     }
     let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
     let refusal = Refusal::new(status, header, &String::from_utf8_lossy(&text));
+    // Restic's servers answer in plain words. What was asked for by its head alone has no body.
+    let is_of_a_bucket = !refusal.code.is_empty() || header("x-amz-request-id").is_some();
     let error = SinkError::new(kind(status, action), subject);
     let hint = match (status, action) {
         // The kind says it all, and it happens every day.
         (404, _) => return error,
+        (400..=499, _) if is_of_a_bucket => {
+            "a bucket's server answers there: its address is written s3://BUCKET/PREFIX?endpoint=http://HOST:PORT"
+        }
         (401, _) if has_login => {
             "check the user and the password, and the path: the server may want it to begin with the user's name"
         }
@@ -98,7 +103,9 @@ pub(super) async fn refused(subject: String, action: Action, has_login: bool, mu
         (403, Action::Read) => "the server lets this user read nothing there: check the user, and the path",
         (403, Action::List) => "the server lets this user list nothing there: check the user, and the path",
         (300..=399, _) => "the server points elsewhere: give the address that it means",
-        (405 | 501, _) => "what answers there speaks another protocol: check the address",
+        (405 | 501, _) | (400, Action::Read | Action::List | Action::Delete) => {
+            "what answers there speaks another protocol: check the address"
+        }
         _ => return error.caused_by(refusal.to_string()).asking_for(refusal.retry_after),
     };
     error.caused_by(refusal.to_string()).asking_for(refusal.retry_after).with_hint(hint)
@@ -132,7 +139,11 @@ mod tests {
     }
 
     fn refusal(status: u16, action: Action) -> SinkError {
-        let answer = answer(status, Some("7"), "Some Words");
+        refusal_in(status, action, "Some Words")
+    }
+
+    fn refusal_in(status: u16, action: Action, words: &'static str) -> SinkError {
+        let answer = answer(status, Some("7"), words);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(refused("rest:http://host/x".to_owned(), action, false, answer))
     }
@@ -148,6 +159,16 @@ mod tests {
     }
 
     #[test]
+    fn a_buckets_server_is_told_by_its_answer() {
+        let words = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>";
+        for (status, action) in [(403, Action::Read), (403, Action::Write), (400, Action::List), (401, Action::Read)] {
+            let error = refusal_in(status, action, words);
+            assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("s3://BUCKET")), "{status}: {error:?}");
+        }
+        assert!(!refusal(403, Action::Read).hint.unwrap().contains("s3:"));
+    }
+
+    #[test]
     fn what_does_not_pass_says_what_to_do() {
         for (status, action, kind, word) in [
             (401, Action::Read, SinkErrorKind::PermissionDenied, "password"),
@@ -157,6 +178,7 @@ mod tests {
             (403, Action::List, SinkErrorKind::PermissionDenied, "list nothing"),
             (301, Action::Read, SinkErrorKind::Other, "elsewhere"),
             (405, Action::List, SinkErrorKind::Other, "protocol"),
+            (400, Action::Read, SinkErrorKind::Other, "protocol"),
         ] {
             let error = refusal(status, action);
             assert_eq!(error.kind, kind, "{status}");
